@@ -1,0 +1,47 @@
+# Two commands: `make repro` (raw images to tables and figures) and `make test`. Both set up what they need in .venv.
+PYTHON ?= python3
+STUDY ?= digits
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
+
+.PHONY: repro test lint status readme lock clean help
+
+help: ## what there is to run
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY)
+
+test: $(VENV)/.ready ## lint, then all tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## ruff, and put the format right
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+status: $(VENV)/.ready ## is the study up to date?
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY)
+
+readme: $(VENV)/.ready ## put the generated tables into README.md
+	$(BIN)/python stages/readme.py --tables reports/tables --readme README.md
+
+lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
+	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+		--extra dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+clean: ## the environment only; results stay
+	rm -rf $(VENV)
+
+# uv where it is; else from pip, in an environment of its own
+UV = $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv
+	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation-package longtail -e .
+	@touch $@

@@ -1,0 +1,156 @@
+"""What a trained student shows besides its accuracy: attention distance, feature rank, rollout (METHODS 4.1-4.3).
+
+All on test images under the evaluation transform. Tail classes are those of the author rule (class index).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from longtail import params
+from longtail.attention import attention_probabilities, mean_attention_distance, rollout_rows, scale_to_peak
+from longtail.data import LongTail, check_class_order
+from longtail.errors import UserError
+from longtail.evaluation import eval_batch, eval_pixels
+from longtail.rank import basis_of, block_tokens, rank_in
+from longtail.vit import ModelConfig, build_vit
+
+TOKENS = ("cls", "dist")
+BATCH = 64  # images; the attention of ViT-B's 12 blocks takes 23 MB an image
+TAIL = 2  # in LongTail.author_groups
+
+
+@dataclass(frozen=True)
+class Student:
+    """One seed's trained model and the view it is evaluated on."""
+
+    model: nn.Module  # eval mode, float32
+    shape: ModelConfig
+    eval_resize: int  # shorter side before the centre crop to shape.image_size
+    normalization: str
+    device: torch.device
+
+    @property
+    def special(self) -> int:
+        """Tokens in front of the patches: 1 CLS, or 2 CLS and DIST."""
+        return self.model.num_prefix_tokens
+
+    def batches(self, images: np.ndarray) -> Iterator[Tensor]:
+        """Evaluation views of uint8 [n, H, W, 3], normalised, on the device, BATCH at a time."""
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            yield eval_batch(part, self.shape.image_size, self.eval_resize, self.normalization).to(self.device)
+
+
+def load_student(folder: Path, data: LongTail, device: torch.device) -> Student:
+    """The model in one seed's result folder (last epoch), checked against the dataset.
+
+    Raises UserError where a file is missing or cut short, or the run is of another dataset or class order.
+    """
+    config, facts = _read(folder / "config.yaml", yaml.safe_load), _read(folder / "environment.json", json.loads)
+    try:
+        shape = params.build(ModelConfig, config["model"], f"{folder / 'config.yaml'}: model")
+        resize, normalization = int(config["train"]["eval_resize"]), str(config["views"]["normalization"])
+        order, digest = facts["class_order"], facts["dataset_digest"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder}: config.yaml or environment.json lacks {error}; train the entry again") from None
+    check_class_order(data, order, facts.get("class_names"), str(folder))
+    if digest != data.digest:
+        raise UserError(
+            f"{folder}: trained on dataset {digest[:12]}, but {data.name} is {data.digest[:12]}; train again"
+        )
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
+    try:
+        state = load_file(path)
+        model = build_vit(shape, data.num_classes, distilled="dist_token" in state)
+        model.load_state_dict(state)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None
+    except RuntimeError as error:
+        raise UserError(f"{path}: weights do not fit config.yaml: {str(error).splitlines()[-1].strip()}") from None
+    return Student(model.to(device).eval().requires_grad_(False), shape, resize, normalization, device)
+
+
+def _read(path: Path, parse) -> dict:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
+    try:
+        values = parse(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cut short or damaged ({' '.join(str(error).split())}); train again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: cut short or damaged; train the entry again")
+    return values
+
+
+def tail_test(data: LongTail) -> np.ndarray:
+    """Positions of the tail classes' test images, int64. Raises UserError when there are none."""
+    positions = np.flatnonzero(data.author_groups[data.test_labels] == TAIL)
+    if not len(positions):
+        raise UserError(f"dataset {data.name}: no test image of a tail class (cuts {list(data.cuts)})")
+    return positions
+
+
+def attention_distances(student: Student, images: np.ndarray) -> np.ndarray:
+    """Mean attention distance in pixels of every block's heads, ascending within a block. float64 [L, h]."""
+    total = torch.zeros(student.shape.depth, student.shape.heads, dtype=torch.float64, device=student.device)
+    for x in student.batches(images):
+        maps = attention_probabilities(student.model, x)
+        shape = student.shape.grid, student.shape.patch_size, student.special
+        total += len(x) * torch.stack([mean_attention_distance(m, *shape) for m in maps])
+    return (total / len(images)).sort(-1).values.cpu().numpy()
+
+
+def feature_ranks(student: Student, images: np.ndarray, tail: np.ndarray) -> list[tuple[str, int, str, int]]:
+    """(token, block, centring, rank) of every token and block; tail: positions in images of F_min's rows.
+
+    centring: `both` subtracts the all-class mean from F_min too, `all_only` leaves F_min as it is (METHODS 4.3).
+    """
+    tokens = torch.cat([block_tokens(student.model, x).cpu() for x in student.batches(images)], 1).numpy()
+    rows = []
+    for t, token in enumerate(TOKENS[: student.special]):
+        for block in range(student.shape.depth):
+            features = tokens[block, :, t].astype(np.float64)
+            basis = basis_of(features)
+            for centring in ("both", "all_only"):
+                rows.append((token, block, centring, rank_in(basis, features[tail], centring == "both")))
+    return rows
+
+
+def spread(labels: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` of the positions, the classes in turn: first image of each, then the second, ..."""
+    turn = np.zeros(len(positions), np.int64)
+    for label in np.unique(labels[positions]):
+        mine = labels[positions] == label
+        turn[mine] = np.arange(mine.sum())
+    return positions[np.lexsort((labels[positions], turn))[:count]]
+
+
+def rollouts(student: Student, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Rollout maps of a few images, as the arrays of rollout.npz.
+
+    images: uint8 [K, S, S, 3], what the model saw; maps: float32 [K, T, g, g], each over its maximum; average: float32
+    [K, g, g], the tokens' mean before that scaling (P0 Fig. S.2); tokens: names of the T maps.
+    """
+    rows = torch.cat(
+        [rollout_rows(attention_probabilities(student.model, x), student.special) for x in student.batches(images)]
+    )
+    views = eval_pixels(images, student.shape.image_size, student.eval_resize)
+    return {
+        "images": views.permute(0, 2, 3, 1).contiguous().numpy(),
+        "maps": scale_to_peak(rows).float().cpu().numpy(),
+        "average": scale_to_peak(rows.mean(1)).float().cpu().numpy(),
+        "tokens": np.array(TOKENS[: student.special]),
+    }

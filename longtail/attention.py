@@ -1,0 +1,101 @@
+"""Attention maps of a timm ViT, and what the paper reads from them: mean distance and rollout (METHODS 4.1, 4.2).
+
+Fused attention kernels never form the probabilities, so they are recomputed in fp32 from each block's own input
+(METHODS trap 50). Tokens come in the order CLS, DIST (if any), patches row by row (trap 52): `special` is the number of
+tokens in front of the patches, 1 or 2 (timm's `model.num_prefix_tokens`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def block_attention(attention: nn.Module, x: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) of a timm `Attention`. x: [B, N, d], its input. Returns float32 [B, h, N, N]."""
+    batch, tokens, _ = x.shape
+    with torch.autocast(x.device.type, enabled=False):
+        bias = None if attention.qkv.bias is None else attention.qkv.bias.float()
+        qkv = nn.functional.linear(x.float(), attention.qkv.weight.float(), bias)
+        q, k, _ = qkv.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = attention.q_norm(q), attention.k_norm(k)
+        return ((q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+@torch.no_grad()
+def attention_probabilities(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Attention of every block on its true input, in eval mode. x: [B, 3, S, S]. Returns float32 [B, h, N, N] each."""
+    maps: list[Tensor] = []
+
+    def record(module: nn.Module, inputs: tuple) -> None:
+        maps.append(block_attention(module, inputs[0]))
+
+    hooks = [block.attn.register_forward_pre_hook(record) for block in model.blocks]
+    run_features(model, x, hooks)
+    return maps
+
+
+def run_features(model: nn.Module, x: Tensor, hooks: list) -> None:
+    """One forward pass in eval mode (no drop path); then the hooks are removed and the model's mode is restored."""
+    training = model.training
+    try:
+        model.eval().forward_features(x)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+
+
+def patch_distances(grid: int, patch_size: int) -> Tensor:
+    """Euclidean distance between patch positions in pixels, float64 [grid^2, grid^2]."""
+    index = torch.arange(grid * grid)
+    at = patch_size * torch.stack([index // grid, index % grid], 1).double()
+    return torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def mean_attention_distance(probs: Tensor, grid: int, patch_size: int, special: int) -> Tensor:
+    """Mean over images and patch queries of sum_j a_ij d_ij in pixels (PROBE; METHODS 4.1). float64 [h].
+
+    probs: [B, h, N, N], N = special + grid^2. The special tokens' rows and columns are dropped and the rest is not
+    renormalised (METHODS trap 51). Over batches: average weighted by the number of images.
+    """
+    _check_tokens(probs, grid, special)
+    patches = probs[:, :, special:, special:].mean(0, dtype=torch.float64)
+    distances = patch_distances(grid, patch_size).to(patches.device)
+    return (patches * distances).sum((-2, -1)) / grid**2
+
+
+def rollout_rows(probs: list[Tensor], special: int) -> Tensor:
+    """What each special token draws from each patch through all blocks, float64 [B, special, g, g], not normalised.
+
+    Abnar & Zuidema's rollout with PROBE's settings: mean over heads, add identity, normalise rows, A_L ... A_1. Only
+    the special tokens' rows are wanted, so the product is taken from the last block down, row vector by matrix.
+    """
+    batch, _, tokens, _ = probs[0].shape
+    grid = round((tokens - special) ** 0.5)
+    _check_tokens(probs[0], grid, special)
+    rows = torch.eye(tokens, dtype=torch.float64, device=probs[0].device)[:special].expand(batch, -1, -1)
+    for block in reversed(probs):
+        a = block.mean(1, dtype=torch.float64) + torch.eye(tokens, dtype=torch.float64, device=block.device)
+        rows = rows @ (a / a.sum(-1, keepdim=True))
+    return rows[:, :, special:].reshape(batch, special, grid, grid)
+
+
+def attention_rollout(probs: list[Tensor], token: int, special: int) -> Tensor:
+    """Rollout map of one special token, each image's divided by its maximum. token: 0 CLS, 1 DIST. float64 [B, g, g].
+
+    probs: one [B, h, N, N] for each block, first to last (METHODS 4.2; nothing is discarded).
+    """
+    if not 0 <= token < special:
+        raise ValueError(f"token {token}: the model has {special} special token(s)")
+    return scale_to_peak(rollout_rows(probs, special)[:, token])
+
+
+def scale_to_peak(maps: Tensor) -> Tensor:
+    """Each map over its own maximum. maps: [..., g, g]."""
+    return maps / maps.amax((-2, -1), keepdim=True)
+
+
+def _check_tokens(probs: Tensor, grid: int, special: int) -> None:
+    if probs.shape[-1] != special + grid**2 or probs.shape[-2] != probs.shape[-1]:
+        raise ValueError(f"attention {tuple(probs.shape)} is not {special} special tokens and {grid} x {grid} patches")

@@ -1,0 +1,128 @@
+"""Per-view random parameters, all from (seed, epoch, position) and a fixed word for each purpose.
+
+Distributions are those of torchvision's RandomResizedCrop and timm's RandAugment and RandomErasing (METHODS 3.7). Only
+integers, IEEE-exact operations and rounded tables are used, so that every machine draws the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from longtail import rng
+
+ATTEMPTS = 10  # of a crop or an erasing box before it gives up (torchvision, timm)
+
+# Words of a position in stream "view". A new purpose takes new words; moving one would change every run.
+_CROP = 0  # ATTEMPTS x (area, ratio, top, left)
+_FLIP = 40
+_ERASE = 41  # applied?
+_ERASE_BOX = 44  # ATTEMPTS x (area, ratio, top, left)
+_OPS = 84  # per operation: which, applied?, magnitude (high 16 bits) and sign (lowest bit), unused
+
+
+def crops(words: np.ndarray, height: int, width: int, scale, ratio) -> np.ndarray:
+    """Boxes of RandomResizedCrop. words: uint32 [P, 40]. Returns int64 [P, 4]: left, top, width, height."""
+    w = words.reshape(len(words), ATTEMPTS, 4)
+    area = (scale[0] + (scale[1] - scale[0]) * rng.unit(w[..., 0])) * (height * width)
+    aspect = rng.log_uniform_table(*ratio)[w[..., 1] >> 16]  # width over height
+    box_w = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+    box_h = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (box_w > 0) & (box_w <= width) & (box_h > 0) & (box_h <= height)
+    boxes = _first(fits, box_w, box_h, w[..., 2], w[..., 3], height, width)
+    boxes[~fits.any(1)] = _central(height, width, ratio)
+    return boxes
+
+
+def erasures(words: np.ndarray, applied: np.ndarray, size: int, area, ratio) -> np.ndarray:
+    """Boxes of RandomErasing on size x size pixels. words: uint32 [P, 40]; applied: bool [P]. Returns int64 [P, 4]:
+    left, top, width, height, all 0 where nothing is erased (not applied, or no attempt fitted)."""
+    w = words.reshape(len(words), ATTEMPTS, 4)
+    target = (area[0] + (area[1] - area[0]) * rng.unit(w[..., 0])) * (size * size)
+    aspect = rng.log_uniform_table(*ratio)[w[..., 1] >> 16]  # height over width, the other way round than the crop's
+    box_h = np.rint(np.sqrt(target * aspect)).astype(np.int64)
+    box_w = np.rint(np.sqrt(target / aspect)).astype(np.int64)
+    fits = (box_w < size) & (box_h < size)
+    boxes = _first(fits, box_w, box_h, w[..., 2], w[..., 3], size, size)
+    boxes[~(applied & fits.any(1))] = 0
+    return boxes
+
+
+def _first(fits, box_w, box_h, top, left, height: int, width: int) -> np.ndarray:
+    """The first attempt that fits, placed uniformly; all arguments [P, ATTEMPTS]. Returns int64 [P, 4]."""
+    pick = np.arange(len(fits)), fits.argmax(1)
+    w, h = box_w[pick], box_h[pick]
+    left = rng.below(left[pick], np.maximum(width - w + 1, 1))
+    top = rng.below(top[pick], np.maximum(height - h + 1, 1))
+    return np.stack([left, top, w, h], 1)
+
+
+def _central(height: int, width: int, ratio) -> tuple[int, int, int, int]:
+    """The centre crop that torchvision falls back to: the whole image with its aspect ratio clipped."""
+    w, h = width, height
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+_CACHE_BLOCKS = 16384  # at a time, so that temporaries stay in the processor's cache; no effect on the values
+
+
+@dataclass(frozen=True)
+class ViewDraws:
+    """Parameters of P views; what either pixel backend needs."""
+
+    crop: np.ndarray  # int64 [P, 4]: left, top, width, height in source pixels
+    flip: np.ndarray  # bool [P]
+    op: np.ndarray  # int64 [P, K]: index into ops_pil.OPS, -1 = not applied
+    magnitude: np.ndarray  # float64 [P, K] in [0, 10]
+    negative: np.ndarray  # bool [P, K]
+    erase: np.ndarray  # int64 [P, 4]: left, top, width, height in view pixels; 0 = none
+
+    def rows(self, rows: slice) -> ViewDraws:
+        """Those of some of the views."""
+        return ViewDraws(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def view_draws(recipe, seed: int, epoch: int, positions: np.ndarray, height: int, width: int, n_ops: int) -> ViewDraws:
+    """Draw the parameters of the views at `positions` (int [P]) of sources of height x width.
+
+    recipe: a ViewRecipe; n_ops: how many operations there are to choose from."""
+    words = rng.draws(seed, "view", epoch, positions, _OPS + 4 * recipe.rand_ops)
+    op_words = words[:, _OPS:].reshape(len(words), recipe.rand_ops, 4)
+    normal = rng.normal_table()[op_words[..., 2] >> 16]
+    applied = rng.unit(op_words[..., 1]) < recipe.rand_prob
+    erased = rng.unit(words[:, _ERASE]) < recipe.erase_prob
+    return ViewDraws(
+        crop=crops(words[:, _CROP : _CROP + 40], height, width, recipe.crop_scale, recipe.crop_ratio),
+        flip=rng.unit(words[:, _FLIP]) < recipe.hflip,
+        op=np.where(applied, rng.below(op_words[..., 0], n_ops), -1),
+        magnitude=np.clip(recipe.rand_magnitude + recipe.rand_std * normal, 0.0, 10.0),
+        negative=(op_words[..., 2] & 1).astype(bool),
+        erase=erasures(
+            words[:, _ERASE_BOX : _ERASE_BOX + 40], erased, recipe.size, recipe.erase_area, recipe.erase_ratio
+        ),
+    )
+
+
+def erase_noise(seed: int, epoch: int, positions: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """N(0, 1) values, 16 bits each, of the erased pixels of several views.
+
+    counts: int [P], values that each position needs. Returns float32 [count] for each position; they do not depend on
+    which other positions are asked for."""
+    table = rng.normal_table().astype(np.float32)
+    key = (seed & 0xFFFFFFFF, rng.STREAMS["noise"])
+    blocks = -(-counts // 8)  # a Philox block holds 8 values
+    first = np.cumsum(blocks) - blocks
+    counter = np.zeros((int(blocks.sum()), 4), np.uint32)
+    counter[:, 0] = np.arange(len(counter)) - np.repeat(first, blocks)
+    counter[:, 1] = np.repeat(np.asarray(positions), blocks)
+    counter[:, 2] = epoch
+    values = np.empty((len(counter), 8), np.float32)
+    for start in range(0, len(counter), _CACHE_BLOCKS):
+        chunk = slice(start, start + _CACHE_BLOCKS)
+        values[chunk] = table[rng.philox4x32(counter[chunk], key).astype("<u4").view("<u2")]
+    return [values.reshape(-1)[8 * f : 8 * f + n] for f, n in zip(first.tolist(), counts.tolist(), strict=True)]

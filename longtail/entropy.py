@@ -1,0 +1,68 @@
+"""Entropy of a teacher's predictions, in and out of its training distribution (METHODS 4.5, P0 Fig. 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtail.data import LongTail
+from longtail.normalize import constants, normalize
+from longtail.teacher import TeacherConfig
+from longtail.teacher_training import weak_batch, weak_parameters, zero_pad
+from longtail.views import Views, teacher_view
+
+BATCH = 500  # images
+
+
+def softmax_entropy(logits: Tensor | np.ndarray, scale: float = 1.0) -> Tensor:
+    """-sum p log p in nats of p = softmax(scale * logits). logits: [n, C]. Returns float64 [n], between 0 and log C.
+
+    scale: 30 for LDAM, whose logits are cosines; without it every image has close to log C (METHODS trap 24).
+    """
+    logp = (scale * torch.as_tensor(logits).double()).log_softmax(-1)
+    return -(logp.exp() * logp.clamp(min=torch.finfo(torch.float64).min)).sum(-1)  # 0 * -inf is 0
+
+
+def entropy_histogram(entropies: Tensor | np.ndarray, classes: int, bins: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """Counts on equal bins from 0 to log(classes). Returns edges float64 [bins + 1], counts int64 [bins].
+
+    Bins depend on the number of classes alone, so that histograms of different teachers and domains line up.
+    """
+    edges = np.linspace(0.0, np.log(classes), bins + 1)
+    inside = np.clip(np.asarray(entropies, np.float64), 0.0, edges[-1])  # log C can come out an ulp too large
+    return edges, np.histogram(inside, edges)[0].astype(np.int64)
+
+
+@torch.no_grad()
+def entropy_in(teacher: nn.Module, config: TeacherConfig, data: LongTail, seed: int, device: torch.device) -> Tensor:
+    """Entropy on every training image once, as the teacher was trained on it. float64 [N], on the CPU.
+
+    In distribution: random crop and flip at native resolution, drawn as in a first epoch of this seed, and the
+    teacher's own normalisation.
+    """
+    padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
+    index = torch.arange(len(data.train_labels), device=device)
+    draws = weak_parameters(seed, 0, np.arange(len(index)), config.crop_padding, config.hflip)
+    draws = torch.from_numpy(draws).to(device)
+    mean, std = constants(config.normalization, device)
+    entropies = []
+    for i, d in zip(index.split(BATCH), draws.split(BATCH), strict=True):
+        logits = teacher(normalize(weak_batch(padded, i, d, config.crop_padding), mean, std))
+        entropies.append(softmax_entropy(logits, config.logit_scale).cpu())
+    return torch.cat(entropies)
+
+
+@torch.no_grad()
+def entropy_out(teacher: nn.Module, views: Views, logit_scale: float, device: torch.device) -> Tensor:
+    """Entropy on every view of the student's first epoch. float64 [views.positions_per_epoch], on the CPU.
+
+    Out of distribution: strongly augmented and mixed, in the student's normalisation, brought to the teacher's size by
+    the same slice as for its labels (METHODS 3.3).
+    """
+    entropies = []
+    for step in range(views.steps_per_epoch):
+        x = views.step(0, step).x.to(device)
+        seen = teacher_view(x, views.recipe.teacher_stride, views.recipe.teacher_offset).contiguous()
+        entropies.append(softmax_entropy(teacher(seen), logit_scale).cpu())
+    return torch.cat(entropies)

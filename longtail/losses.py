@@ -1,0 +1,80 @@
+"""Long-tail losses: pure functions, tensors in, tensors out (METHODS §2.2, §3.4).
+
+Shapes: logits float [B, C], labels int64 [B], weight float [C] (one per class), class_counts int64 [C]. Every weighted
+loss is a weighted *mean*, sum(w_y·l) / sum(w_y), so the scale of the weights cancels and only their ratio acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _counts(class_counts) -> Tensor:
+    """float64 [C]. Raises ValueError where a class has no image."""
+    counts = torch.as_tensor(class_counts).to(torch.float64)
+    if (counts < 1).any():
+        raise ValueError(f"class {int((counts < 1).nonzero()[0])} has no training image")
+    return counts
+
+
+def drw_weights(class_counts, beta: float) -> Tensor:
+    """Class-balanced weights (1-beta)/(1-beta^n_j), scaled to sum C; float32 [C]. beta 0: all ones (LDAM)."""
+    counts = _counts(class_counts)
+    weights = (1 - beta) / (1 - beta**counts)
+    return (weights * (len(counts) / weights.sum())).to(torch.float32)
+
+
+def ldam_margins(class_counts, max_margin: float) -> Tensor:
+    """m_j = max_margin · n_j^(-1/4) / max_k n_k^(-1/4), float32 [C] (LDAM:losses.py)."""
+    margins = _counts(class_counts).pow(-0.25)
+    return (margins * (max_margin / margins.max())).to(torch.float32)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Weighted mean of -log softmax(logits)[label]; scalar."""
+    return F.cross_entropy(logits, labels, weight)
+
+
+def ldam_loss(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy of scale·(z - m_y on the true class); cosines in [-1, 1], margins [C]; scalar."""
+    return F.cross_entropy(scale * (cosines - F.one_hot(labels, cosines.shape[1]) * margins), labels, weight)
+
+
+def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy of logits + log n_j, in training only: at test the plain logits are used (BALMS); scalar."""
+    shift = torch.as_tensor(class_counts, device=logits.device).to(logits.dtype).log()
+    return F.cross_entropy(logits + shift, labels, weight)
+
+
+def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over images of -sum_c targets·log softmax(logits); targets float [B, C] (mixup, smoothing); scalar."""
+    return F.cross_entropy(logits, targets)
+
+
+def group_means(values: Tensor, groups: Sequence[int], weights: Tensor | None = None) -> Tensor:
+    """(Weighted) mean of values [B] within each group of neighbours. groups: sizes, sum B. Returns [G]."""
+    if weights is None:
+        return torch.stack([part.mean() for part in values.split(list(groups))])
+    pairs = zip((values * weights).split(list(groups)), weights.split(list(groups)), strict=True)
+    return torch.stack([weighted.sum() / weight.sum() for weighted, weight in pairs])
+
+
+def grouped_weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, groups: Sequence[int]
+) -> Tensor:
+    """DeiT-LT's DIST term: `cross_entropy` within each mix group of neighbours, one loss a group, [G].
+
+    The published runs normalise by the sum of the weights of each micro-batch of 128, so merging micro-batches into a
+    larger batch must keep that grouping (DLT:losses.py; METHODS §3.4). weight None: plain mean. groups: sizes, sum B.
+    """
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return group_means(losses, groups, None if weight is None else weight[labels])
+
+
+def grouped_soft_target_cross_entropy(logits: Tensor, targets: Tensor, groups: Sequence[int]) -> Tensor:
+    """`soft_target_cross_entropy` within each mix group of neighbours, [G]; targets float [B, C]."""
+    return group_means(F.cross_entropy(logits, targets, reduction="none"), groups)

@@ -1,0 +1,1 @@
+"""One paper, one file: `Config` and `Method`. The file's name is the method's name in params.yaml."""

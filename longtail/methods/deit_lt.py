@@ -1,0 +1,48 @@
+"""DeiT-LT (Rangwani et al., CVPR 2024): a ViT's DIST token learns a CNN teacher's hard labels on out-of-distribution views.
+
+L = (1 - alpha) * CE(CLS, y) + alpha * CE_w(DIST, y_t), y_t = argmax teacher(x) on the same augmented and mixed view. From
+drw_epoch on, w are class-balanced weights of the *teacher's* label, as a weighted mean within each mix group: the published
+code normalises by the sum of the group's weights, so their scale cancels (METHODS 3.4, traps 21 and 22). The CLS term is
+never re-weighted. DRW off means an unweighted DIST term throughout; the released code re-weights from epoch 0 when its flag
+is left out (METHODS trap 23), which is not reproduced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from longtail.losses import drw_weights, grouped_soft_target_cross_entropy, grouped_weighted_cross_entropy
+from longtail.targets import Targets
+
+
+@dataclass(frozen=True)
+class Config:
+    alpha: float  # weight of the DIST term; published .5
+    smoothing: float  # label smoothing of the CLS target; published .1
+    smoothing_until: int  # first 0-based epoch without it; CIFAR: the DRW epoch (trap 19)
+    drw_epoch: int | None  # first 0-based epoch with re-weighting; null = never
+    drw_beta: float  # published .9999
+
+
+class Method:
+    """distilled: the model has a DIST token; needs_teacher: the loss reads the teacher's labels."""
+
+    distilled = True
+    needs_teacher = True
+
+    def __init__(self, config: Config, class_counts):
+        self.config = config
+        self.weights = drw_weights(class_counts, config.drw_beta)
+
+    def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
+        """Loss of each mix group, float32 [G]. logits: "cls" and "dist", [B, C]."""
+        config = self.config
+        cls, dist = logits["cls"].float(), logits["dist"].float()
+        smoothing = config.smoothing if epoch < config.smoothing_until else 0.0
+        drw = config.drw_epoch is not None and epoch >= config.drw_epoch
+        weights = self.weights.to(dist.device) if drw else None
+        cls_loss = grouped_soft_target_cross_entropy(cls, targets.soft(cls.shape[1], smoothing), targets.groups)
+        dist_loss = grouped_weighted_cross_entropy(dist, targets.teacher, weights, targets.groups)
+        return (1 - config.alpha) * cls_loss + config.alpha * dist_loss

@@ -1,0 +1,32 @@
+"""Plain ViT: a CLS token and soft-target cross-entropy on DeiT-LT's own views (DeiT-LT's baseline, METHODS 3.10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from longtail.losses import grouped_soft_target_cross_entropy
+from longtail.targets import Targets
+
+
+@dataclass(frozen=True)
+class Config:
+    smoothing: float  # label smoothing; DeiT: .1
+    smoothing_until: int  # first 0-based epoch without it
+
+
+class Method:
+    """distilled: the model has a DIST token; needs_teacher: the loss reads the teacher's labels."""
+
+    distilled = False
+    needs_teacher = False
+
+    def __init__(self, config: Config, class_counts):
+        self.config = config
+
+    def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
+        """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}."""
+        smoothing = self.config.smoothing if epoch < self.config.smoothing_until else 0.0
+        cls = logits["cls"].float()
+        return grouped_soft_target_cross_entropy(cls, targets.soft(cls.shape[1], smoothing), targets.groups)

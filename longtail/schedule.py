@@ -1,0 +1,34 @@
+"""Learning-rate schedules as pure functions of the epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def teacher_lr(
+    epoch: int, base: float, warmup_epochs: int, milestones: Sequence[int], factors: Sequence[float]
+) -> float:
+    """Learning rate of a CIFAR teacher in a 0-based epoch (METHODS §2.3, LDAM:cifar_train.py).
+
+    With e = epoch + 1: base·e/warmup_epochs for e <= warmup_epochs; after milestones[i] (e > milestones[i]) it is
+    base·factors[i], i.e. factors are of the base, not of one another (trap 38: .01 and .0001 after 160 and 180).
+    """
+    e = epoch + 1
+    if e <= warmup_epochs:
+        return base * e / warmup_epochs
+    passed = sum(e > milestone for milestone in milestones)
+    return base * factors[passed - 1] if passed else base
+
+
+def cosine_lr(t: float, base: float, epochs: int, warmup_epochs: int, warmup_lr: float, min_lr: float) -> float:
+    """timm's CosineLRScheduler at a fractional epoch t, one cycle (METHODS §3.5).
+
+    Linear from warmup_lr to base over warmup_epochs; then min_lr + (base - min_lr)·(1 + cos(pi·t/epochs))/2. The
+    warm-up is not subtracted from the cosine's clock (trap 34). From t = epochs on it is min_lr.
+    """
+    if t < warmup_epochs:
+        return warmup_lr + t * (base - warmup_lr) / warmup_epochs
+    if t >= epochs:
+        return min_lr
+    return min_lr + 0.5 * (base - min_lr) * (1 + math.cos(math.pi * t / epochs))

@@ -1,0 +1,302 @@
+"""Train one ViT student: any method, with the teacher's labels from a cache or from the teacher at hand.
+
+The loop is DeiT-LT's (METHODS 3.5 to 3.8): an optimizer step covers `accumulate` micro-batches of each of two virtual
+ranks; each mix group is one micro-batch of one rank, with a loss of its own; the step's loss is their sum over
+accumulate x virtual_world, so that an incomplete last step has the smaller gradient it has in the published code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from longtail.cache import TeacherLabels, teacher_labels
+from longtail.data import LongTail
+from longtail.errors import UserError
+from longtail.evaluation import eval_pixels
+from longtail.normalize import constants, normalize
+from longtail.params import build, entry, merge, plain
+from longtail.runs import Workspace
+from longtail.schedule import cosine_lr
+from longtail.targets import Targets
+from longtail.views import ViewRecipe, Views
+from longtail.vit import ModelConfig, build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+
+EVAL_BATCH = 256
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """AdamW with the fractional-epoch cosine (METHODS 3.5); lr is not scaled by anything."""
+
+    epochs: int
+    lr: float  # published: 2.5e-4 on CIFAR (the code's, METHODS trap 33), not the 5e-4 of the paper's table
+    min_lr: float
+    warmup_lr: float
+    warmup_epochs: int
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    eval_resize: int  # shorter side before the centre crop at test; 256 for 224 inputs, also on CIFAR (trap 2)
+    eval_every: int  # epochs between evaluations on the test set; the last epoch is always evaluated
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One table row. `set` overrides single numbers: {loss: {...}, model: {...}, train: {...}}."""
+
+    study: str
+    method: str  # file in longtail/methods and entry of `methods`
+    recipe: str
+    dataset: str
+    views: str
+    cache: str  # or none
+    teacher: str  # or none; with a cache the teacher is the cache's
+    seeds: tuple[int, ...]
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """An experiment with every reference resolved; what config.yaml keeps."""
+
+    experiment: str
+    study: str
+    method: str
+    dataset: str
+    cache: str
+    teacher: str
+    loss: Any  # the method's own Config
+    model: ModelConfig
+    train: TrainConfig
+    views: ViewRecipe
+
+
+def load_method(name: str):
+    """longtail/methods/<name>.py; raises UserError where there is none."""
+    try:
+        return importlib.import_module(f"longtail.methods.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"longtail.methods.{name}":
+            raise
+        raise UserError(f"method '{name}': no file longtail/methods/{name}.py") from None
+
+
+def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
+    """experiments.<name> with its method, recipe, views and overrides; and its seeds. Raises UserError."""
+    where = f"experiments.{name}"
+    experiment = build(ExperimentConfig, entry(params, "experiments", name), where)
+    recipe = entry(params, "recipes", experiment.recipe)
+    method = load_method(experiment.method)
+    blocks = {"loss": entry(params, "methods", experiment.method), **recipe}
+    blocks = merge(blocks, experiment.set, f"{where}.set")
+    for key in blocks:
+        if key not in ("loss", "model", "train"):
+            raise UserError(f"recipes.{experiment.recipe}.{key}: unknown block; a recipe has model and train")
+    config = StudentConfig(
+        experiment=name,
+        study=experiment.study,
+        method=experiment.method,
+        dataset=experiment.dataset,
+        cache=experiment.cache,
+        teacher=experiment.teacher,
+        loss=build(method.Config, blocks["loss"], f"{where} (methods.{experiment.method})"),
+        model=build(ModelConfig, blocks.get("model"), f"{where} (recipes.{experiment.recipe}.model)"),
+        train=build(TrainConfig, blocks.get("train"), f"{where} (recipes.{experiment.recipe}.train)"),
+        views=build(ViewRecipe, entry(params, "views", experiment.views), f"views.{experiment.views}"),
+    )
+    if config.model.image_size != config.views.size:
+        raise UserError(
+            f"{where}: the model takes {config.model.image_size} px, views.{experiment.views} makes {config.views.size}"
+        )
+    if method.Method.needs_teacher and "none" == experiment.cache == experiment.teacher:
+        raise UserError(f"{where}: method {experiment.method} needs a teacher; name a cache, or a teacher to run online")
+    return config, experiment.seeds
+
+
+def train_student(
+    config: StudentConfig,
+    data: LongTail,
+    seed: int,
+    labels: TeacherLabels | nn.Module | None,
+    workspace: Workspace,
+    device: torch.device,
+    precision: str = "fp32",
+    micro_batch: int = 0,
+    facts: dict | None = None,
+) -> None:
+    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None.
+
+    micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory and
+    changes nothing but the order of float sums (and the random draws of stochastic depth).
+    """
+    train, method_file = config.train, load_method(config.method)
+    method = method_file.Method(config.loss, data.class_counts)
+    views = Views(config.views, data.train_images, seed)
+    torch.manual_seed(seed)
+    model = build_vit(config.model, data.num_classes, method.distilled).to(device)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, train.weight_decay), lr=train.lr, betas=train.betas, eps=train.eps
+    )
+    y = torch.from_numpy(data.train_labels)
+    test = eval_pixels(data.test_images, config.model.image_size, train.eval_resize)
+    evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision)
+
+    history: list[dict] = []
+    best = {"epoch": -1, "top1": -1.0, "logits": {}}
+    last: dict[str, Tensor] = {}
+    epoch, step, sums = 0, 0, torch.zeros(3, dtype=torch.float64)  # loss, 1 - cosine, views
+    if saved := workspace.load():
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        history, best, last, sums = saved["history"], saved["best"], saved["last"], saved["sums"]
+        epoch, step = saved["epoch"], saved["step"]
+    sums = sums.to(device)
+
+    def state() -> dict:
+        return {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+            "best": best,
+            "last": last,
+            "sums": sums.cpu(),
+            "epoch": epoch,
+            "step": step,
+        }
+
+    seen = 0
+    while epoch < train.epochs:
+        model.train()
+        while step < views.steps_per_epoch:
+            lr = cosine_lr(
+                epoch + views.lr_fraction(step),
+                train.lr,
+                train.epochs,
+                train.warmup_epochs,
+                train.warmup_lr,
+                train.min_lr,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            batch = views.step(epoch, step)
+            optimizer.zero_grad(set_to_none=True)
+            for groups in _chunks(batch.groups, micro_batch):
+                part = slice(groups[0].start, groups[-1].stop)
+                x = batch.x[part].to(device)
+                teacher = None
+                if isinstance(labels, TeacherLabels):
+                    teacher = labels.at(epoch, batch.positions[part]).to(device)
+                elif labels is not None:
+                    teacher = teacher_labels(labels, x, config.views)
+                targets = Targets(
+                    y[batch.index[part]].to(device),
+                    y[batch.partner[part]].to(device),
+                    batch.lam[part].to(device),
+                    teacher,
+                    [group.stop - group.start for group in groups],
+                )
+                with torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
+                    tokens = special_tokens(model, x)
+                    logits = head_logits(model, tokens)
+                losses = method.loss(logits, targets, epoch)
+                (losses.sum() / (config.views.accumulate * config.views.virtual_world)).backward()
+                with torch.no_grad():
+                    sums[0] += losses.mean() * len(x)
+                    sums[2] += len(x)
+                    if method.distilled:
+                        sums[1] += cls_dist_distance(tokens.float()).sum()
+            optimizer.step()
+            step, seen = step + 1, seen + len(batch.x)
+            if step < views.steps_per_epoch:
+                workspace.tick(state)
+        history.append(_row(epoch, lr, sums, method.distilled))
+        if (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs:
+            last = evaluate(model)
+            scores = {head: evaluate.top1(z) for head, z in last.items()}
+            history[-1] |= {f"test_top1_{head}": score for head, score in scores.items()}
+            if scores["avg"] > best["top1"]:
+                best = {"epoch": epoch, "top1": scores["avg"], "logits": last}
+        epoch, step = epoch + 1, 0
+        sums.zero_()
+        rate = seen / max(workspace.seconds() - workspace.earlier, 1e-9)
+        left = (train.epochs - epoch) * views.positions_per_epoch / rate
+        workspace.log(f"epoch {epoch}/{train.epochs}, loss {history[-1]['loss']}, {rate:.0f} img/s, {left:.0f} s left")
+        workspace.tick(state)
+    _write(workspace, config, data, seed, model, history, best, last, facts or {})
+
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _chunks(groups: list[slice], views: int) -> list[list[slice]]:
+    """Groups in runs of at most `views` views (0: all in one run)."""
+    chunks: list[list[slice]] = [[]]
+    for group in groups:
+        if views and chunks[-1] and group.stop - chunks[-1][0].start > views:
+            chunks.append([])
+        chunks[-1].append(group)
+    return chunks
+
+
+class _Evaluator:
+    """Logits of the test set, float32 on the CPU, by head and their average."""
+
+    def __init__(self, pixels: Tensor, labels: np.ndarray, normalization: str, device: torch.device, precision: str):
+        self.pixels, self.labels, self.device, self.precision = pixels, torch.from_numpy(labels), device, precision
+        self.mean, self.std = constants(normalization, device)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, Tensor]:
+        model.eval()
+        parts: dict[str, list[Tensor]] = {}
+        for start in range(0, len(self.pixels), EVAL_BATCH):
+            x = normalize(self.pixels[start : start + EVAL_BATCH].to(self.device), self.mean, self.std)
+            with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
+                logits = head_logits(model, special_tokens(model, x))
+            for head, z in logits.items():
+                parts.setdefault(head, []).append(z.float().cpu())
+        heads = {head: torch.cat(z) for head, z in parts.items()}
+        return heads | {"avg": torch.stack(list(heads.values())).mean(0)}  # mean of raw logits (METHODS trap 43)
+
+    def top1(self, logits: Tensor) -> float:
+        return round(100 * (logits.argmax(1) == self.labels).double().mean().item(), 4)
+
+
+def _row(epoch: int, lr: float, sums: Tensor, distilled: bool) -> dict:
+    loss, distance, count = sums.tolist()
+    row = {"epoch": epoch, "lr": float(f"{lr:.9g}"), "loss": float(f"{loss / count:.9g}")}
+    return row | ({"cls_dist_distance": float(f"{distance / count:.9g}")} if distilled else {})
+
+
+def _write(workspace: Workspace, config, data: LongTail, seed: int, model, history, best, last, facts: dict) -> None:
+    from safetensors.torch import save_file
+
+    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
+    pd.DataFrame(history).to_csv(workspace.result / "history.csv", index=False)
+    arrays = {
+        "labels": data.test_labels,
+        "best_epoch": np.int64(best["epoch"]),
+        "last_epoch": np.int64(config.train.epochs - 1),
+        "class_order": np.array(data.class_order),
+        "logit_scale": np.float64(1.0),
+    }
+    for name, logits in (("last", last), ("best", best["logits"])):
+        arrays |= {f"logits_{name}_{head}": z.numpy() for head, z in logits.items() if head != "avg"}
+    np.savez(workspace.result / "predictions.npz", **arrays)
+    workspace.write_meta(
+        {**plain(config), "seed": seed},
+        seed=seed,
+        dataset=data.name,
+        dataset_digest=data.digest,
+        class_order=data.class_order,
+        class_names=list(data.class_names),
+        **facts,
+    )

@@ -1,0 +1,205 @@
+"""Training a CNN teacher: weak augmentation, SGD or SAM, the best and the last epoch kept (METHODS §2.3, §2.4).
+
+The whole dataset lies on the device as uint8. Order, crops and flips are pure functions of (seed, epoch, position), so
+a run resumed anywhere goes on exactly as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longtail import rng
+from longtail.errors import UserError
+from longtail.normalize import constants, normalize
+from longtail.sam import sam_step
+from longtail.schedule import teacher_lr
+from longtail.teacher import WEIGHTS, TeacherConfig, build_loss, build_model, recipe, save_weights
+
+if TYPE_CHECKING:
+    from longtail.data import LongTail
+    from longtail.runs import Workspace
+
+EVAL_BATCH = 500
+COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
+
+
+def weak_parameters(seed: int, epoch: int, positions, padding: int, hflip: float) -> np.ndarray:
+    """Crop and flip of each position of an epoch: int64 [P, 3] = top, left (0..2·padding), flipped (0/1)."""
+    words = rng.draws(seed, "teacher_view", epoch, positions, 3)
+    offsets = rng.below(words[:, :2], 2 * padding + 1)
+    return np.concatenate([offsets, (rng.unit(words[:, 2:]) < hflip).astype(np.int64)], 1)
+
+
+def zero_pad(images: Tensor, padding: int) -> Tensor:
+    """uint8 [N, H, W, 3] with `padding` black pixels on each side."""
+    return F.pad(images, (0, 0, padding, padding, padding, padding))
+
+
+def weak_batch(padded: Tensor, index: Tensor, draws: Tensor, padding: int) -> Tensor:
+    """Random crop with zero padding, then horizontal flip, of a batch by one gather; equal to Pillow's, bit for bit.
+
+    padded: uint8 [N, H + 2·padding, W + 2·padding, 3] from `zero_pad`; index: int64 [B]; draws: int64 [B, 3] as
+    `weak_parameters` gives them, on the same device. Returns uint8 [B, 3, H, W] in channels_last memory.
+    """
+    height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
+    top, left, flipped = (column[:, None] for column in draws.unbind(1))
+    rows = top + torch.arange(height, device=padded.device)
+    columns = torch.arange(width, device=padded.device).expand(len(draws), -1)
+    columns = left + torch.where(flipped == 1, width - 1 - columns, columns)
+    return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Logits float32 [M, C] of unaugmented uint8 images [M, H, W, 3], in eval mode and float32."""
+    model.eval()
+    return torch.cat([model(normalize(b.permute(0, 3, 1, 2), mean, std)) for b in images.split(EVAL_BATCH)])
+
+
+@dataclass
+class Progress:
+    """Where a run stands, besides model and optimizer."""
+
+    epoch: int  # 0-based, the one being trained
+    step: int  # optimizer steps done in it
+    sums: Tensor  # float64 [2] on the device: summed loss, correct predictions of this epoch
+    history: list[dict[str, Any]]
+    best: dict[str, Any]  # epoch, top1, logits, model state
+
+
+def train_teacher(
+    config: TeacherConfig,
+    data: LongTail,
+    seed: int,
+    workspace: Workspace,
+    *,
+    device: torch.device | str = "cpu",
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> None:
+    """Train one seed and leave its finished files in workspace.result; resumes from the workspace's checkpoint.
+
+    fp32 masters always; bf16 is autocast of the forward pass, the loss and every evaluation stay in float32. Raises
+    UserError when the loss stops being finite.
+    """
+    device = torch.device(device)
+    total = len(data.train_labels)
+    torch.manual_seed(seed)
+    model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
+    weights = list(model.parameters())
+    optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
+    loss_of = build_loss(config, data.class_counts, device)
+    padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
+    labels = torch.from_numpy(data.train_labels).to(device)
+    test_images, test_labels = (torch.from_numpy(a).to(device) for a in (data.test_images, data.test_labels))
+    mean, std = constants(config.normalization, device)
+    now = _restore(workspace.load(), model, optimizer, device)
+
+    def snapshot() -> dict[str, Any]:
+        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **vars(now)}
+
+    steps = -(-total // config.batch_size)
+    while now.epoch < config.epochs:
+        epoch = now.epoch
+        lr = teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
+        optimizer.param_groups[0]["lr"] = lr
+        order = torch.from_numpy(rng.permutation(seed, "teacher_order", epoch, total)).to(device)
+        draws = weak_parameters(seed, epoch, np.arange(total), config.crop_padding, config.hflip)
+        draws = torch.from_numpy(draws).to(device)
+        model.train()
+        while now.step < steps:
+            part = slice(now.step * config.batch_size, (now.step + 1) * config.batch_size)
+            batch = normalize(weak_batch(padded, order[part], draws[part], config.crop_padding), mean, std)
+            now.sums += _step(model, batch, labels[order[part]], epoch, loss_of, optimizer, weights, config, precision)
+            now.step += 1
+            workspace.tick(snapshot)
+        due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+        logits = evaluate(model, test_images, mean, std) if due else None
+        _close_epoch(now, lr, total, logits, test_labels, model)
+        row = now.history[-1]
+        left = workspace.seconds() / now.epoch * (config.epochs - now.epoch)
+        workspace.log(
+            f"epoch {now.epoch}/{config.epochs} loss {row['train_loss']:.4f} train {row['train_top1']:.1f} "
+            f"best {now.best['top1']:.1f}, {now.epoch * total / workspace.seconds():.0f} images/s, {left:.0f} s left"
+        )
+    _write(workspace, config, data, seed, now, model, logits.cpu().numpy())
+
+
+def _step(model, batch, labels, epoch, loss_of, optimizer, weights, config, precision) -> Tensor:
+    """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass)."""
+    tally = None
+
+    def closure() -> Tensor:
+        nonlocal tally
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(batch)
+        loss = loss_of(logits, labels, epoch)
+        loss.backward()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        tally = torch.stack([loss.detach().double() * len(labels), correct.double()])
+        return loss
+
+    sam_step(closure, optimizer, weights, config.sam_rho)
+    return tally
+
+
+def _restore(saved: dict | None, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+    if saved is None:
+        return Progress(0, 0, torch.zeros(2, dtype=torch.float64, device=device), [], {"top1": -1.0})
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
+
+
+def _close_epoch(now: Progress, lr: float, total: int, logits: Tensor | None, labels: Tensor, model) -> None:
+    """Write the epoch's row, keep the best on the test set (the first of equals), go to the next epoch."""
+    loss, correct = now.sums.tolist()  # the epoch's only wait for the device
+    if not np.isfinite(loss):
+        raise UserError(f"teacher diverged: training loss is {loss} in epoch {now.epoch}; lower lr or sam_rho")
+    row = {"train_loss": loss / total, "train_top1": 100 * correct / total, "test_top1": None}
+    if logits is not None:
+        row["test_top1"] = top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
+    now.history.append({"epoch": now.epoch, "lr": lr, **row})
+    if logits is not None and top1 > now.best["top1"]:
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        now.best = {"epoch": now.epoch, "top1": top1, "logits": logits.cpu(), "model": state}
+    now.epoch, now.step = now.epoch + 1, 0
+    now.sums.zero_()
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.8g}"  # empty: not evaluated in this epoch
+
+
+def _write(
+    workspace: Workspace,
+    config: TeacherConfig,
+    data: LongTail,
+    seed: int,
+    now: Progress,
+    model: nn.Module,
+    logits: np.ndarray,
+) -> None:
+    with open(workspace.result / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: _text(v) for k, v in row.items()} for row in now.history)
+    save_weights(model.state_dict(), workspace.result / WEIGHTS["last"], data)
+    save_weights(now.best["model"], workspace.result / WEIGHTS["best"], data)
+    np.savez(
+        workspace.result / "predictions.npz",
+        labels=data.test_labels.astype(np.int64),
+        logits_last_cls=logits,
+        logits_best_cls=now.best["logits"].numpy(),
+        best_epoch=now.best["epoch"],
+        last_epoch=config.epochs - 1,
+        class_order=data.class_order,
+        logit_scale=config.logit_scale,
+    )
+    workspace.write_meta(config=recipe(config), seed=seed, class_order=data.class_order, dataset_digest=data.digest)

@@ -1,0 +1,186 @@
+"""Views: the augmented batches of a run as a pure function of (images, recipe, seed, epoch, position).
+
+DeiT-LT's pipeline (METHODS 3.5-3.7): RandomResizedCrop, flip, RandAugment, normalization, RandomErasing, then mixup or
+CutMix within each group. A teacher cache and a student that build `Views` from the same recipe and seed see the same
+pixels whatever the batch size, device or resume point. Pixels here are made by Pillow, the reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from longtail import draws, mix, ops_pil
+from longtail.epoch import Layout
+from longtail.normalize import NORMALIZATION, constants, normalize
+from longtail.view_recipe import ViewRecipe
+
+_AHEAD = 1024  # views whose parameters are drawn at once: a NumPy call costs the same for 32
+_CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
+
+
+def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
+    """What the teacher sees of a student's batch [..., S, S]: every stride-th pixel.
+
+    At stride 7, offset 3 this is the published runs' `resize(224 -> 32, bicubic, antialias=False)`, without depending
+    on a default that torchvision changed in 0.17 (METHODS 3.3, trap 10.1)."""
+    return x[..., offset::stride, offset::stride]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The views of one optimizer step, in position order."""
+
+    x: torch.Tensor  # float32 [n, 3, S, S]: normalized, erased, mixed
+    index: torch.Tensor  # int64 [n], image
+    partner: torch.Tensor  # int64 [n], image it is mixed with; its own where nothing is mixed
+    lam: torch.Tensor  # float32 [n], weight of the own label; 1 where nothing is mixed
+    positions: torch.Tensor  # int64 [n], position in the epoch
+    groups: list[slice]  # rows of each group, in order
+    digest: bytes = b""  # sha256 of the pixels and of what was erased and mixed; empty unless asked for
+
+
+class Views:
+    """All views of a run. Keeps only what it drew last, for speed; safe to copy into worker processes."""
+
+    def __init__(self, recipe: ViewRecipe, images: np.ndarray, seed: int) -> None:
+        """images: uint8 [N, H, W, 3]. Raises ValueError for other arrays or too few images to fill one pair a rank."""
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
+        self.recipe, self.images, self.seed = recipe, images, seed
+        self.layout = Layout(
+            images=len(images),
+            repeats=recipe.repeats,
+            ranks=recipe.virtual_world,
+            group=recipe.mix_group,
+            accumulate=recipe.accumulate,
+            round_to=recipe.round_to,
+        )
+        if self.layout.views_per_rank < 2:
+            raise ValueError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
+        self._mean, self._std = constants(recipe.normalization)
+        self._fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        self._order: tuple[int, np.ndarray | None] = (-1, None)
+        self._window: tuple = (None, None, None)
+
+    @property
+    def positions_per_epoch(self) -> int:
+        return self.layout.positions
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.layout.steps
+
+    def groups_of_step(self, epoch: int, step: int) -> list[slice]:
+        """Rows of each group within `step(epoch, step)`. A step's loss is the sum over its groups of the group's loss,
+        divided by accumulate * virtual_world also where the step has fewer groups (METHODS 3.5)."""
+        groups = self.layout.groups_of_step(step)
+        return [slice(g.start - groups[0].start, g.stop - groups[0].start) for g in groups]
+
+    def lr_fraction(self, step: int) -> float:
+        """Fraction of the epoch at which the learning rate of a step is read (METHODS 3.5)."""
+        return self.layout.lr_fraction(step)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Image shown at each position, int64 [positions_per_epoch]."""
+        known, order = self._order
+        if known != epoch:
+            order = self.layout.order(self.seed, epoch)
+            self._order = (epoch, order)
+        return order
+
+    def draws(self, epoch: int, positions: np.ndarray) -> draws.ViewDraws:
+        """Parameters of the views at positions (int [n])."""
+        height, width = self.images.shape[1:3]
+        return draws.view_draws(self.recipe, self.seed, epoch, positions, height, width, len(ops_pil.OPS))
+
+    def pixels(self, epoch: int, positions: np.ndarray, drawn: draws.ViewDraws | None = None) -> torch.Tensor:
+        """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S]."""
+        drawn = drawn or self.draws(epoch, positions)
+        images = self.order(epoch)[positions]
+        size = self.recipe.size
+        pixels = np.empty((len(images), 3, size, size), np.uint8)
+        for start in range(0, len(images), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            columns = images, drawn.crop, drawn.flip, drawn.op, drawn.magnitude, drawn.negative
+            made = b"".join(self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
+            pixels[rows] = np.frombuffer(made, np.uint8).reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
+        return torch.from_numpy(pixels)
+
+    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives) -> bytes:
+        view = ops_pil.resized_crop(self.images[image], *crop, self.recipe.size)
+        if flip:
+            view = ops_pil.flip(view)
+        for op, magnitude, negative in zip(ops, magnitudes, negatives, strict=True):
+            if op >= 0:
+                name = ops_pil.OPS[op]
+                view = ops_pil.apply(view, name, ops_pil.level_argument(name, magnitude, negative), self._fill)
+        return view.tobytes()
+
+    def unmixed(self, epoch: int, positions: np.ndarray) -> torch.Tensor:
+        """Normalized and erased, not mixed: float32 [n, 3, S, S]."""
+        drawn = self.draws(epoch, positions)
+        return self._erased(epoch, positions, self.pixels(epoch, positions, drawn), drawn.erase)
+
+    def _erased(self, epoch: int, positions: np.ndarray, pixels: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
+        x = normalize(pixels, self._mean, self._std)
+        rows = np.flatnonzero(boxes[:, 2])
+        noise = draws.erase_noise(self.seed, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
+        for row, box, values in zip(rows.tolist(), boxes[rows].tolist(), noise, strict=True):
+            left, top, width, height = box
+            x[row, :, top : top + height, left : left + width] = torch.from_numpy(values).view(3, height, width)
+        return x
+
+    def step(self, epoch: int, step: int, digest: bool = False) -> Batch:
+        """The views of one optimizer step; digest: also hash them (about 5 % of the time), see `checksum`."""
+        positions, drawn, mixes = self._drawn(epoch, step)
+        pixels = self.pixels(epoch, positions, drawn)
+        x = self._erased(epoch, positions, pixels, drawn.erase)
+        index = torch.from_numpy(self.order(epoch)[positions])
+        partner, lam = index.clone(), torch.ones(len(index))
+        rows = self.groups_of_step(epoch, step)
+        for row, what in zip(rows, mixes, strict=True):
+            if what.lam != 1.0:
+                mix.apply_(x[row], what)
+                lam[row] = what.lam
+                partner[row] = index[row].flip(0)
+        batch = Batch(x=x, index=index, partner=partner, lam=lam, positions=torch.from_numpy(positions), groups=rows)
+        return replace(batch, digest=_digest(pixels, index, drawn.erase, mixes)) if digest else batch
+
+    def _drawn(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix]]:
+        """Positions of a step, and its views' and groups' parameters, drawn for several small steps at once."""
+        of = self.layout
+        ahead = max(1, _AHEAD // (of.accumulate * of.group * of.ranks))
+        key, first = (epoch, step // ahead), step // ahead * ahead
+        groups = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]
+        known, drawn, mixes = self._window
+        if known != key:
+            drawn = self.draws(epoch, np.arange(groups[0].start, groups[-1].stop))
+            mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in groups])
+            self._window = (key, drawn, mixes)
+        mine = of.groups_of_step(step)
+        start, stop = mine[0].start, mine[-1].stop
+        skipped = groups.index(mine[0])
+        rows = slice(start - groups[0].start, stop - groups[0].start)
+        return np.arange(start, stop), drawn.rows(rows), mixes[skipped : skipped + len(mine)]
+
+    def checksum(self, epoch: int) -> str:
+        """sha256 (hex) of an epoch; equals `combine` of its steps' digests, for a caller that walks them anyway."""
+        return combine(self.step(epoch, step, digest=True).digest for step in range(self.steps_per_epoch))
+
+
+def combine(digests: Iterable[bytes]) -> str:
+    """The checksum of an epoch, sha256 (hex), from the digests of all its steps in order."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _digest(pixels: torch.Tensor, index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
+    sha = hashlib.sha256(pixels.numpy())
+    sha.update(index.numpy().astype("<i8"))
+    sha.update(boxes.astype("<i8"))
+    sha.update(repr([(m.lam, m.box) for m in mixes]).encode())
+    return sha.digest()

@@ -1,0 +1,93 @@
+"""Store the teacher's label for every view a student will see: caches.<ENTRY> of params.yaml.
+
+    python stages/cache_logits.py ldam_drw_sam-digits --dataset data/datasets/digits_if20.npz \\
+        --teacher data/teachers/ldam_drw_sam-digits_if20 --out data/caches/ldam_drw_sam-digits
+
+Walks the views of every epoch in the order training will (repeated augmentation, two virtual ranks, mix groups), each a
+pure function of (seed, epoch, position), and keeps the argmax of the float32 teacher: OUT/seed<k>/labels.npy, one byte a
+view (CIFAR-10-LT, 1200 epochs: 14.7 MB), and meta.json with the checksums a student verifies. Resumes by epoch.
+With --verify nothing is built: sampled epochs of OUT are made again and pixel and label agreement is printed.
+Cost: about 1.6 ms a view at 224 px on one core (Pillow); digits 24 px 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from longtail import params, runs
+from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify
+from longtail.data import LongTail
+from longtail.errors import UserError, run_main
+from longtail.files import file_digest
+from longtail.teacher import WEIGHTS, load_teacher
+from longtail.views import ViewRecipe, Views
+
+
+def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: Path, device, seed: int, workspace):
+    """Build the labels of one seed in workspace.result."""
+    folder = seed_folder(teacher, seed)
+    model, teacher_config = load_teacher(folder, data, device)
+    facts = {
+        "cache": name,
+        "seed": seed,
+        "views": config.views,
+        "teacher": config.teacher,
+        "teacher_run": folder.name,
+        "teacher_select": teacher_config.select,
+        "teacher_digest": file_digest(folder / WEIGHTS[teacher_config.select]),
+        "dataset": data.name,
+        "dataset_digest": data.digest,
+        "num_classes": data.num_classes,
+        "class_order": data.class_order,
+        "class_names": list(data.class_names),
+    }
+    build_cache(model, Views(recipe, data.train_images, seed), data.train_labels, config.epochs, facts, workspace)
+    workspace.write_meta(config, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
+
+
+def weights_of(teacher: Path, seed: int) -> list[Path]:
+    """Both weight files of the teacher's run that serves this seed."""
+    return [seed_folder(teacher, seed) / name for name in WEIGHTS.values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", help="name under `caches` in params.yaml")
+    parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
+    parser.add_argument("--teacher", type=Path, required=True, help="folder of stages/train_teacher.py, with seed<k>/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the cache: <out>/seed<k>/")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
+    parser.add_argument("--verify", type=int, metavar="EPOCHS", help="check this many epochs of OUT instead of building")
+    args = parser.parse_args()
+    everything, where = params.load(args.params), f"caches.{args.entry}"
+    config = params.build(CacheConfig, params.entry(everything, "caches", args.entry), where)
+    recipe = params.build(ViewRecipe, params.entry(everything, "views", config.views), f"views.{config.views}")
+    data = LongTail.load(args.dataset)
+    if data.name != config.dataset:
+        raise UserError(f"{where}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
+    device = runs.pick_device(args.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    if args.verify:
+        for seed in config.seeds:
+            model, _ = load_teacher(seed_folder(args.teacher, seed), data, device)
+            cache, views = TeacherLabels.load(args.out / f"seed{seed}"), Views(recipe, data.train_images, seed)
+            print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify))
+        return
+    shared = {k: v for k, v in params.plain(config).items() if k != "seeds"}
+    prints = {
+        seed: runs.fingerprint(shared, recipe, seed, data.digest, *map(file_digest, weights_of(args.teacher, seed)))
+        for seed in config.seeds
+    }
+    work = partial(run, args.entry, config, recipe, data, args.teacher, device)
+    runs.run_seeds(work, prints, args.out, device, args.jobs)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,65 @@
+"""A study's report: one HTML file with its tables, figures, config hashes and times, that opens from disk.
+
+Puts together what tables, figures and evaluate made; nothing is computed here and nothing is fetched. What is missing
+is said to be "not run".
+
+  python stages/report.py digits --metrics reports/metrics/digits --tables reports/tables/digits \\
+      --figures reports/figures/digits --analysis reports/analysis/digits --out reports/digits.html
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from longtail import params
+from longtail.errors import UserError, run_main
+from longtail.output import write_text
+from longtail.report import EntryLine, page
+from longtail.results import load
+from longtail.study import FIGURES, StudyConfig
+
+
+def collect(name: str, study: StudyConfig, metrics: Path, analysis: Path) -> list[EntryLine]:
+    """The grid's lines, in the study's order."""
+    results = load(metrics, name, study)
+    lines = []
+    for item in study.teachers:
+        lines.append(EntryLine(item.name, item.label, results.teachers.get(item.name), None))
+    for item in study.experiments:
+        analysed = (analysis / item.name).is_dir()
+        lines.append(EntryLine(item.name, item.label, results.experiments.get(item.name), analysed))
+    return lines
+
+
+def read_tables(study: StudyConfig, folder: Path) -> dict[str, str]:
+    """{name: HTML fragment}; UserError where one is missing."""
+    found = {}
+    for table in study.tables:
+        path = folder / f"{table.name}.html"
+        if not path.is_file():
+            raise UserError(f"{path}: no such table; run stages/tables.py first")
+        found[table.name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
+    parser.add_argument("--figures", type=Path, required=True, help="folder of the study's figures; may lack some")
+    parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
+    parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    args = parser.parse_args()
+    entry = params.entry(params.load(args.params), "studies", args.study)
+    study = params.build(StudyConfig, entry, f"studies.{args.study}")
+    pngs = {name: args.figures / f"{name}.png" for name in FIGURES}
+    figures = {name: path.read_bytes() if path.is_file() else None for name, path in pngs.items()}
+    lines = collect(args.study, study, args.metrics, args.analysis)
+    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,53 @@
+"""The tables of a study: each printed table side by side with ours, as CSV, Markdown, LaTeX (booktabs) and HTML.
+
+Which rows, and which printed cells beside them, stands under studies.<STUDY>.tables in params.yaml. An entry without a
+metrics file is a row that says "not run". Printed numbers appear exactly as printed, doubtful ones with a footnote.
+
+  python stages/tables.py digits --metrics reports/metrics/digits --published data/published --out reports/tables/digits
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from longtail import params
+from longtail.errors import run_main
+from longtail.output import new_folder, write_text
+from longtail.render import to_html, to_latex, to_markdown
+from longtail.results import load
+from longtail.study import StudyConfig
+from longtail.tables import layout, records, to_csv
+
+
+def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path) -> None:
+    """Write out/<table>.{csv,md,tex,html} for every table of the study."""
+    results = load(metrics, name, study)
+    with new_folder(out) as folder:
+        for table in study.tables:
+            cells = records(table, results, published)
+            grid = layout(table, cells, study)
+            for suffix, text in {
+                "csv": to_csv(cells, study.comparable),
+                "md": to_markdown(grid),
+                "tex": to_latex(grid),
+                "html": to_html(grid),
+            }.items():
+                write_text(folder / f"{table.name}.{suffix}", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
+    parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    args = parser.parse_args()
+    entry = params.entry(params.load(args.params), "studies", args.study)
+    study = params.build(StudyConfig, entry, f"studies.{args.study}")
+    run(args.study, study, args.metrics, args.published, args.out)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,85 @@
+"""How sure a teacher is of what it was trained on, and of what it is asked to label: entropy histograms (METHODS 4.5).
+
+    python stages/teacher_entropy.py ldam_drw_sam-digits_if20 --teacher data/teachers/ldam_drw_sam-digits_if20 \\
+        --dataset data/datasets/digits_if20.npz --out reports/analysis/digits/teachers/ldam_drw_sam-digits_if20
+
+CACHE names a teacher and a student's view recipe (section `caches`). `in`: every training image once, weakly augmented
+at native resolution, in the teacher's normalisation. `out`: one epoch of the student's strong and mixed views, brought
+to the teacher's size. Natural log; cosines of LDAM teachers are multiplied by their scale first. Writes into OUT:
+    entropy.csv       seed, domain, bin_left, bin_right, count: 50 equal bins from 0 to log C
+    entropy_mean.csv  seed, domain, mean_nats, n
+Digits: a second. CIFAR-10: half a minute on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+
+from longtail import params
+from longtail.cache import CacheConfig, seed_folder
+from longtail.data import LongTail
+from longtail.entropy import entropy_histogram, entropy_in, entropy_out
+from longtail.errors import UserError, run_main
+from longtail.output import new_folder
+from longtail.runs import pick_device
+from longtail.teacher import load_teacher
+from longtail.views import ViewRecipe, Views
+
+
+def measure(
+    config: CacheConfig, recipe: ViewRecipe, teacher: Path, data: LongTail, device: torch.device
+) -> tuple[list[tuple], list[tuple]]:
+    """Rows of entropy.csv and entropy_mean.csv."""
+    histogram, means = [], []
+    for seed in config.seeds:
+        model, trained = load_teacher(seed_folder(teacher, seed), data, device)
+        views = Views(recipe, data.train_images, seed)
+        domains = {
+            "in": entropy_in(model, trained, data, seed, device),
+            "out": entropy_out(model, views, trained.logit_scale, device),
+        }
+        for domain, nats in domains.items():
+            edges, counts = entropy_histogram(nats, data.num_classes)
+            bins = zip(edges[:-1], edges[1:], counts, strict=True)
+            histogram += [(seed, domain, f"{a:.6f}", f"{b:.6f}", int(n)) for a, b, n in bins]
+            means.append((seed, domain, f"{nats.mean().item():.6f}", len(nats)))
+        print(f"{config.teacher} seed {seed}: " + ", ".join(f"{m[1]} {m[2]} nats" for m in means[-2:]), flush=True)
+    return histogram, means
+
+
+def write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", metavar="CACHE", help="name of a block under `caches` in the params file")
+    parser.add_argument("--teacher", type=Path, required=True, help="data/teachers/T from stages/train_teacher.py")
+    parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    args = parser.parse_args()
+    table = params.load(args.params)
+    config = params.build(CacheConfig, params.entry(table, "caches", args.entry), f"caches.{args.entry}")
+    recipe = params.build(ViewRecipe, params.entry(table, "views", config.views), f"views.{config.views}")
+    if not args.teacher.is_dir():
+        raise UserError(f"{args.teacher}: no such folder; train it first (stages/train_teacher.py {config.teacher})")
+    data = LongTail.load(args.dataset)
+    if data.name != config.dataset:
+        raise UserError(f"caches.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
+    device = pick_device(args.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    histogram, means = measure(config, recipe, args.teacher, data, device)
+    with new_folder(args.out) as folder:
+        write_csv(folder / "entropy.csv", ("seed", "domain", "bin_left", "bin_right", "count"), histogram)
+        write_csv(folder / "entropy_mean.csv", ("seed", "domain", "mean_nats", "n"), means)
+
+
+if __name__ == "__main__":
+    run_main(main)

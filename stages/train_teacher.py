@@ -1,0 +1,57 @@
+"""Train a CNN teacher (ResNet; CE, LDAM or balanced softmax; DRW; SGD or SAM) on a long-tailed dataset.
+
+    python stages/train_teacher.py ldam_drw_sam-digits_if20 \\
+        --dataset data/datasets/digits_if20.npz --out data/teachers/ldam_drw_sam-digits_if20
+
+Every number stands in the entry's block of params.yaml (section `teachers`). Each of its seeds gets a folder
+OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
+predictions.npz, history.csv, config.yaml and environment.json. Seeds that are there already are not trained again; a
+run that was killed continues where it stopped. Cost: ResNet-8 on the 438 digits about 0.1 s an epoch with SAM on one
+CPU core.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from longtail import params, runs
+from longtail.data import LongTail
+from longtail.errors import UserError, run_main
+from longtail.teacher import TeacherConfig, recipe
+from longtail.teacher_training import train_teacher
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", help="name of a block under `teachers` in the params file")
+    parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/<name>.npz from stages/subsample.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the forward pass (autocast)")
+    parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    block = params.entry(params.load(args.params), "teachers", args.entry)
+    config = params.build(TeacherConfig, block, f"teachers.{args.entry}")
+    if not config.seeds:
+        raise UserError(f"teachers.{args.entry}.seeds: give at least one, e.g. [0, 1, 2]")
+    data = LongTail.load(args.dataset)
+    if data.name != config.dataset:
+        raise UserError(
+            f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'; "
+            f"pass data/datasets/{config.dataset}.npz"
+        )
+    fingerprints = {seed: runs.fingerprint(recipe(config), seed, data.digest) for seed in config.seeds}
+    device = runs.pick_device(args.device)
+    work = partial(train_teacher, config, data, device=device, precision=args.precision)
+    runs.run_seeds(work, fingerprints, args.out, device, args.jobs)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,226 @@
+import csv
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from longtail import analysis
+from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test
+from longtail.attention import attention_probabilities, attention_rollout, mean_attention_distance, rollout_rows
+from longtail.data import LongTail, author_groups, class_order, content_digest, count_groups
+from longtail.errors import UserError
+from longtail.evaluation import eval_batch
+from longtail.params import plain
+from longtail.rank import block_tokens, feature_rank
+from longtail.vit import ModelConfig, build_vit
+
+SHAPE = ModelConfig(image_size=24, patch_size=8, dim=16, depth=2, heads=4, mlp_ratio=2.0, drop_path=0.1)
+STAGE = Path(__file__).parents[1] / "stages" / "analyse.py"
+CPU = torch.device("cpu")
+
+
+def dataset(names=("a", "b", "c", "d", "e")):
+    rng = np.random.default_rng(0)
+    counts = np.array([9, 6, 4, 3, 2])
+    data = LongTail(
+        name="toy",
+        train_images=rng.integers(0, 256, (24, 8, 8, 3), np.uint8),
+        train_labels=np.repeat(np.arange(5), counts),
+        train_index=np.arange(24),
+        test_images=rng.integers(0, 256, (60, 8, 8, 3), np.uint8),
+        test_labels=rng.permutation(np.arange(60) % 5),
+        class_names=names,
+        class_counts=counts,
+        cuts=(1, 3),
+        author_groups=author_groups(5, (1, 3)),
+        count_groups=count_groups(counts),
+        subset_seed=0,
+        class_order=class_order(names),
+        digest="",
+    )
+    return replace(data, digest=content_digest(data))
+
+
+def save_run(folder, data, seed, distilled=True):
+    """What the training stage leaves of one seed, as far as the analyses read it."""
+    torch.manual_seed(seed)
+    model = build_vit(SHAPE, 5, distilled)
+    for block in model.blocks:
+        block.attn.qkv.weight.data *= 20
+    folder = folder / f"seed{seed}"
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config = {"model": plain(SHAPE), "train": {"eval_resize": 28}, "views": {"normalization": "imagenet"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    facts = {"class_order": data.class_order, "dataset_digest": data.digest, "class_names": list(data.class_names)}
+    (folder / "environment.json").write_text(json.dumps(facts))
+    distance = ",0.25" if distilled else ""
+    header = "epoch,lr,loss" + (",cls_dist_distance" if distilled else "")
+    (folder / "history.csv").write_text(f"{header}\n0,0.1,1.0{distance}\n1,0.1,0.5{distance}\n")
+    return model.eval()
+
+
+@pytest.fixture
+def run(tmp_path):
+    data = dataset()
+    return data, save_run(tmp_path / "run", data, 0), tmp_path / "run"
+
+
+def test_measures_are_streamed_and_of_the_evaluation_view(run, monkeypatch):
+    """Batches of 7 give what one pass over all the images gives, on the resized, cropped, normalised view."""
+    data, model, folder = run
+    monkeypatch.setattr(analysis, "BATCH", 7)
+    student = load_student(folder / "seed0", data, CPU)
+    tail = tail_test(data)
+    assert sorted(set(data.test_labels[tail])) == [3, 4] and len(tail) == 24
+    x = eval_batch(data.test_images, 24, 28, "imagenet")
+
+    maps = attention_probabilities(model, x[tail])
+    expected = np.sort([mean_attention_distance(m, 3, 8, 2).numpy() for m in maps], 1)
+    np.testing.assert_allclose(attention_distances(student, data.test_images[tail]), expected, rtol=1e-5)
+
+    tokens = block_tokens(model, x).numpy()
+    expected = [
+        (token, block, name, feature_rank(tokens[block, :, t], tokens[block, tail, t], centre))
+        for t, token in enumerate(("cls", "dist"))
+        for block in range(2)
+        for name, centre in (("both", True), ("all_only", False))
+    ]
+    assert feature_ranks(student, data.test_images, tail) == expected
+
+    found = rollouts(student, data.test_images[tail][:8])
+    maps = attention_probabilities(model, x[tail][:8])
+    for token in range(2):
+        ours = attention_rollout(maps, token, 2).numpy()
+        np.testing.assert_allclose(found["maps"][:, token], ours, rtol=1e-4)
+    assert found["images"].shape == (8, 24, 24, 3) and found["images"].dtype == np.uint8
+    assert found["tokens"].tolist() == ["cls", "dist"]
+    mean = rollout_rows(maps, 2).mean(1).numpy()  # of CLS and DIST, before each is scaled
+    np.testing.assert_allclose(found["average"], mean / mean.max((1, 2), keepdims=True), rtol=1e-4)
+
+
+def test_spread_takes_the_classes_in_turn():
+    labels = np.array([4, 3, 4, 4, 3, 0, 4])
+    positions = np.flatnonzero(labels >= 3)
+    assert spread(labels, positions, 5).tolist() == [1, 0, 4, 2, 3]
+    assert len(spread(labels, positions, 99)) == 6
+
+
+def stage(monkeypatch, tmp_path, run, seeds, data=None):
+    (data or dataset()).save(tmp_path / "toy.npz")
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"experiments": {"toy-x": {"dataset": "toy", "seeds": seeds}}})
+    )
+    args = ["--run", run, "--dataset", tmp_path / "toy.npz", "--out", tmp_path / "out", "--device", "cpu"]
+    args = ["analyse.py", "toy-x", *map(str, args), "--params", str(tmp_path / "params.yaml")]
+    monkeypatch.setattr(sys, "argv", args)
+    runpy.run_path(str(STAGE))["main"]()
+    return tmp_path / "out"
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_stage_writes_every_seed(run, monkeypatch, tmp_path):
+    data, _, folder = run
+    save_run(folder, data, 3)
+    out = stage(monkeypatch, tmp_path, folder, [0, 3])
+    assert sorted(p.name for p in out.iterdir()) == [
+        "attention_distance.csv",
+        "cls_dist_distance.csv",
+        "feature_rank.csv",
+        "rollout.npz",
+    ]
+    distances = rows(out / "attention_distance.csv")
+    assert [r["seed"] for r in distances] == ["0"] * 8 + ["3"] * 8
+    assert [(r["block"], r["head"]) for r in distances[:8]] == [(str(b), str(h)) for b in range(2) for h in range(4)]
+    for start in range(0, 16, 4):
+        ascending = [float(r["distance_px"]) for r in distances[start : start + 4]]
+        assert ascending == sorted(ascending) and 0 < ascending[0] < ascending[-1] < 8 * 8**0.5
+    ranks = rows(out / "feature_rank.csv")
+    assert len(ranks) == 2 * 2 * 2 * 2 and all(1 <= int(r["rank"]) <= 16 for r in ranks)
+    assert rows(out / "cls_dist_distance.csv")[-1] == {"seed": "3", "epoch": "1", "distance": "0.250000"}
+    with np.load(out / "rollout.npz") as file:
+        assert file["maps"].shape == (8, 2, 3, 3) and file["maps"].dtype == np.float32
+        assert file["labels"].tolist() == [3, 4] * 4
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    stage(monkeypatch, tmp_path, folder, [0, 3])
+    assert before == {p.name: p.read_bytes() for p in out.iterdir()}  # the same bytes again
+
+
+def test_stage_on_a_plain_vit(monkeypatch, tmp_path):
+    save_run(tmp_path / "plain", dataset(), 0, distilled=False)
+    out = stage(monkeypatch, tmp_path, tmp_path / "plain", [0])
+    assert (out / "cls_dist_distance.csv").read_text() == "seed,epoch,distance\n"
+    assert {r["token"] for r in rows(out / "feature_rank.csv")} == {"cls"}
+    with np.load(out / "rollout.npz") as file:
+        assert file["maps"].shape == (8, 1, 3, 3) and file["tokens"].tolist() == ["cls"]
+
+
+def relabelled(data):
+    return replace(data, digest=content_digest(data))
+
+
+def edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda run: (run / "seed0").rename(run / "gone"), "no such file; train the entry first"),
+        (lambda run: cut(run / "seed0/model.safetensors"), r"model.safetensors: damaged or cut short"),
+        (lambda run: (run / "seed0/environment.json").write_text('{"class_or'), "environment.json: cut short"),
+        (lambda run: (run / "seed0/environment.json").write_text("{}"), "lacks 'class_order'"),
+        (lambda run: edit(run / "seed0/config.yaml", "dim: 16", "dim: 1.5"), "model.dim: expected int"),
+        (lambda run: edit(run / "seed0/config.yaml", "dim: 16", "dim: 32"), "weights do not fit config.yaml"),
+        (
+            lambda run: (run / "seed0/history.csv").write_text("epoch,cls_dist_distance\n0,0.1\n1\n"),
+            "history.csv: cut",
+        ),
+    ],
+)
+def test_stage_refuses_what_is_missing_or_cut_short(run, monkeypatch, tmp_path, harm, message):
+    harm(run[2])
+    with pytest.raises(UserError, match=message):
+        stage(monkeypatch, tmp_path, run[2], [0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_stage_refuses_another_class_order_or_dataset(run, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"same classes, other order.*\[1, 0, 2, 3, 4\]"):
+        stage(monkeypatch, tmp_path, run[2], [0], dataset(("b", "a", "c", "d", "e")))
+    other = relabelled(replace(run[0], subset_seed=1))
+    with pytest.raises(UserError, match="trained on dataset"):
+        stage(monkeypatch, tmp_path, run[2], [0], other)
+
+
+def test_stage_refuses_a_dataset_cut_short(run, monkeypatch, tmp_path):
+    data = run[0]
+    monkeypatch.setattr(LongTail, "save", lambda self, path: path.write_bytes(b"PK\x03\x04"))
+    with pytest.raises(UserError, match="cut short"):
+        stage(monkeypatch, tmp_path, run[2], [0], data)
+
+
+def test_stage_refuses_the_file_of_another_entry(run, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"experiments.toy-x.dataset is 'toy' but .* holds 'other'"):
+        stage(monkeypatch, tmp_path, run[2], [0], relabelled(replace(run[0], name="other")))
+
+
+def test_no_tail_images(run):
+    data = run[0]
+    with pytest.raises(UserError, match="no test image of a tail class"):
+        tail_test(replace(data, author_groups=np.zeros(5, np.int64)))

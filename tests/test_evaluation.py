@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from longtail.evaluation import eval_batch, eval_pixels
+from longtail.normalize import NORMALIZATION
+
+BICUBIC = transforms.InterpolationMode.BICUBIC
+
+
+def noise(n, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "resize_to"),
+    [
+        ((32, 32), 224, 256),
+        ((32, 32), 32, 32),
+        ((8, 8), 24, 24),
+        ((8, 8), 24, 28),
+        ((50, 37), 30, 37),
+        ((37, 51), 33, 36),
+    ],
+)
+def test_equals_torchvision(shape, size, resize_to):
+    images = noise(3, *shape)
+    norm = next(iter(NORMALIZATION))
+    mean, std = NORMALIZATION[norm]
+    reference = transforms.Compose([transforms.Resize(resize_to, BICUBIC), transforms.CenterCrop(size)])
+    tensor = transforms.Compose([reference, transforms.ToTensor(), transforms.Normalize(mean, std)])
+    ours = eval_pixels(images, size, resize_to)
+    assert ours.dtype == torch.uint8 and ours.shape == (3, 3, size, size)
+    for view, image in zip(ours, images, strict=True):
+        np.testing.assert_array_equal(view.permute(1, 2, 0).numpy(), np.asarray(reference(Image.fromarray(image))))
+    expected = torch.stack([tensor(Image.fromarray(image)) for image in images])
+    assert torch.equal(eval_batch(images, size, resize_to, norm), expected)
+
+
+def test_the_published_crop_keeps_the_central_28_pixels():
+    """256/32 = 8 and (256 - 224)/2 = 16 = two source pixels: view pixel i lies over source pixel 2 + i//8."""
+    for row, column in ((17, 9), (5, 26)):
+        image = np.zeros((1, 32, 32, 3), np.uint8)
+        image[0, row, column] = 255
+        view = eval_pixels(image, 224, 256)[0, 0].numpy().astype(float)
+        centre = [np.average(np.arange(224), weights=view.sum(axis)) for axis in (1, 0)]
+        assert centre == pytest.approx([8 * (row - 2) + 3.5, 8 * (column - 2) + 3.5], abs=1e-9)
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    image[:, 2:-2, 2:-2] = 200
+    cropped, direct = eval_pixels(image, 224, 256)[0, 0].numpy(), eval_pixels(image, 224, 224)[0, 0].numpy()
+    assert (cropped[12:-12, 12:-12] == 200).all() and cropped.min() > 0  # the black frame is cropped away
+    assert (direct[:10] == 0).all()  # a direct resize keeps it
+
+
+def test_the_outermost_pixel_reaches_only_the_rim():
+    """Source pixel 0 is 16 view pixels outside; bicubic's support is 2 source pixels: only view rows < 4 can change."""
+    image = noise(1, 32, 32)
+    edged = image.copy()
+    edged[:, [0, -1]] ^= 255
+    edged[:, :, [0, -1]] ^= 255
+    a, b = eval_pixels(image, 224, 256)[0].numpy(), eval_pixels(edged, 224, 256)[0].numpy()
+    assert (a[:, 4:-4, 4:-4] == b[:, 4:-4, 4:-4]).all()
+    c, d = eval_pixels(image, 224, 224)[0].numpy(), eval_pixels(edged, 224, 224)[0].numpy()
+    assert (c[:, 0] != d[:, 0]).mean() > 0.9 and (c[:, 4:-4, 4:-4] != d[:, 4:-4, 4:-4]).any()
+
+
+def test_crop_larger_than_the_resized_image():
+    with pytest.raises(ValueError, match="eval_resize 200"):
+        eval_pixels(noise(1, 8, 8), 224, 200)

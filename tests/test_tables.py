@@ -1,0 +1,167 @@
+"""Printed and ours side by side: exact text, empty cells visible, doubts marked, in four formats."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+
+import pytest
+import yaml
+from reporting import PUBLISHED, run_stage, study, study_dict, write_metrics
+
+from longtail.errors import UserError
+from longtail.render import tex, to_html, to_latex, to_markdown
+from longtail.results import load
+from longtail.tables import layout, records, signed, to_csv
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return load(write_metrics(tmp_path_factory.mktemp("metrics")), "s", study())
+
+
+@pytest.fixture(scope="module")
+def tables(results):
+    """{name: (records, grid)}"""
+    made = {}
+    for table in study().tables:
+        cells = records(table, results, PUBLISHED)
+        made[table.name] = cells, layout(table, cells, study())
+    return made
+
+
+def lines(grid) -> list[str]:
+    return [line for line in to_markdown(grid).splitlines() if line.startswith("| ")]
+
+
+def test_one_column_table(tables):
+    """Teacher: 80.26 - 81.9 = -1.6 last, 81.26 - 81.9 = -.6 best; one seed has no standard error."""
+    text = lines(tables["overall"][1])
+    assert text[0] == "|  | Printed | Ours, last epoch | Difference | Ours, best on test | Difference | Seeds | Entry |"
+    assert text[1] == "| Teacher | 81.9 | 80.26 | −1.6 | 81.26 | −0.6 | 1 | `t` 01234567 |"
+
+
+def test_not_run_dash_doubt_and_ours_alone(tables):
+    text = lines(tables["overall"][1])
+    assert text[2] == "| ViT | 62.6 | *not run* |  | *not run* |  |  | `s-vit` |"
+    assert text[3] == "| RIDE | – | *not run* |  | *not run* |  |  |  |"
+    assert text[4] == "| LDAM 50 | 79.3<sup>a</sup> | *not run* |  | *not run* |  |  |  |"
+    assert text[5] == "| Ours alone |  | 78.00 ± 1.15 |  | 79.00 ± 1.15 |  | 3 | `s-deit_lt` 01234567 |"
+    assert "<sup>a</sup> DOUBTFUL: identical to the CB-Focal cell" in to_markdown(tables["overall"][1])
+
+
+def test_table_of_several_columns_keeps_the_papers_shape(tables):
+    """CLS: 78.00 - 78.6 = -.6; stderr = 2/sqrt(3) = 1.15. The tail of this made-up run is an empty group."""
+    text = lines(tables["experts"][1])
+    assert text[0] == "|  |  | All | Head | Mid | Tail | Seeds | Entry |"
+    assert text[1] == "| DeiT-LT cls | printed | 78.6 ± 0.15 | 96.5 ± 0.06 | 79.4 ± 0.39 | 59.7 ± 0.20 |  |  |"
+    assert text[2].startswith("|  | ours, last epoch | 78.00 ± 1.15 (−0.6) | 78.00 ± 1.15 (−18.5) |")
+    assert text[2].endswith("| – | 3 | `s-deit_lt` 01234567 |")
+    assert text[3].startswith("|  | ours, best on test | 79.00 ± 1.15 (+0.4) |")
+    assert text[4].startswith("| DeiT-LT avg | printed | 87.3 ± 0.10 |")
+
+
+def test_differences_are_left_out_where_not_comparable(results):
+    other = study(comparable=False)
+    for table in other.tables:
+        cells = records(table, results, PUBLISHED)
+        grid = layout(table, cells, other)
+        assert "Difference" not in grid.header
+        text = to_markdown(grid)
+        assert "−" not in text and "(+" not in text and "compare the pattern" in text
+        assert all(row["last_minus_printed"] == "" for row in csv.DictReader(io.StringIO(to_csv(cells, False))))
+
+
+def test_csv_is_tidy_and_exact(tables):
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables["experts"][0], True))))
+    assert len(rows) == 2 * 4
+    first = rows[0]
+    assert (first["printed"], first["printed_stderr"], first["column"], first["head"]) == (
+        "78.6",
+        "0.15",
+        "top1",
+        "cls",
+    )
+    assert (first["last_mean"], first["last_stderr"], first["last_n"]) == ("78.0", "1.1547", "3")
+    assert first["last_minus_printed"] == "-0.6000" and len(first["config_hash"]) == 64
+    overall = {r["label"]: r for r in csv.DictReader(io.StringIO(to_csv(tables["overall"][0], True)))}
+    assert overall["ViT"]["last_mean"] == "" and overall["ViT"]["printed"] == "62.6"
+    assert overall["RIDE"]["printed"] == "" and "dash in paper" in overall["RIDE"]["printed_note"]
+
+
+def test_latex(tables):
+    text = to_latex(tables["overall"][1])
+    assert r"ViT & 62.6 & \emph{not run} &  & \emph{not run} &  &  & \texttt{s-vit} \\" in text
+    assert r"LDAM 50 & 79.3$^{a}$ &" in text and "$-$1.6" in text and r"\toprule" in text
+    assert r"\texttt{s-deit\_lt}" in text
+    body = text.split("\\midrule")[1].split("\\bottomrule")[0].strip().splitlines()
+    assert {line.count(" & ") for line in body} == {7}
+    assert tex("50 % & a_b ± {x}") == r"50 \% \& a\_b $\pm$ \{x\}"
+
+
+def test_html_escapes_and_links(tables):
+    text = to_html(tables["experts"][1])
+    assert 'rowspan="3">DeiT-LT cls</th>' in text
+    assert '<a href="#entry-s-deit_lt">s-deit_lt</a> <small>01234567</small>' in text
+    assert '<td class="missing">not run</td>' in to_html(tables["overall"][1])
+    assert "79.3<sup>a</sup>" in to_html(tables["overall"][1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.66, "+1.7"), (-0.94, "−0.9"), (0.04, "0.0"), (-0.04, "0.0"), (None, "")]
+)
+def test_signed(value, text):
+    assert signed(value) == text
+
+
+def test_a_head_that_is_not_there_is_told(results):
+    values = copy.deepcopy(study_dict())
+    values["tables"][0]["rows"][0]["head"] = "dist"
+    with pytest.raises(UserError, match="t has no head 'dist'"):
+        records(study(tables=values["tables"]).tables[0], results, PUBLISHED)
+
+
+def test_metrics_files_of_something_else_are_refused(tmp_path):
+    folder = write_metrics(tmp_path)
+    (folder / "s-vit.json").write_text((folder / "s-deit_lt.json").read_text())
+    with pytest.raises(UserError, match="entry is 's-deit_lt', expected 's-vit'"):
+        load(folder, "s", study())
+    (folder / "s-vit.json").write_text((folder / "s-deit_lt.json").read_text()[:500])
+    with pytest.raises(UserError, match="cut short"):
+        load(folder, "s", study())
+
+
+def test_no_metrics_folder_means_nothing_was_run(tmp_path):
+    found = load(tmp_path / "absent", "s", study())
+    assert (found.experiments, found.teachers) == ({}, {})
+
+
+def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
+    out = tmp_path / "tables" / "s"
+    out.mkdir(parents=True)
+    (out / "old.md").write_text("of an earlier run")
+    inputs = ["--metrics", write_metrics(tmp_path / "metrics"), "--published", PUBLISHED]
+    assert run_stage("tables", "s", "--params", tmp_path / "params.yaml", "--out", out, *inputs) == 0
+    names = {f"{t}.{suffix}" for t in ("overall", "experts") for suffix in ("csv", "md", "tex", "html")}
+    assert {p.name for p in out.iterdir()} == names
+
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n\n<!-- table:s/overall -->\nstale\n<!-- end -->\n\nAfter.\n")
+    fill = ["--tables", tmp_path / "tables", "--readme", readme]
+    assert run_stage("readme", *fill, "--check") == 1
+    assert "out of date" in capsys.readouterr().err and "stale" in readme.read_text()
+    assert run_stage("readme", *fill) == 0
+    assert run_stage("readme", *fill, "--check") == 0
+    text = readme.read_text()
+    assert "stale" not in text and "| Teacher | 81.9 |" in text and text.endswith("<!-- end -->\n\nAfter.\n")
+    for wrong, message in {
+        "<!-- table:s/overal -->\n<!-- end -->\n": "did you mean 's/overall'",
+        "<!-- table:s/overall -->\n": "has no <!-- end -->",
+        "<!-- table:s/overall -->\n<!-- table:s/experts -->\n<!-- end -->\n": "has no <!-- end -->",
+        "nothing\n": "no marker",
+    }.items():
+        readme.write_text(wrong)
+        assert run_stage("readme", *fill) == 2 and message in capsys.readouterr().err
+        assert readme.read_text() == wrong
