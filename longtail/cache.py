@@ -1,13 +1,15 @@
 """The teacher's label for every view a student will see, and the checks that the student's views are those.
 
-`labels[epoch, position]` is the teacher's argmax (uint8, or uint16 above 256 classes), float32 teacher in eval mode, TF32
-off. Beside it stand the teacher's weights, the dataset, the view recipe, the seed, the class order and a checksum of the
-uint8 pixels of every epoch, so a student refuses labels made for other pixels (METHODS 8).
+`labels[epoch, position]` is the teacher's argmax (uint8, or uint16 above 256 classes), float32 teacher in eval mode,
+TF32 off. Beside it stand the teacher's weights, the dataset, the view recipe, the seed, the class order and a checksum
+of the uint8 pixels of every epoch, so a student refuses labels made for other pixels (METHODS 8).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from torch import Tensor, nn
 from longtail.data import LongTail, check_class_order, check_labels
 from longtail.errors import UserError
 from longtail.params import digest
-from longtail.runs import Workspace
 from longtail.views import ViewRecipe, Views, combine, teacher_view
+from longtail.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class CacheConfig:
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
-    """<folder>/seed<k> that serves `seed`: its own, or the only one there is. Raises UserError where there is neither."""
+    """<folder>/seed<k> that serves `seed`: its own, or the only one. Raises UserError where there is neither."""
     available = sorted(path for path in folder.glob("seed*") if path.is_dir())
     if (wanted := folder / f"seed{seed}") in available:
         return wanted
@@ -47,13 +49,25 @@ def seed_folder(folder: Path, seed: int) -> Path:
 
 @torch.no_grad()
 def teacher_labels(teacher: nn.Module, x: Tensor, recipe: ViewRecipe) -> Tensor:
-    """The teacher's argmax for the student's normalised, mixed views, int64 [B]; float32 whatever the student's precision.
+    """The teacher's argmax for the student's normalised, mixed views, int64 [B]; float32 in every precision.
 
     x: float32 [B, 3, S, S]. The teacher sees the strided slice of the student's tensor, student normalisation included:
     that is what the published runs fed it (METHODS 3.3, traps 1 and 8).
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False), _exact_float32():
         return teacher(teacher_view(x, recipe.teacher_stride, recipe.teacher_offset).contiguous()).argmax(1)
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """No TF32 and no choice of kernel by timing, so that a student's own teacher answers as the cache's did."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def views_hash(recipe: ViewRecipe) -> str:
@@ -86,7 +100,8 @@ def build_cache(teacher: nn.Module, views: Views, labels: np.ndarray, epochs: in
             hits += int((answer == dominant).sum())
         checksums.append(combine(digests))
         workspace.log(f"epoch {epoch + 1}/{epochs}")
-        workspace.tick(lambda: {"table": table[: len(checksums)].copy(), "checksums": checksums, "hits": hits})
+        state = {"table": table[: len(checksums)], "checksums": checksums, "hits": hits}
+        workspace.tick(lambda state=state: state)
     np.save(workspace.result / "labels.npy", table)
     meta = {
         **facts,
@@ -119,10 +134,12 @@ class TeacherLabels:
             table = np.load(folder / "labels.npy")
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: missing; make the cache with stages/cache_logits.py") from None
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged file makes NumPy raise many kinds
             raise UserError(f"{folder}: cache cut short or unreadable ({error}); make it again") from None
         if table.shape != (meta["epochs"], meta["positions"]):
-            raise UserError(f"{folder}: labels are {table.shape}, meta.json says {meta['epochs']} x {meta['positions']}")
+            raise UserError(
+                f"{folder}: labels are {table.shape}, meta.json says {meta['epochs']} x {meta['positions']}"
+            )
         check_labels(table, meta["num_classes"], f"{folder}/labels.npy")
         return cls(table, meta)
 
@@ -137,16 +154,19 @@ class TeacherLabels:
         }
         for key, (value, name) in wanted.items():
             if self.meta[key] != value:
-                raise UserError(f"{where}: made for {name} {self.meta[key]}, this run has {value}; make the cache again")
+                raise UserError(
+                    f"{where}: made for {name} {self.meta[key]}, this run has {value}; make the cache again"
+                )
         if self.meta["epochs"] < epochs:
-            raise UserError(f"{where}: holds {self.meta['epochs']} epochs, the run needs {epochs}; raise caches.*.epochs")
+            raise UserError(
+                f"{where}: holds {self.meta['epochs']} epochs, the run needs {epochs}; raise caches.*.epochs"
+            )
         for epoch in sorted({0, epochs - 1} if sample >= 2 else {0}):
             if views.checksum(epoch) != self.meta["pixel_checksums"][epoch]:
                 raise UserError(
                     f"{where}: pixels of epoch {epoch} differ from those the teacher labelled"
                     f" (Pillow or code of another version?); make the cache again"
                 )
-
 
 
 def verify(cache: TeacherLabels, teacher: nn.Module, views: Views, epochs: int) -> str:
@@ -163,4 +183,6 @@ def verify(cache: TeacherLabels, teacher: nn.Module, views: Views, epochs: int) 
             same_labels += int((labels == cache.at(epoch, batch.positions)).sum())
             total += len(labels)
         same_pixels += combine(digests) == cache.meta["pixel_checksums"][epoch]
-    return f"epochs {sampled}: pixels equal in {same_pixels} of {len(sampled)}, labels equal in {same_labels} of {total}"
+    return (
+        f"epochs {sampled}: pixels equal in {same_pixels} of {len(sampled)}, labels equal in {same_labels} of {total}"
+    )

@@ -1,8 +1,8 @@
 """The published exponential long tail, and the one file that every later stage reads.
 
-Construction (METHODS 1.1; LDAM:imbalance_cifar.py): class i of C keeps trunc((N/C) * f^(i/(C-1))) images, f = 1/imbalance
-factor, natural class order, chosen by a legacy NumPy RandomState that shuffles the positions of each class in turn. The
-RandomState is local: the published code seeds the global one, so that every later draw of a run depended on it.
+Construction (METHODS 1.1; LDAM:imbalance_cifar.py): class i of C keeps trunc((N/C) * f^(i/(C-1))) images with
+f = 1/imbalance_factor, in natural class order, chosen by a legacy NumPy RandomState that shuffles the positions of each
+class in turn. It is local: the published code seeds the global one, so that every later draw of a run depended on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,14 +47,14 @@ class LongTail:
 
     @classmethod
     def load(cls, path: str | Path) -> LongTail:
-        """Read and check. Raises UserError where the file is missing, cut short, altered, or has a label out of range."""
+        """Read and check. Raises UserError where it is missing, cut short, altered, or a label is out of range."""
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such dataset file; make it with stages/subsample.py {path.stem}")
         try:
             with np.load(path) as file:
                 values = {f.name: file[f.name] for f in fields(cls)}
-        except (BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+        except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
             raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
         values["class_names"] = tuple(values["class_names"].tolist())
         values["cuts"] = tuple(values["cuts"].tolist())
@@ -76,14 +75,14 @@ def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
 
 
 def longtail_counts(n_max: float, num_classes: int, imbalance_factor: float) -> np.ndarray:
-    """int64 [C]: trunc(n_max * f^(i/(C-1))), f = 1/imbalance_factor, in float64 (rounding would change many classes)."""
+    """int64 [C]: trunc(n_max * f^(i/(C-1))), f = 1/imbalance_factor, in float64; rounding would change many."""
     f = 1.0 / imbalance_factor
     steps = [i / (num_classes - 1.0) if num_classes > 1 else 0.0 for i in range(num_classes)]
     return np.array([int(n_max * f**step) for step in steps], np.int64)
 
 
 def subsample(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
-    """Positions kept, int64 [sum(counts)], class after class. Every class is shuffled, also one that keeps everything."""
+    """Positions kept, int64 [sum(counts)], class after class. Also a class that keeps everything is shuffled."""
     state = np.random.RandomState(seed)
     kept = []
     for label, count in enumerate(counts):

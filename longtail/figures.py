@@ -152,7 +152,7 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
     tokens = [t for t in ("dist", "cls") if any(row["token"] == t for rows in series.values() for row in rows)]
     if not tokens:
         return None
-    figure, axes = new_figure(columns=len(tokens), width=4.0, sharey=True)
+    figure, axes = new_figure(columns=len(tokens), width=4.0, sharey=True, sharex=True)
     out = []
     for ax, token in zip(axes[0], tokens, strict=True):
         for label, found in series.items():

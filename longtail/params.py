@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -29,8 +30,8 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run from the repository root or pass --params")
     try:
-        params = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(params).__name__}")
@@ -43,6 +44,8 @@ def load(path: str | Path) -> dict[str, Any]:
 def entry(params: dict, section: str, name: str) -> dict[str, Any]:
     """params[section][name]; raises UserError naming the nearest entry."""
     entries = params.get(section) or {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{section}: expected a block of entries, found {type(entries).__name__}")
     if name not in entries:
         raise UserError(f"{section}.{name}: no such entry in params.yaml{nearest(name, entries)}")
     if not isinstance(entries[name], dict):
@@ -109,8 +112,9 @@ def _check(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is not bool and isinstance(value, bool) or not isinstance(value, hint):
-        raise UserError(f"{where}: expected {hint.__name__}, found {value!r} ({type(value).__name__}){_number(value)}")
+    if (hint is not bool and isinstance(value, bool)) or not isinstance(value, hint):
+        found = f"{value!r} ({type(value).__name__})"
+        raise UserError(f"{where}: expected {hint.__name__}, found {found}{_number(hint, value)}")
     return value
 
 
@@ -118,13 +122,19 @@ def _hint(value: Any, options: tuple) -> str:
     return nearest(value, options) if isinstance(value, str) and nearest(value, options).startswith("; did") else ""
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, str):
-        try:
-            return f"; YAML reads {value} as text, write {float(value)!r}"
-        except ValueError:
-            pass
-    return ""
+def _number(hint: Any, value: Any) -> str:
+    """What to write where a number came as text: in YAML a float has a dot, also before an exponent."""
+    if hint not in (int, float) or not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if not math.isfinite(number) or (hint is int and not number.is_integer()):
+        return ""
+    mantissa, e, exponent = repr(number).partition("e")
+    text = f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{exponent}"
+    return f"; YAML reads {value} as text, write {int(number) if hint is int else text}"
 
 
 def plain(value: Any) -> Any:

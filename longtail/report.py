@@ -125,7 +125,7 @@ def page(study: StudyConfig, tables: dict[str, str], figures: dict[str, bytes | 
         f'<p class="note">{escape(study.note)}</p>',
         f"<nav>\n<ul>\n{chr(10).join(contents)}\n</ul>\n</nav>",
         f'<h2 id="entries">Entries</h2>\n{entries_table(lines)}',
-        '<p class="notes">Averaged head, mean over seeds, in %: top-1 accuracy at the last epoch and at the best one on '
+        '<p class="notes">Averaged head, mean over seeds, in %: top-1 accuracy at the last epoch and the best one on '
         "the test set, ECE at the last. s / seed: training time. Config: first 8 characters of the sha256 of the "
         "resolved settings without the seed.</p>",
         "<h2>Tables</h2>",

@@ -5,6 +5,8 @@ resolved entry, the content of its inputs, the source of the modules it imports)
 again continues from there and ends in the same bytes on a CPU. A result appears under its final name only when it is
 complete, by one rename; a finished run with the same fingerprint is never trained again, so adding a seed to an entry
 trains that seed alone.
+
+LONGTAIL_SCRATCH in the environment names the scratch folder (default: scratch, in the working directory).
 """
 
 from __future__ import annotations
@@ -13,141 +15,30 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
-import signal
-import subprocess
 import sys
-import time
+import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from longtail.errors import UserError
-from longtail.files import atomic_write
 from longtail.params import digest, plain
-
-SAVE_EVERY_S = 120.0  # between checkpoints; a signal saves at once
-LOG_EVERY_S = 60.0
-STOPPED = 143  # exit code of a run that saved its state and stopped on SIGTERM or SIGUSR1
-
-_stop_requested = False
-
-
-def _request_stop(signum, frame) -> None:
-    global _stop_requested
-    _stop_requested = True
+from longtail.workspace import STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
 
 
 def fingerprint(*parts: Any) -> str:
-    """sha256 of the parts (dataclasses, mappings, text) and of the source of every longtail module imported so far."""
+    """sha256 of the parts (dataclasses, mappings, text), and of the source of the running script and of every longtail
+    module imported so far."""
     sources = {
         name: hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] == "longtail" and getattr(module, "__file__", None)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in ("longtail", "__main__") and getattr(module, "__file__", None)
     }
     return digest([[plain(p) for p in parts], sources])
-
-
-class Workspace:
-    """What a run of one seed holds on to: its result folder in the making, its checkpoint, its log and its clock."""
-
-    def __init__(self, folder: Path, label: str, run_fingerprint: str, device: torch.device, quiet: bool = False):
-        self.folder, self.label, self.fingerprint, self.device, self.quiet = (
-            folder,
-            label,
-            run_fingerprint,
-            device,
-            quiet,
-        )
-        self.result = folder / "result"
-        self.result.mkdir(parents=True, exist_ok=True)
-        self._began = self._saved = self._logged = time.monotonic()
-        self.parent: int | None = None  # in a pool's child: the process that must stay alive
-        self.earlier = 0.0  # seconds spent by attempts before this one
-
-    def seconds(self) -> float:
-        """Training time so far, earlier attempts included."""
-        return self.earlier + time.monotonic() - self._began
-
-    def load(self) -> dict | None:
-        """The last checkpoint, with torch's RNG put back; None at the first attempt."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return None
-        saved = torch.load(path, map_location="cpu", weights_only=False)
-        torch.set_rng_state(saved["rng"])
-        if saved["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
-        self.earlier = saved["seconds"]
-        self.log(f"resumed after {self.earlier:.0f} s of earlier work", always=True)
-        return saved["state"]
-
-    def tick(self, state: Callable[[], dict]) -> None:
-        """After every optimizer step: save when due, and at SIGTERM or SIGUSR1 save and stop with code 143."""
-        now = time.monotonic()
-        if self.parent is not None and os.getppid() != self.parent:
-            raise SystemExit(STOPPED)  # the pool's parent was killed: leave the folder to whoever starts it again
-        if not _stop_requested and now - self._saved < SAVE_EVERY_S:
-            return
-        self.save(state())
-        if _stop_requested:
-            self.log("asked to stop: state saved", always=True)
-            raise SystemExit(STOPPED)
-
-    def save(self, state: dict) -> None:
-        """Write a checkpoint atomically, with torch's RNG state."""
-        cuda_rng = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        saved = {"state": state, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng, "seconds": self.seconds()}
-        atomic_write(self.folder / "checkpoint.pt", lambda path: torch.save(saved, path))
-        self._saved = time.monotonic()
-
-    def log(self, line: str, always: bool = False) -> None:
-        """At most one line a minute (and whatever is said with always=True) to run.log and the terminal."""
-        if not always and time.monotonic() - self._logged < LOG_EVERY_S:
-            return
-        self._logged = time.monotonic()
-        text = f"{time.strftime('%H:%M:%S')} {self.label}: {line}"
-        with open(self.folder / "run.log", "a") as file:
-            file.write(text + "\n")
-        if not self.quiet:
-            print(text, flush=True)
-
-    def write_meta(self, config: Any, **facts: Any) -> None:
-        """config.yaml (fully resolved) and environment.json (facts, versions, device, seconds, peak memory)."""
-        (self.result / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
-        facts = {"fingerprint": self.fingerprint, "config_hash": digest(config), **facts}
-        facts |= environment(self.device) | {"seconds": round(self.seconds(), 1)}
-        (self.result / "environment.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Where a result was made: git commit, versions, device, peak memory."""
-    import numpy
-    import PIL
-
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    on_cuda = device.type == "cuda"
-    return {
-        "git_commit": git.stdout.strip() or None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "pillow": PIL.__version__,
-        "timm": getattr(sys.modules.get("timm"), "__version__", None),
-        "device": torch.cuda.get_device_name(device) if on_cuda else f"cpu x{torch.get_num_threads()}",
-        "peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20) if on_cuda else _peak_rss_mb(),
-    }
-
-
-def _peak_rss_mb() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def pick_device(name: str) -> torch.device:
@@ -176,10 +67,12 @@ def run_seeds(
 ) -> None:
     """Run work(seed, workspace) for each seed whose finished result is not in out/seed<k> yet.
 
-    On a CPU, `jobs` processes of one thread each (default: one per core, at most one per seed; a core left over goes to
-    a single seed's threads); on CUDA one after another unless jobs says otherwise. Folders of seeds that the entry no
-    longer names are removed at the end. A failing seed leaves the others to finish; the exit code is then its own.
+    On a CPU, `jobs` processes (default: one per core, at most one per seed) that share the cores as threads; on CUDA
+    one after another unless jobs says otherwise. Folders of seeds that the entry no longer names are removed at the
+    end. A failing seed leaves the others to finish; the exit code is then its own.
     """
+    if not fingerprints:
+        raise UserError(f"{out.name}: no seed to run; its `seeds` is empty")
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(os.environ.get("LONGTAIL_SCRATCH", "scratch"))
     todo = []
@@ -190,16 +83,19 @@ def run_seeds(
             todo.append((seed, wanted, scratch / f"{out.parent.name}-{out.name}-seed{seed}-{wanted[:12]}"))
     if todo:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jobs = min(jobs or (cores if device.type == "cpu" else 1), len(todo))
-        threads = max(1, cores // jobs)
+        jobs = jobs or (cores if device.type == "cpu" else 1)
+        threads = max(1, cores // min(jobs, len(fingerprints)))  # of the entry, not of what is left: sums are by thread
+        jobs = min(jobs, len(todo))
         if jobs == 1:
-            torch.set_num_threads(threads)
-            signal.signal(signal.SIGTERM, _request_stop)
-            signal.signal(signal.SIGUSR1, _request_stop)
-            for seed, wanted, folder in todo:
-                _run_one(work, seed, wanted, folder, out, device)
+            failed = _run_in_turn(work, todo, out, device, threads)
         else:
-            _run_pool(work, todo, out, device, jobs, threads)
+            failed = _run_pool(work, todo, out, device, jobs, threads)
+        if failed:
+            seeds = ", ".join(map(str, failed))
+            print(f"error: {out.name}: seed {seeds} failed; finished seeds are kept", file=sys.stderr)
+            sys.exit(max(failed.values()))
+    for rest in out.glob(".seed*.old"):  # of a run that was killed right after its end
+        shutil.rmtree(rest, ignore_errors=True)
     for folder in out.glob("seed*"):
         if folder.name not in {f"seed{s}" for s in fingerprints}:
             shutil.rmtree(folder)
@@ -213,69 +109,106 @@ def _run_one(work, seed: int, wanted: str, folder: Path, out: Path, device: torc
         workspace = Workspace(folder, f"{out.name} seed {seed}", wanted, device)
         workspace.parent = parent
         work(seed, workspace)
-        if final.exists():
-            final.rename(folder / "replaced")
-        try:
-            workspace.result.rename(final)
-        except OSError:  # scratch on another file system: copy beside, then rename
-            beside = out / f".seed{seed}.{os.getpid()}"
-            shutil.copytree(workspace.result, beside)
-            beside.rename(final)
+        _publish(workspace.result, final)
         shutil.rmtree(folder)
+
+
+def _publish(result: Path, final: Path) -> None:
+    """Move a finished result to its final name, in place of an older one."""
+    made, old = (final.with_name(f".{final.name}.{what}") for what in ("made", "old"))
+    for rest in (made, old):  # of an attempt that was killed here
+        shutil.rmtree(rest, ignore_errors=True)
+    try:
+        result.rename(made)
+    except OSError:  # scratch on another file system
+        shutil.copytree(result, made)
+    if final.exists():
+        final.rename(old)
+    made.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _locked(folder: Path):
     """One process at a time works in a scratch folder; the system frees the lock when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+    path = folder.with_name(f".{folder.name}.lock")
+    while True:
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                print(f"{folder.name}: another process is at work on it; waiting", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                if not os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                    continue  # its last holder took the file away: what we hold guards nothing
+            except FileNotFoundError:
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _run_in_turn(work, todo: list, out: Path, device: torch.device, threads: int) -> dict[int, int]:
+    """Seed after seed in this process; one that fails leaves the others to finish. Returns the codes of those."""
+    torch.set_num_threads(threads)
+    stop_on_signals()
+    if len(todo) == 1:
+        _run_one(work, *todo[0], out, device)
+        return {}
+    codes = {}
+    for seed, wanted, folder in todo:
+        if stop_requested():
+            sys.exit(STOPPED)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"{folder.name}: another process is at work on it; waiting", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        os.unlink(lock.name)
+            _run_one(work, seed, wanted, folder, out, device)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            codes[seed] = 2
+        except Exception:
+            traceback.print_exc()
+            codes[seed] = 1
+    return codes
 
 
-def _run_pool(work, todo: list, out: Path, device: torch.device, jobs: int, threads: int) -> None:
-    """One process a seed, `jobs` at a time; a stop signal is passed on and every child saves its state."""
+def _run_pool(work, todo: list, out: Path, device: torch.device, jobs: int, threads: int) -> dict[int, int]:
+    """One process a seed, `jobs` at a time; a stop signal is passed on and every child saves its state. Returns the
+    codes of the seeds that failed."""
     method = "fork" if device.type == "cpu" else "spawn"
     context = torch.multiprocessing.get_context(method)
     running, waiting, codes = {}, list(todo), {}
 
     def pass_on(signum, frame):
-        _request_stop(signum, frame)
+        request_stop()
         for process in running.values():
-            if process.pid:
-                os.kill(process.pid, signal.SIGTERM)
+            process.terminate()  # unlike os.kill, no error where it has ended
 
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGUSR1, pass_on)
-    while (waiting and not _stop_requested) or running:
-        while waiting and len(running) < jobs and not _stop_requested:
+    stop_on_signals(pass_on)
+    while (waiting and not stop_requested()) or running:
+        while waiting and len(running) < jobs and not stop_requested():
             seed, wanted, folder = waiting.pop(0)
             process = context.Process(
                 target=_child, args=(work, seed, wanted, folder, out, device, threads, os.getpid())
             )
             process.start()
             running[seed] = process
+            if stop_requested():  # it came while the process was being made
+                process.terminate()
         for seed, process in list(running.items()):
             process.join(timeout=0.2)
             if process.exitcode is not None:
                 codes[seed] = process.exitcode
                 del running[seed]
-    if _stop_requested:
+    if stop_requested():
         sys.exit(STOPPED)
-    failed = {seed: code for seed, code in codes.items() if code}
-    if failed:
-        print(f"error: {out.name}: seed {', '.join(map(str, failed))} failed; finished seeds are kept", file=sys.stderr)
-        sys.exit(max(abs(code) for code in failed.values()) or 1)
+    return {seed: abs(code) for seed, code in codes.items() if code}
 
 
 def _child(work, seed, wanted, folder, out, device, threads: int, parent: int) -> None:
-    signal.signal(signal.SIGTERM, _request_stop)
-    signal.signal(signal.SIGUSR1, _request_stop)
+    stop_on_signals()
     torch.set_num_threads(threads)
     try:
         _run_one(work, seed, wanted, folder, out, device, parent)

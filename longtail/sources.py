@@ -1,6 +1,6 @@
 """Where images come from: one function a source, and the long-tailed set made of it.
 
-digits (scikit-learn, embedded), cifar10 and cifar100 (torchvision, checksummed), imagefolder (any folder of class folders).
+digits (scikit-learn, embedded), cifar10 and cifar100 (torchvision, checksummed), imagefolder (any class folders).
 A source names its classes and labels at once and decodes images only when asked for them.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from longtail.data import LongTail, author_groups, class_order, content_digest, count_groups, longtail_counts, subsample
 from longtail.errors import UserError
@@ -31,9 +31,7 @@ class DatasetConfig:
     subset_seed: int  # of the legacy RandomState; published: 0, apart from any training seed
     cuts: tuple[int, int]  # author rule on the class index: head < cuts[0] <= mid < cuts[1] <= tail
     test_per_class: int | None  # held out per class where the source has no test set of its own
-    image_size: (
-        int | None
-    )  # imagefolder: shorter side resized and centre-cropped to this; null = files are all one size
+    image_size: int | None  # imagefolder: shorter side resized, centre cropped to this; null = files are all one size
     download: bool  # cifar10/cifar100: let torchvision fetch the archive into `raw`
 
     def __post_init__(self):
@@ -41,6 +39,15 @@ class DatasetConfig:
             raise ValueError(f"imbalance_factor {self.imbalance_factor} is below 1; it is n_max / n_min, e.g. 100.0")
         if not 0 < self.cuts[0] < self.cuts[1]:
             raise ValueError(f"cuts {list(self.cuts)} must rise from above 0, e.g. [3, 7]")
+        if not 0 <= self.subset_seed < 2**32:
+            raise ValueError(f"subset_seed {self.subset_seed} is not in 0 to 2^32 - 1")
+        for name in ("n_max", "test_per_class", "image_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is below 1; write null to leave it out")
+        if self.image_size is not None and self.source != "imagefolder":
+            raise ValueError(f"image_size {self.image_size}: {self.source} has images of one size; write null")
+        if self.test_per_class is not None and self.source in ("cifar10", "cifar100"):
+            raise ValueError(f"test_per_class {self.test_per_class}: {self.source} has a test set; write null")
 
 
 @dataclass
@@ -65,7 +72,7 @@ def make_longtail(name: str, config: DatasetConfig) -> LongTail:
         raise UserError(f"datasets.{name}: class '{source.class_names[label]}' has no training image")
     n_max = len(source.train_labels) / classes if config.n_max is None else config.n_max
     counts = longtail_counts(n_max, classes, config.imbalance_factor)
-    for label in np.flatnonzero((counts > available) | (counts == 0)):
+    for label in np.flatnonzero((counts > available) | (counts < 1)):
         raise UserError(
             f"datasets.{name}: class '{source.class_names[label]}' would keep {counts[label]} of its {available[label]}"
             f" images; set n_max and imbalance_factor so that every class keeps at least 1 and at most what it has"
@@ -86,6 +93,9 @@ def make_longtail(name: str, config: DatasetConfig) -> LongTail:
         "subset_seed": config.subset_seed,
         "class_order": class_order(source.class_names),
     }
+    sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (values["train_images"], values["test_images"])]
+    if sizes[0] != sizes[1]:
+        raise UserError(f"datasets.{name}: training images are {sizes[0]}, test images {sizes[1]}; set image_size")
     draft = LongTail(**values, digest="")
     return LongTail(**values, digest=content_digest(draft))
 
@@ -163,6 +173,8 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
     splits = root / "train", next((root / s for s in ("test", "val") if (root / s).is_dir()), None)
     if splits[0].is_dir() and splits[1]:
         names = _class_folders(splits[0])
+        if unknown := sorted(set(_class_folders(splits[1])) - set(names)):
+            raise UserError(f"{splits[1] / unknown[0]}: no such class in {splits[0]}")
         (train_files, train_labels), (test_files, test_labels) = (_files(split, names) for split in splits)
     else:
         names = _class_folders(root)
@@ -194,7 +206,7 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
         raise UserError(f"{folder}: {len(names)} class folders found; expected one folder a class")
     return names
@@ -217,7 +229,7 @@ def _decode(file: Path, size: int | None) -> np.ndarray:
     try:
         with Image.open(file) as opened:
             image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise many kinds
         raise UserError(f"{file}: not a readable image, or cut short ({error})") from None
     if size is not None:
         scale = size / min(image.size)

@@ -7,10 +7,7 @@ accumulate x virtual_world, so that an incomplete last step has the smaller grad
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-from dataclasses import dataclass
-from typing import Any
+import math
 
 import numpy as np
 import pandas as pd
@@ -21,104 +18,16 @@ from longtail.cache import TeacherLabels, teacher_labels
 from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.evaluation import eval_pixels
+from longtail.experiment import StudentConfig, load_method
 from longtail.normalize import constants, normalize
-from longtail.params import build, entry, merge, plain
-from longtail.runs import Workspace
+from longtail.params import plain
 from longtail.schedule import cosine_lr
 from longtail.targets import Targets
-from longtail.views import ViewRecipe, Views
-from longtail.vit import ModelConfig, build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.views import Views
+from longtail.vit import build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.workspace import Workspace
 
 EVAL_BATCH = 256
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """AdamW with the fractional-epoch cosine (METHODS 3.5); lr is not scaled by anything."""
-
-    epochs: int
-    lr: float  # published: 2.5e-4 on CIFAR (the code's, METHODS trap 33), not the 5e-4 of the paper's table
-    min_lr: float
-    warmup_lr: float
-    warmup_epochs: int
-    weight_decay: float
-    betas: tuple[float, float]
-    eps: float
-    eval_resize: int  # shorter side before the centre crop at test; 256 for 224 inputs, also on CIFAR (trap 2)
-    eval_every: int  # epochs between evaluations on the test set; the last epoch is always evaluated
-
-
-@dataclass(frozen=True)
-class ExperimentConfig:
-    """One table row. `set` overrides single numbers: {loss: {...}, model: {...}, train: {...}}."""
-
-    study: str
-    method: str  # file in longtail/methods and entry of `methods`
-    recipe: str
-    dataset: str
-    views: str
-    cache: str  # or none
-    teacher: str  # or none; with a cache the teacher is the cache's
-    seeds: tuple[int, ...]
-    set: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    """An experiment with every reference resolved; what config.yaml keeps."""
-
-    experiment: str
-    study: str
-    method: str
-    dataset: str
-    cache: str
-    teacher: str
-    loss: Any  # the method's own Config
-    model: ModelConfig
-    train: TrainConfig
-    views: ViewRecipe
-
-
-def load_method(name: str):
-    """longtail/methods/<name>.py; raises UserError where there is none."""
-    try:
-        return importlib.import_module(f"longtail.methods.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"longtail.methods.{name}":
-            raise
-        raise UserError(f"method '{name}': no file longtail/methods/{name}.py") from None
-
-
-def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
-    """experiments.<name> with its method, recipe, views and overrides; and its seeds. Raises UserError."""
-    where = f"experiments.{name}"
-    experiment = build(ExperimentConfig, entry(params, "experiments", name), where)
-    recipe = entry(params, "recipes", experiment.recipe)
-    method = load_method(experiment.method)
-    blocks = {"loss": entry(params, "methods", experiment.method), **recipe}
-    blocks = merge(blocks, experiment.set, f"{where}.set")
-    for key in blocks:
-        if key not in ("loss", "model", "train"):
-            raise UserError(f"recipes.{experiment.recipe}.{key}: unknown block; a recipe has model and train")
-    config = StudentConfig(
-        experiment=name,
-        study=experiment.study,
-        method=experiment.method,
-        dataset=experiment.dataset,
-        cache=experiment.cache,
-        teacher=experiment.teacher,
-        loss=build(method.Config, blocks["loss"], f"{where} (methods.{experiment.method})"),
-        model=build(ModelConfig, blocks.get("model"), f"{where} (recipes.{experiment.recipe}.model)"),
-        train=build(TrainConfig, blocks.get("train"), f"{where} (recipes.{experiment.recipe}.train)"),
-        views=build(ViewRecipe, entry(params, "views", experiment.views), f"views.{experiment.views}"),
-    )
-    if config.model.image_size != config.views.size:
-        raise UserError(
-            f"{where}: the model takes {config.model.image_size} px, views.{experiment.views} makes {config.views.size}"
-        )
-    if method.Method.needs_teacher and "none" == experiment.cache == experiment.teacher:
-        raise UserError(f"{where}: method {experiment.method} needs a teacher; name a cache, or a teacher to run online")
-    return config, experiment.seeds
 
 
 def train_student(
@@ -134,8 +43,8 @@ def train_student(
 ) -> None:
     """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None.
 
-    micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory and
-    changes nothing but the order of float sums (and the random draws of stochastic depth).
+    micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory
+    and changes nothing but the order of float sums (and the random draws of stochastic depth).
     """
     train, method_file = config.train, load_method(config.method)
     method = method_file.Method(config.loss, data.class_counts)
@@ -209,7 +118,7 @@ def train_student(
                 losses = method.loss(logits, targets, epoch)
                 (losses.sum() / (config.views.accumulate * config.views.virtual_world)).backward()
                 with torch.no_grad():
-                    sums[0] += losses.mean() * len(x)
+                    sums[0] += losses.double() @ torch.tensor(targets.groups, dtype=torch.float64, device=device)
                     sums[2] += len(x)
                     if method.distilled:
                         sums[1] += cls_dist_distance(tokens.float()).sum()
@@ -218,6 +127,8 @@ def train_student(
             if step < views.steps_per_epoch:
                 workspace.tick(state)
         history.append(_row(epoch, lr, sums, method.distilled))
+        if not math.isfinite(history[-1]["loss"]):
+            raise UserError(f"student diverged: training loss is {history[-1]['loss']} in epoch {epoch}; lower lr")
         if (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs:
             last = evaluate(model)
             scores = {head: evaluate.top1(z) for head, z in last.items()}

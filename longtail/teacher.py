@@ -17,6 +17,7 @@ from torch import Tensor
 from longtail import losses, params
 from longtail.data import LongTail, check_class_order
 from longtail.errors import UserError, nearest
+from longtail.files import file_digest
 from longtail.normalize import NORMALIZATION
 from longtail.resnet import CifarResNet, cifar_resnet
 
@@ -140,6 +141,11 @@ def load_teacher(
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit its config.yaml: {str(error).splitlines()[-1].strip()}") from None
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False), config
+
+
+def teacher_digest(folder: Path) -> str:
+    """sha256 (hex) of the weights that `load_teacher` would use."""
+    return file_digest(folder / WEIGHTS[_read_config(folder / "config.yaml").select])
 
 
 def _read_config(path: Path) -> TeacherConfig:

@@ -24,7 +24,7 @@ from longtail.teacher import WEIGHTS, TeacherConfig, build_loss, build_model, re
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
-    from longtail.runs import Workspace
+    from longtail.workspace import Workspace
 
 EVAL_BATCH = 500
 COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
@@ -122,11 +122,11 @@ def train_teacher(
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
         logits = evaluate(model, test_images, mean, std) if due else None
         _close_epoch(now, lr, total, logits, test_labels, model)
-        row = now.history[-1]
-        left = workspace.seconds() / now.epoch * (config.epochs - now.epoch)
+        row, done = now.history[-1], now.epoch / config.epochs
         workspace.log(
-            f"epoch {now.epoch}/{config.epochs} loss {row['train_loss']:.4f} train {row['train_top1']:.1f} "
-            f"best {now.best['top1']:.1f}, {now.epoch * total / workspace.seconds():.0f} images/s, {left:.0f} s left"
+            f"epoch {now.epoch}/{config.epochs}, loss {row['train_loss']:.4f}, train {row['train_top1']:.1f}, "
+            f"best test {max(now.best['top1'], 0):.1f}, {now.epoch * total / workspace.seconds():.0f} img/s, "
+            f"{workspace.seconds() * (1 - done) / done:.0f} s left"
         )
     _write(workspace, config, data, seed, now, model, logits.cpu().numpy())
 

@@ -16,6 +16,7 @@ import torch
 
 from longtail import draws, mix, ops_pil
 from longtail.epoch import Layout
+from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.view_recipe import ViewRecipe
 
@@ -48,7 +49,7 @@ class Views:
     """All views of a run. Keeps only what it drew last, for speed; safe to copy into worker processes."""
 
     def __init__(self, recipe: ViewRecipe, images: np.ndarray, seed: int) -> None:
-        """images: uint8 [N, H, W, 3]. Raises ValueError for other arrays or too few images to fill one pair a rank."""
+        """images: uint8 [N, H, W, 3]. Raises UserError where they are too few to fill one pair a rank."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
         self.recipe, self.images, self.seed = recipe, images, seed
@@ -61,7 +62,7 @@ class Views:
             round_to=recipe.round_to,
         )
         if self.layout.views_per_rank < 2:
-            raise ValueError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
+            raise UserError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
         self._mean, self._std = constants(recipe.normalization)
         self._fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
         self._order: tuple[int, np.ndarray | None] = (-1, None)

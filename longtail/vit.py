@@ -1,6 +1,6 @@
 """The student: timm's ViT with a CLS token, or with CLS and DIST tokens (DeiT).
 
-Sizes are numbers of the recipe. For 224 px and patch 16, dim 192/384/768 with 3/6/12 heads and depth 12 are DeiT-Ti/S/B:
+Sizes are numbers of the recipe. At 224 px and patch 16, dim 192/384/768 with 3/6/12 heads and depth 12 are DeiT-Ti/S/B:
 5.53 / 21.67 / 85.82 M parameters with two 10-way heads, 198 tokens in the order CLS, DIST, patches (DLT:deit_models/).
 """
 
@@ -29,6 +29,11 @@ class ModelConfig:
     drop_path: float  # linear ramp from 0 (first block) to this (last block), per sample
 
     def __post_init__(self):
+        for name in ("image_size", "patch_size", "dim", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is a probability below 1, found {self.drop_path}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.dim % self.heads:

@@ -39,8 +39,10 @@ def diversity(history: Path) -> list[tuple[int, float]]:
     """(epoch, 1 - cosine) from a run's history.csv; empty where it has no such column (plain ViT)."""
     if not history.is_file():
         raise UserError(f"{history}: no such file; train the entry first (stages/train_student.py)")
-    with open(history, newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = history.read_text()
+    if not text.endswith("\n"):
+        raise UserError(f"{history}: cut short, its last line has no end; train the entry again")
+    rows = list(csv.DictReader(text.splitlines()))
     if rows and "cls_dist_distance" not in rows[0]:
         return []
     try:

@@ -4,8 +4,8 @@
         --teacher data/teachers/ldam_drw_sam-digits_if20 --out data/caches/ldam_drw_sam-digits
 
 Walks the views of every epoch in the order training will (repeated augmentation, two virtual ranks, mix groups), each a
-pure function of (seed, epoch, position), and keeps the argmax of the float32 teacher: OUT/seed<k>/labels.npy, one byte a
-view (CIFAR-10-LT, 1200 epochs: 14.7 MB), and meta.json with the checksums a student verifies. Resumes by epoch.
+pure function of (seed, epoch, position), and keeps the argmax of the float32 teacher: OUT/seed<k>/labels.npy, one byte
+a view (CIFAR-10-LT, 1200 epochs: 14.7 MB), and meta.json with the checksums a student verifies. Resumes by epoch.
 With --verify nothing is built: sampled epochs of OUT are made again and pixel and label agreement is printed.
 Cost: about 1.6 ms a view at 224 px on one core (Pillow); digits 24 px 0.1 ms.
 """
@@ -16,14 +16,11 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from longtail import params, runs
 from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
-from longtail.files import file_digest
-from longtail.teacher import WEIGHTS, load_teacher
+from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import ViewRecipe, Views
 
 
@@ -38,7 +35,7 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
         "teacher": config.teacher,
         "teacher_run": folder.name,
         "teacher_select": teacher_config.select,
-        "teacher_digest": file_digest(folder / WEIGHTS[teacher_config.select]),
+        "teacher_digest": teacher_digest(folder),
         "dataset": data.name,
         "dataset_digest": data.digest,
         "num_classes": data.num_classes,
@@ -46,12 +43,13 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
         "class_names": list(data.class_names),
     }
     build_cache(model, Views(recipe, data.train_images, seed), data.train_labels, config.epochs, facts, workspace)
-    workspace.write_meta(config, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
+    resolved = {**identity(config), "views": recipe}
+    workspace.write_meta(resolved, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
 
 
-def weights_of(teacher: Path, seed: int) -> list[Path]:
-    """Both weight files of the teacher's run that serves this seed."""
-    return [seed_folder(teacher, seed) / name for name in WEIGHTS.values()]
+def identity(config: CacheConfig) -> dict:
+    """The entry without its list of seeds, so that adding a seed changes no other's labels."""
+    return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
 def main() -> None:
@@ -63,7 +61,9 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
-    parser.add_argument("--verify", type=int, metavar="EPOCHS", help="check this many epochs of OUT instead of building")
+    parser.add_argument(
+        "--verify", type=int, metavar="EPOCHS", help="check this many epochs of OUT instead of building"
+    )
     args = parser.parse_args()
     everything, where = params.load(args.params), f"caches.{args.entry}"
     config = params.build(CacheConfig, params.entry(everything, "caches", args.entry), where)
@@ -72,19 +72,18 @@ def main() -> None:
     if data.name != config.dataset:
         raise UserError(f"{where}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
     device = runs.pick_device(args.device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    if args.verify:
+    if args.verify is not None:
+        if args.verify < 1:
+            raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
         for seed in config.seeds:
             model, _ = load_teacher(seed_folder(args.teacher, seed), data, device)
             cache, views = TeacherLabels.load(args.out / f"seed{seed}"), Views(recipe, data.train_images, seed)
             print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify))
         return
-    shared = {k: v for k, v in params.plain(config).items() if k != "seeds"}
-    prints = {
-        seed: runs.fingerprint(shared, recipe, seed, data.digest, *map(file_digest, weights_of(args.teacher, seed)))
-        for seed in config.seeds
-    }
+    prints = {}
+    for seed in config.seeds:
+        teacher = teacher_digest(seed_folder(args.teacher, seed))
+        prints[seed] = runs.fingerprint(identity(config), recipe, seed, data.digest, teacher)
     work = partial(run, args.entry, config, recipe, data, args.teacher, device)
     runs.run_seeds(work, prints, args.out, device, args.jobs)
 

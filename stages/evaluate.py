@@ -56,7 +56,7 @@ def evaluate(entry: str, kind: str, study: str, seeds: list[int], run: Path, dat
         check(predictions, facts, test, str(folder), str(dataset))
         hashes.setdefault(config_hash, seed)
         phases = {phase: phase_metrics(predictions, test, phase) for phase in PHASES}
-        per_seed[str(seed)] = {**phases, "seconds": facts["seconds"]}
+        per_seed[str(seed)] = {**phases, "seconds": facts["seconds"], "device": facts.get("device")}
     if len(hashes) > 1:
         (a, i), (b, j) = list(hashes.items())[:2]
         raise UserError(

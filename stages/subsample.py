@@ -2,9 +2,9 @@
 
     python stages/subsample.py digits_if20 --out data/datasets/digits_if20.npz
 
-The file holds the kept training images and the balanced test set as uint8, labels, class names, counts, both group rules
-(author cuts and many/medium/few by count), the subset seed and `class_order`, the checksum of the ordered class list that
-every teacher, cache, checkpoint and prediction carries on. Construction: METHODS 1.1 (LDAM:imbalance_cifar.py).
+The file holds the kept training images and the balanced test set as uint8, labels, class names, counts, both group
+rules (author cuts and many/medium/few by count), the subset seed and `class_order`, the checksum of the ordered class
+list that every teacher, cache, checkpoint and prediction carries on. Construction: METHODS 1.1.
 Seconds on any machine; decoding CIFAR-10 from JPEG takes half a minute.
 """
 

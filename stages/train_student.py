@@ -3,10 +3,10 @@
     python stages/train_student.py digits-deit_lt --dataset data/datasets/digits_if20.npz \\
         --cache data/caches/ldam_drw_sam-digits --out data/students/digits-deit_lt
 
-The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache, or
-from --teacher run online where the entry says `cache: none`; both give the same labels. OUT/seed<k>/ gets the weights, the
-resolved config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A run that is killed
-continues from its own checkpoint; seeds already finished with this very configuration are kept.
+The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache,
+or from --teacher run online where the entry says `cache: none`; both give the same labels. OUT/seed<k>/ gets the
+weights, the resolved config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A
+run that is killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
 """
 
@@ -20,9 +20,10 @@ from longtail import params, runs
 from longtail.cache import TeacherLabels, seed_folder
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
+from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
-from longtail.student import StudentConfig, resolve, train_student
-from longtail.teacher import load_teacher
+from longtail.student import train_student
+from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import Views
 
 
@@ -33,11 +34,13 @@ def run(config: StudentConfig, data: LongTail, source: Path | None, device, prec
         folder = seed_folder(source, seed)
         labels = TeacherLabels.load(folder)
         labels.check(Views(config.views, data.train_images, seed), data, seed, config.train.epochs, str(folder))
+        if labels.meta["cache"] != config.cache:
+            raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
     elif source is not None:
         folder = seed_folder(source, seed)
         labels, _ = load_teacher(folder, data, device)
-        facts = {"teacher_run": str(folder)}
+        facts = {"teacher_digest": teacher_digest(folder)}
     train_student(config, data, seed, labels, workspace, device, precision, micro_batch, facts)
 
 
@@ -51,7 +54,9 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the student's autocast")
-    parser.add_argument("--micro-batch", type=int, default=0, help="views a forward pass, to bound memory (default: all)")
+    parser.add_argument(
+        "--micro-batch", type=int, default=0, help="views a forward pass, to bound memory (default: all)"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     args = parser.parse_args()
     everything = params.load(args.params)
@@ -63,17 +68,17 @@ def main() -> None:
         )
     if args.micro_batch % config.views.mix_group:
         raise UserError(f"--micro-batch {args.micro_batch}: must be a multiple of mix_group {config.views.mix_group}")
-    source, file = None, None
-    if config.cache != "none":
-        source, file = args.cache, "labels.npy"
-    elif config.teacher != "none":
-        source, file = args.teacher, "model.safetensors"
-    if file and source is None:
-        option = "--cache" if config.cache != "none" else "--teacher"
+    cached, online = config.cache != "none", config.cache == "none" and config.teacher != "none"
+    source = args.cache if cached else args.teacher if online else None
+    if (cached or online) and source is None:
+        option = "--cache" if cached else "--teacher"
         raise UserError(f"experiments.{args.entry} learns from a teacher; pass {option} FOLDER")
     device, prints = runs.pick_device(args.device), {}
     for seed in seeds:
-        upstream = file_digest(seed_folder(source, seed) / file) if source else None
+        upstream = None
+        if source is not None:
+            folder = seed_folder(source, seed)
+            upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
         prints[seed] = runs.fingerprint(config, seed, data.digest, upstream)
     work = partial(run, config, data, source, device, args.precision, args.micro_batch)
     runs.run_seeds(work, prints, args.out, device, args.jobs)

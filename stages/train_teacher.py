@@ -6,8 +6,8 @@
 Every number stands in the entry's block of params.yaml (section `teachers`). Each of its seeds gets a folder
 OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
 predictions.npz, history.csv, config.yaml and environment.json. Seeds that are there already are not trained again; a
-run that was killed continues where it stopped. Cost: ResNet-8 on the 438 digits about 0.1 s an epoch with SAM on one
-CPU core.
+run that was killed continues where it stopped. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM on
+one CPU core, half of that without.
 """
 
 from __future__ import annotations

@@ -15,15 +15,16 @@ import yaml
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from longtail import losses, params, rng, runs
+from longtail import losses, params, rng, workspace
 from longtail.data import LongTail, class_order, content_digest
 from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION, constants, normalize
-from longtail.runs import Workspace, fingerprint
+from longtail.runs import fingerprint
 from longtail.schedule import teacher_lr
 from longtail.sources import DatasetConfig, make_longtail
 from longtail.teacher import TeacherConfig, build_loss, build_model, load_teacher, recipe
 from longtail.teacher_training import evaluate, train_teacher, weak_batch, weak_parameters, zero_pad
+from longtail.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -360,7 +361,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(data, tmp_path, stops):
 def test_a_run_killed_outright_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
     """A real SIGKILL, as soon as a checkpoint lies there; then the run is started again."""
     config = config_of(epochs=15)
-    monkeypatch.setattr(runs, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(workspace, "SAVE_EVERY_S", 0.0)
     child = os.fork()
     if child == 0:
         train(tmp_path / "killed", config, data)
@@ -371,7 +372,7 @@ def test_a_run_killed_outright_ends_in_the_same_bytes(data, tmp_path, monkeypatc
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert not list((tmp_path / "killed" / "result").iterdir())
-    monkeypatch.setattr(runs, "SAVE_EVERY_S", 120.0)
+    monkeypatch.setattr(workspace, "SAVE_EVERY_S", 120.0)
     killed, whole = train(tmp_path / "killed", config, data), train(tmp_path / "whole", config, data)
     for name in FILES:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name

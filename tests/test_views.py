@@ -272,5 +272,5 @@ def test_a_wrong_recipe_is_one_clear_line(changes, message):
 def test_wrong_images_are_refused(digits):
     with pytest.raises(ValueError, match="uint8"):
         Views(recipe(**SMALL), digits.astype(np.float32), 0)
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(UserError, match="too few"):
         Views(recipe(**SMALL), digits[:2], 0)

@@ -1,10 +1,10 @@
-"""DeiT-LT (Rangwani et al., CVPR 2024): a ViT's DIST token learns a CNN teacher's hard labels on out-of-distribution views.
+"""DeiT-LT (Rangwani et al., CVPR 2024): the DIST token learns a CNN teacher's hard labels on out-of-distribution views.
 
-L = (1 - alpha) * CE(CLS, y) + alpha * CE_w(DIST, y_t), y_t = argmax teacher(x) on the same augmented and mixed view. From
-drw_epoch on, w are class-balanced weights of the *teacher's* label, as a weighted mean within each mix group: the published
-code normalises by the sum of the group's weights, so their scale cancels (METHODS 3.4, traps 21 and 22). The CLS term is
-never re-weighted. DRW off means an unweighted DIST term throughout; the released code re-weights from epoch 0 when its flag
-is left out (METHODS trap 23), which is not reproduced.
+L = (1 - alpha) * CE(CLS, y) + alpha * CE_w(DIST, y_t), y_t = argmax teacher(x) on the same augmented and mixed view.
+From drw_epoch on, w are class-balanced weights of the *teacher's* label, as a weighted mean within each mix group: the
+published code normalises by the sum of the group's weights, so their scale cancels (METHODS 3.4, traps 21 and 22). The
+CLS term is never re-weighted. DRW off means an unweighted DIST term throughout; the released code re-weights from epoch
+0 when its flag is left out (METHODS trap 23), which is not reproduced.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ class Config:
     smoothing_until: int  # first 0-based epoch without it; CIFAR: the DRW epoch (trap 19)
     drw_epoch: int | None  # first 0-based epoch with re-weighting; null = never
     drw_beta: float  # published .9999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is a weight from 0 to 1, found {self.alpha}")
+        for name in ("smoothing", "drw_beta"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is from 0 to below 1, found {getattr(self, name)}")
 
 
 class Method:

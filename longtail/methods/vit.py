@@ -15,6 +15,10 @@ class Config:
     smoothing: float  # label smoothing; DeiT: .1
     smoothing_until: int  # first 0-based epoch without it
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing is from 0 to below 1, found {self.smoothing}")
+
 
 class Method:
     """distilled: the model has a DIST token; needs_teacher: the loss reads the teacher's labels."""

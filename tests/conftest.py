@@ -1,0 +1,21 @@
+"""One thread a process in tests: results and times then do not depend on what else the machine does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A folder with params.yaml = tests/tiny.yaml and its dataset, teacher, cache and students, made by the stages."""
+    from stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_params(folder)
+    for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
+        finish(folder, *stage)
+    return folder

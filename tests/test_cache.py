@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import OFFSET, SIZE, STRIDE, Teacher, digits, recipe
+
+from longtail.cache import TeacherLabels, build_cache, seed_folder, teacher_labels, verify, views_hash
+from longtail.data import LongTail, class_order, content_digest
+from longtail.errors import UserError
+from longtail.views import Views
+from longtail.workspace import Workspace
+
+CPU = torch.device("cpu")
+SEED, EPOCHS = 3, 4
+
+
+@pytest.fixture(scope="module")
+def data() -> LongTail:
+    return digits()
+
+
+def facts(data: LongTail, classes: int = 10) -> dict:
+    return {
+        "cache": "c",
+        "seed": SEED,
+        "dataset": data.name,
+        "dataset_digest": data.digest,
+        "num_classes": classes,
+        "class_order": data.class_order,
+        "class_names": list(data.class_names),
+    }
+
+
+def build(folder: Path, data: LongTail, teacher: Teacher | None = None, workspace=Workspace, epochs=EPOCHS) -> Path:
+    """labels.npy and meta.json of SEED; returns their folder."""
+    space, teacher = workspace(folder, "c", "f" * 64, CPU, quiet=True), teacher or Teacher()
+    views = Views(recipe(), data.train_images, SEED)
+    build_cache(teacher, views, data.train_labels, epochs, facts(data, len(teacher.weight)), space)
+    return space.result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, data) -> Path:
+    return build(tmp_path_factory.mktemp("cache"), data)
+
+
+def told(call) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- the labels
+
+
+def test_cached_labels_are_the_teachers_answer_to_every_single_view(folder, data):
+    cache, teacher = TeacherLabels.load(folder), Teacher()
+    views = Views(recipe(), data.train_images, SEED)
+    assert cache.table.shape == (EPOCHS, views.positions_per_epoch) and views.steps_per_epoch > 1
+    for epoch in (2, 0, EPOCHS - 1):  # mixed, and from epoch 3 on not
+        for step in range(views.steps_per_epoch):
+            batch = views.step(epoch, step)
+            alone = []
+            for view in batch.x:
+                with torch.no_grad():
+                    alone.append(int(teacher(view[None, :, OFFSET::STRIDE, OFFSET::STRIDE]).argmax()))
+            cached = cache.at(epoch, batch.positions)
+            assert cached.dtype == torch.int64 and cached.tolist() == alone
+            assert teacher_labels(teacher, batch.x, views.recipe).tolist() == alone
+    assert len(np.unique(cache.table)) > 5
+
+
+def test_the_teacher_runs_in_float32_inside_a_students_autocast():
+    x = torch.randn(6, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    plain = teacher_labels(Teacher(), x, recipe())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(teacher_labels(Teacher(), x, recipe()), plain)  # Teacher checks its types
+
+
+def test_kernels_of_the_student_are_not_changed_by_the_teacher():
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    inside = []
+
+    class Spy(Teacher):
+        def forward(self, x):
+            inside.append((cudnn.benchmark, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return super().forward(x)
+
+    teacher_labels(Spy(), torch.zeros(2, 3, SIZE, SIZE), recipe())
+    assert inside == [(False, False, False)]
+    assert before == (cudnn.benchmark, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+
+
+@pytest.mark.parametrize(("classes", "dtype", "size"), [(256, np.uint8, 1), (257, np.uint16, 2)])
+def test_a_label_takes_one_byte_up_to_256_classes(tmp_path, data, classes, dtype, size):
+    teacher = Teacher(classes)
+    result = build(tmp_path, data, teacher, epochs=1)
+    cache = TeacherLabels.load(result)
+    assert cache.table.dtype == dtype and cache.table.nbytes == size * cache.table.size
+    batch = Views(recipe(), data.train_images, SEED).step(0, 0)
+    assert torch.equal(cache.at(0, batch.positions), teacher_labels(teacher, batch.x, recipe()))
+    assert cache.table.max() > 200  # nothing wrapped around
+
+
+def test_meta_says_what_the_labels_belong_to(folder, data):
+    meta, views = json.loads((folder / "meta.json").read_text()), Views(recipe(), data.train_images, SEED)
+    assert facts(data).items() <= meta.items()
+    assert (meta["epochs"], meta["positions"], meta["precision"]) == (EPOCHS, views.positions_per_epoch, "fp32")
+    assert meta["views_hash"] == views_hash(recipe()) != views_hash(recipe(hflip=0.0))
+    assert meta["pixel_checksums"] == [views.checksum(epoch) for epoch in range(EPOCHS)]
+    assert len(set(meta["pixel_checksums"])) == EPOCHS
+    table, hits = np.load(folder / "labels.npy"), 0
+    for epoch in range(EPOCHS):  # against the image that covers more of the view
+        for step in range(views.steps_per_epoch):
+            batch = views.step(epoch, step)
+            for i, position in enumerate(batch.positions.tolist()):
+                image = batch.index[i] if batch.lam[i] >= 0.5 else batch.partner[i]
+                hits += int(table[epoch, position] == data.train_labels[image])
+    assert meta["teacher_top1_on_views"] == round(100 * hits / table.size, 4) > 0
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stops", [(1,), (2,), (1, 1, 1)])
+def test_a_build_that_was_stopped_ends_in_the_same_bytes(tmp_path, data, folder, stops):
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            self.left -= 1
+            if not self.left:
+                raise Stop
+
+    for after in stops:
+        Interrupted.left = after
+        with pytest.raises(Stop):
+            build(tmp_path, data, workspace=Interrupted)
+        assert list((tmp_path / "result").iterdir()) == []
+    result = build(tmp_path, data)
+    for name in ("labels.npy", "meta.json"):
+        assert (result / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_continued_build_makes_only_what_is_missing(tmp_path, data):
+    class Saved(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    class Never(Teacher):
+        def forward(self, x):
+            raise AssertionError("asked again")
+
+    with pytest.raises(Stop):
+        build(tmp_path, data, workspace=Saved, epochs=1)
+    build(tmp_path, data, Never(), epochs=1)
+
+
+# ---- refusing what does not belong
+
+
+def check(folder: Path, data: LongTail, seed=SEED, epochs=EPOCHS, views=None, **meta) -> None:
+    cache = TeacherLabels.load(folder)
+    cache = replace(cache, meta=cache.meta | meta)
+    views = views or Views(recipe(), data.train_images, seed)
+    cache.check(views, data, seed, epochs, "data/caches/c/seed3")
+
+
+def test_a_cache_for_these_very_views_passes(folder, data):
+    check(folder, data)
+    check(folder, data, epochs=2)  # a shorter run may read it
+
+
+def test_another_seed_is_refused(folder, data):
+    error = told(lambda: check(folder, data, seed=4))
+    assert error == "data/caches/c/seed3: made for seed 3, this run has 4; make the cache again"
+
+
+def test_another_dataset_is_refused(folder, data):
+    error = told(lambda: check(folder, replace(data, name="other")))
+    assert error == "data/caches/c/seed3: made for dataset tiny, this run has other; make the cache again"
+    other = replace(data, subset_seed=9)
+    other = replace(other, digest=content_digest(other))
+    error = told(lambda: check(folder, other))
+    assert error.startswith(f"data/caches/c/seed3: made for dataset content {data.digest}, this run has {other.digest}")
+
+
+def test_another_recipe_is_refused(folder, data):
+    views = Views(recipe(mix_until=2), data.train_images, SEED)
+    error = told(lambda: check(folder, data, views=views))
+    assert error.startswith(f"data/caches/c/seed3: made for view recipe {views_hash(recipe())}, this run has ")
+
+
+def test_another_class_order_is_refused_with_the_permutation(folder, data):
+    names = ("1", "0", *data.class_names[2:])
+    other = replace(data, class_names=names, class_order=class_order(names))
+    error = told(lambda: check(folder, other))
+    assert error.startswith("data/caches/c/seed3 has class order ")
+    assert error.endswith("its output column for class i is [1, 0, 2, 3, 4, 5, 6, 7, 8, 9][i]")
+
+
+def test_too_few_epochs_are_refused(folder, data):
+    error = told(lambda: check(folder, data, epochs=5))
+    assert error == "data/caches/c/seed3: holds 4 epochs, the run needs 5; raise caches.*.epochs"
+
+
+def test_other_pixels_are_refused(folder, data):
+    altered = data.train_images.copy()
+    altered[:, 4, 4] ^= 1
+    error = told(lambda: check(folder, replace(data, train_images=altered)))  # which still claims the same digest
+    assert error.startswith("data/caches/c/seed3: pixels of epoch 0 differ from those the teacher labelled")
+
+
+@pytest.mark.parametrize(("epochs", "altered", "refused"), [(4, 3, True), (3, 2, True), (4, 0, True), (3, 3, False)])
+def test_the_first_and_the_last_epoch_of_the_run_are_looked_at(folder, data, epochs, altered, refused):
+    sums = TeacherLabels.load(folder).meta["pixel_checksums"]
+    sums[altered] = "0" * 64
+    if refused:
+        error = told(lambda: check(folder, data, epochs=epochs, pixel_checksums=sums))
+        assert f"pixels of epoch {altered} differ" in error
+    else:
+        check(folder, data, epochs=epochs, pixel_checksums=sums)
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    for name in ("labels.npy", "meta.json"):
+        (to / name).write_bytes((folder / name).read_bytes())
+    return to
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "meta.json"])
+def test_a_missing_file_is_named(tmp_path, folder, name):
+    copy_of(folder, tmp_path)
+    (tmp_path / name).unlink()
+    error = told(lambda: TeacherLabels.load(tmp_path))
+    assert error == f"{tmp_path / name}: missing; make the cache with stages/cache_logits.py"
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "meta.json"])
+@pytest.mark.parametrize("kept", [0.0, 0.05, 0.5, 0.99])
+def test_a_file_cut_short_is_refused(tmp_path, folder, name, kept):
+    path = copy_of(folder, tmp_path) / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    assert f"{tmp_path}: cache cut short or unreadable" in told(lambda: TeacherLabels.load(tmp_path))
+
+
+def test_labels_of_another_shape_or_class_are_refused(tmp_path, folder):
+    table = np.load(folder / "labels.npy")
+    copy_of(folder, tmp_path)
+    np.save(tmp_path / "labels.npy", table[:-1])
+    error = told(lambda: TeacherLabels.load(tmp_path))
+    assert error == f"{tmp_path}: labels are {table[:-1].shape}, meta.json says {EPOCHS} x {table.shape[1]}"
+    table[1, 2] = 10
+    np.save(tmp_path / "labels.npy", table)
+    assert "labels.npy: label 10 out of range, 10 classes are 0 to 9" in told(lambda: TeacherLabels.load(tmp_path))
+
+
+# ---- --verify, and which seed serves
+
+
+def test_verify_counts_what_is_equal(folder, data):
+    cache, views = TeacherLabels.load(folder), Views(recipe(), data.train_images, SEED)
+    per_epoch = views.positions_per_epoch
+    assert verify(cache, Teacher(), views, 2) == (
+        f"epochs [0, 3]: pixels equal in 2 of 2, labels equal in {2 * per_epoch} of {2 * per_epoch}"
+    )
+    altered = cache.table.copy()
+    altered[0, :3] = (altered[0, :3] + 1) % 10
+    sums = [*cache.meta["pixel_checksums"][:3], "0" * 64]
+    other = TeacherLabels(altered, cache.meta | {"pixel_checksums": sums})
+    assert verify(other, Teacher(), views, 9) == (
+        f"epochs [0, 1, 2, 3]: pixels equal in 3 of 4, labels equal in {4 * per_epoch - 3} of {4 * per_epoch}"
+    )
+
+
+def test_a_seed_is_served_by_its_own_folder_or_by_the_only_one(tmp_path):
+    assert "holds no seed, seed 0 is asked for" in told(lambda: seed_folder(tmp_path / "nowhere", 0))
+    (tmp_path / "seed1").mkdir()
+    (tmp_path / "seed9.txt").touch()
+    assert seed_folder(tmp_path, 1) == seed_folder(tmp_path, 5) == tmp_path / "seed1"
+    (tmp_path / "seed5").mkdir()
+    assert seed_folder(tmp_path, 5) == tmp_path / "seed5"
+    assert "holds seed1, seed5, seed 0 is asked for; add it there" in told(lambda: seed_folder(tmp_path, 0))

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from longtail import params
+from longtail.errors import UserError
+from longtail.vit import (
+    ModelConfig,
+    build_vit,
+    cls_dist_distance,
+    head_logits,
+    parameter_groups,
+    special_tokens,
+)
+
+SIZES = {"ti": (192, 3), "s": (384, 6), "b": (768, 12)}
+
+
+def published(size: str) -> ModelConfig:
+    dim, heads = SIZES[size]
+    return ModelConfig(image_size=224, patch_size=16, dim=dim, depth=12, heads=heads, mlp_ratio=4.0, drop_path=0.1)
+
+
+def small(**changes) -> ModelConfig:
+    shape = {"image_size": 12, "patch_size": 4, "dim": 16, "depth": 3, "heads": 2, "mlp_ratio": 4.0, "drop_path": 0.0}
+    return ModelConfig(**shape | changes)
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def by_hand(dim: int, tokens: int, special: int, heads: int, classes: int) -> int:
+    """Patch embedding, special tokens, positions, twelve blocks (12 d^2 + 13 d), final norm, heads."""
+    blocks = 12 * (12 * dim * dim + 13 * dim)
+    return (768 + 1) * dim + special * dim + tokens * dim + blocks + 2 * dim + heads * (dim + 1) * classes
+
+
+@pytest.mark.parametrize(("size", "c10", "c100"), [("ti", 5.53, 5.56), ("s", 21.67, 21.74), ("b", 85.82, 85.95)])
+def test_deit_lt_has_the_published_number_of_parameters(size, c10, c100):
+    for classes, millions in ((10, c10), (100, c100)):
+        with torch.device("meta"):
+            model = build_vit(published(size), classes, distilled=True)
+        assert round(count(model) / 1e6, 2) == millions
+        assert count(model) == by_hand(SIZES[size][0], 198, 2, 2, classes)
+        assert model.pos_embed.shape == (1, 198, SIZES[size][0])
+
+
+def test_plain_vit_has_one_token_and_one_head_less():
+    with torch.device("meta"):
+        plain, distilled = (build_vit(published("b"), 1000, flag) for flag in (False, True))
+    assert count(plain) == by_hand(768, 197, 1, 1, 1000) and plain.pos_embed.shape[1] == 197
+    assert round(count(distilled) / 1e6, 2) == 87.34
+    assert not any("dist" in name for name, _ in plain.named_parameters())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_drop_path_rises_linearly_to_a_tenth_at_every_size(size):
+    """METHODS trap 41; per sample and rescaled."""
+    with torch.device("meta"):
+        model = build_vit(published(size), 10, distilled=True)
+    for i, block in enumerate(model.blocks):
+        for drop in (block.drop_path1, block.drop_path2):
+            assert getattr(drop, "drop_prob", 0.0) == pytest.approx(0.1 * i / 11, abs=1e-7)
+            assert i == 0 or drop.scale_by_keep
+
+
+def test_blocks_are_those_of_the_published_model():
+    with torch.device("meta"):
+        model = build_vit(published("s"), 10, distilled=True)
+    assert isinstance(model.patch_embed.proj, nn.Conv2d)
+    assert model.patch_embed.proj.kernel_size == model.patch_embed.proj.stride == (16, 16)
+    assert isinstance(model.norm_pre, nn.Identity) and isinstance(model.fc_norm, nn.Identity)
+    assert not model.no_embed_class  # CLS and DIST have positions too
+    for block in model.blocks:
+        assert block.attn.num_heads == 6 and block.attn.scale == 64**-0.5 and block.attn.qkv.bias is not None
+        assert isinstance(block.ls1, nn.Identity) and isinstance(block.ls2, nn.Identity)
+        assert isinstance(block.mlp.act, nn.GELU) and block.mlp.act.approximate == "none"
+        assert block.mlp.fc1.out_features == 4 * 384
+    modules = list(model.modules())
+    assert {m.eps for m in modules if isinstance(m, nn.LayerNorm)} == {1e-6}
+    assert {m.p for m in modules if isinstance(m, nn.Dropout)} <= {0.0}
+
+
+def test_initial_weights_are_those_of_the_published_model():
+    torch.manual_seed(0)
+    model = build_vit(small(image_size=32, dim=64, heads=4), 10, distilled=True)
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    assert len(linear) == 4 * 3 + 2  # qkv, proj, fc1, fc2 of each block; head and head_dist
+    for layer in linear:
+        assert (layer.bias == 0).all()
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.15) and abs(layer.weight.mean()) < 0.003
+    for layer in model.modules():
+        if isinstance(layer, nn.LayerNorm):
+            assert (layer.weight == 1).all() and (layer.bias == 0).all()
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.dist_token.std().item() == pytest.approx(0.02, rel=0.3)
+    assert model.cls_token.std().item() == pytest.approx(1e-6, rel=0.3)
+    bound = 1 / math.sqrt(3 * 4 * 4)  # torch's default of a convolution: uniform within 1 / sqrt(fan in)
+    for values in (model.patch_embed.proj.weight, model.patch_embed.proj.bias):
+        assert 0.9 * bound < values.abs().max().item() <= bound
+    assert model.patch_embed.proj.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_the_global_generator_decides_the_weights():
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(build_vit(small(), 5, distilled=True).state_dict())
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not torch.equal(states[0]["blocks.0.attn.qkv.weight"], states[2]["blocks.0.attn.qkv.weight"])
+
+
+def test_tokens_come_in_the_order_cls_dist_patches_and_each_head_reads_its_own():
+    model = build_vit(small(), 5, distilled=True).eval()
+    x = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.pos_embed.zero_()
+        model.pos_embed[0, 0], model.pos_embed[0, 1] = 1.0, -1.0
+        seen = []
+        model.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        tokens = special_tokens(model, x)
+        patches = model.patch_embed.proj(x).flatten(2).transpose(1, 2)  # row-major
+        assert seen[0].shape == (3, 2 + 9, 16)
+        assert torch.allclose(seen[0][:, 0], model.cls_token[:, 0].expand(3, -1) + 1)
+        assert torch.allclose(seen[0][:, 1], model.dist_token[:, 0].expand(3, -1) - 1)
+        assert torch.allclose(seen[0][:, 2:], patches, atol=1e-6)
+        logits = head_logits(model, tokens)
+        assert tokens.shape == (3, 2, 16) and list(logits) == ["cls", "dist"]
+        assert torch.allclose(logits["cls"], tokens[:, 0] @ model.head.weight.T + model.head.bias, atol=1e-6)
+        assert torch.allclose(logits["dist"], tokens[:, 1] @ model.head_dist.weight.T + model.head_dist.bias, atol=1e-6)
+        assert torch.allclose(tokens.mean(-1), torch.zeros(3, 2), atol=1e-5)  # after the final LayerNorm
+        assert torch.allclose(model(x), (logits["cls"] + logits["dist"]) / 2, atol=1e-6)  # timm's own evaluation
+
+
+def test_a_plain_vit_has_cls_logits_alone():
+    model = build_vit(small(), 5, distilled=False).eval()
+    x = torch.randn(2, 3, 12, 12)
+    logits = head_logits(model, special_tokens(model, x))
+    assert list(logits) == ["cls"] and torch.allclose(logits["cls"], model(x), atol=1e-6)
+
+
+def test_weight_decay_spares_vectors_and_the_three_dimensional_tables():
+    """METHODS trap 35: pos_embed, cls_token and dist_token have three dimensions."""
+    model = build_vit(small(), 5, distilled=True)
+    decay, rest = parameter_groups(model, 0.05)
+    assert (decay["weight_decay"], rest["weight_decay"]) == (0.05, 0.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, spared = ([names[id(p)] for p in group["params"]] for group in (decay, rest))
+    assert sorted(decayed + spared) == sorted(names.values())
+    per_block = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    assert set(decayed) == {"patch_embed.proj.weight", "head.weight", "head_dist.weight"} | {
+        f"blocks.{i}.{layer}.weight" for i in range(3) for layer in per_block
+    }
+    assert {"pos_embed", "cls_token", "dist_token", "norm.weight", "head.bias", "patch_embed.proj.bias"} <= set(spared)
+
+
+def test_the_distance_of_the_tokens_is_one_minus_their_cosine():
+    tokens = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [-3.0, 0.0]]])
+    assert cls_dist_distance(tokens).tolist() == pytest.approx([1.0, 0.0, 2.0], abs=1e-6)
+    tokens = torch.randn(4, 2, 7, generator=torch.Generator().manual_seed(0))
+    for (a, b), distance in zip(tokens.double().tolist(), cls_dist_distance(tokens).tolist(), strict=True):
+        dot = sum(x * y for x, y in zip(a, b, strict=True))
+        norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b))
+        assert distance == pytest.approx(1 - dot / norms, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"image_size": 225}, "recipes.r: image_size 225 is not a multiple of patch_size 16"),
+        ({"dim": 190}, "recipes.r: dim 190 is not a multiple of heads 3"),
+        ({"heads": 0}, "recipes.r: heads must be at least 1, found 0"),
+        ({"drop_path": 1.0}, "recipes.r: drop_path is a probability below 1, found 1.0"),
+        ({"depth": "12"}, "recipes.r.depth: expected int, found '12' (str); YAML reads 12 as text, write 12"),
+    ],
+)
+def test_wrong_shapes_are_refused(change, expected):
+    good = params.plain(published("ti"))
+    with pytest.raises(UserError) as error:
+        params.build(ModelConfig, good | change, "recipes.r")
+    assert str(error.value) == expected
