@@ -105,9 +105,9 @@ def test_sigkill_at_any_moment(command, place, undisturbed):
     folder, moment = place(command), random.Random(command[0])
     for _ in range(2):
         before = checkpoints(folder)
-        run = start(folder, *command, LONGTAIL_SAVE_EVERY_S=0.1)
+        run = start(folder, *command, LONGTAIL_SAVE_EVERY_S=0.05)
         until(lambda before=before: checkpoints(folder) != before, run)
-        time.sleep(moment.uniform(0, 0.3))
+        time.sleep(moment.uniform(0, 0.15))
         assert run.alive
         run.kill()
         assert run.process.exitcode == -signal.SIGKILL
@@ -126,7 +126,7 @@ def test_a_polite_signal_saves_and_stops(command, signum, place, undisturbed):
     folder = place(command)
     run = start(folder, *command)
     working(folder, run)
-    time.sleep(0.3)
+    time.sleep(0.1)
     os.kill(run.process.pid, signum)
     assert run.wait() == 143, run.err
     assert "state saved" in run.out
@@ -139,7 +139,7 @@ def test_a_polite_signal_saves_and_stops(command, signum, place, undisturbed):
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_the_parent_of_two_seeds_dies(how, place, undisturbed):
     folder = place(STUDENT, longer)
-    run = start(folder, *STUDENT, "--jobs", 2, cores=2, LONGTAIL_SAVE_EVERY_S=0.1)
+    run = start(folder, *STUDENT, "--jobs", 2, cores=2, LONGTAIL_SAVE_EVERY_S=0)
     until(lambda: len(checkpoints(folder)) == 2, run)
     os.kill(run.process.pid, getattr(signal, how))  # the parent alone
     assert run.wait() == (-signal.SIGKILL if how == "SIGKILL" else 143)
@@ -163,13 +163,21 @@ def test_the_seed_left_over_ends_as_if_both_had_been_run_together(place, undistu
     same_bytes(folder, undisturbed, STUDENT, 1)
 
 
+def two_at_once(folder: Path) -> tuple[Run, Run]:
+    """The first process has saved its state; the second has found it at work."""
+    first = start(folder, *VIT, LONGTAIL_SAVE_EVERY_S=0.05)
+    until(lambda: checkpoints(folder), first)
+    os.killpg(first.process.pid, signal.SIGSTOP)  # it must not end before the second comes
+    second = start(folder, *VIT)
+    until(lambda: "another process is at work" in second.out, second)
+    os.killpg(first.process.pid, signal.SIGCONT)
+    return first, second
+
+
 def test_two_processes_at_once(place, undisturbed):
     folder = place(VIT)
-    runs = [start(folder, *VIT)]
-    working(folder, runs[0])
-    runs.append(start(folder, *VIT))
-    until(lambda: "another process is at work" in runs[1].out, runs[1])
-    for run in runs:
+    first, second = two_at_once(folder)
+    for run in (first, second):
         assert run.wait() == 0, run.err
         assert run.err == ""
     same_bytes(folder, undisturbed, VIT)
@@ -178,10 +186,7 @@ def test_two_processes_at_once(place, undisturbed):
 
 def test_the_second_process_takes_over_when_the_first_is_killed(place, undisturbed):
     folder = place(VIT)
-    first = start(folder, *VIT, LONGTAIL_SAVE_EVERY_S=0.1)
-    working(folder, first)
-    second = start(folder, *VIT)
-    until(lambda: "another process is at work" in second.out and checkpoints(folder), first)
+    first, second = two_at_once(folder)
     first.kill()
     assert second.wait() == 0, second.err
     assert "resumed after" in second.out
