@@ -13,7 +13,7 @@ from reporting import PUBLISHED, run_stage, study, study_dict, write_metrics
 from longtail.errors import UserError
 from longtail.render import tex, to_html, to_latex, to_markdown
 from longtail.results import load
-from longtail.tables import layout, records, signed, to_csv
+from longtail.tables import cost, layout, records, signed, to_csv
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
     inputs = ["--metrics", write_metrics(tmp_path / "metrics"), "--published", PUBLISHED]
     assert run_stage("tables", "s", "--params", tmp_path / "params.yaml", "--out", out, *inputs) == 0
     names = {f"{t}.{suffix}" for t in ("overall", "experts") for suffix in ("csv", "md", "tex", "html")}
-    assert {p.name for p in out.iterdir()} == names
+    assert {p.name for p in out.iterdir()} == names | {"cost.md"}
 
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n\n<!-- table:s/overall -->\nstale\n<!-- end -->\n\nAfter.\n")
@@ -165,3 +165,14 @@ def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
         readme.write_text(wrong)
         assert run_stage("readme", *fill) == 2 and message in capsys.readouterr().err
         assert readme.read_text() == wrong
+
+
+def test_cost_is_the_mean_of_the_seeds_that_ran(results):
+    """Seeds of 10 s (teacher) and of 10, 11 and 12 s (DeiT-LT): means 10 and 11, 43 s in all; ViT was not run."""
+    lines = cost(study(), results).splitlines()
+    assert lines[2:5] == [
+        "| Teacher (`t`) | 1 | 10 |  |",
+        "| ViT (`s-vit`) | 0 | *not run* |  |",
+        "| DeiT-LT (`s-deit_lt`) | 3 | 11 |  |",
+    ]
+    assert lines[-1] == "Training in all: 1 minutes of one process."
