@@ -52,7 +52,7 @@ def train_student(
     torch.manual_seed(seed)
     model = build_vit(config.model, data.num_classes, method.distilled).to(device)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, train.weight_decay), lr=train.lr, betas=train.betas, eps=train.eps
+        parameter_groups(model, train.weight_decay), lr=train.lr, betas=train.betas, eps=train.eps, fused=True
     )
     y = torch.from_numpy(data.train_labels)
     test = eval_pixels(data.test_images, config.model.image_size, train.eval_resize)

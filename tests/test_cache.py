@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,11 +38,13 @@ def facts(data: LongTail, classes: int = 10) -> dict:
     }
 
 
-def build(folder: Path, data: LongTail, teacher: Teacher | None = None, workspace=Workspace, epochs=EPOCHS) -> Path:
+def build(
+    folder: Path, data: LongTail, teacher: Teacher | None = None, workspace=Workspace, epochs=EPOCHS, **settings
+) -> Path:
     """labels.npy and meta.json of SEED; returns their folder."""
     space, teacher = workspace(folder, "c", "f" * 64, CPU, quiet=True), teacher or Teacher()
     views = Views(recipe(), data.train_images, SEED)
-    build_cache(teacher, views, data.train_labels, epochs, facts(data, len(teacher.weight)), space)
+    build_cache(teacher, views, data.train_labels, epochs, facts(data, len(teacher.weight)), space, **settings)
     return space.result
 
 
@@ -143,7 +147,7 @@ def test_a_build_that_was_stopped_ends_in_the_same_bytes(tmp_path, data, folder,
         Interrupted.left = after
         with pytest.raises(Stop):
             build(tmp_path, data, workspace=Interrupted)
-        assert list((tmp_path / "result").iterdir()) == []
+        assert not (tmp_path / "result" / "meta.json").exists()
     result = build(tmp_path, data)
     for name in ("labels.npy", "meta.json"):
         assert (result / name).read_bytes() == (folder / name).read_bytes()
@@ -258,6 +262,10 @@ def test_labels_of_another_shape_or_class_are_refused(tmp_path, folder):
     np.save(tmp_path / "labels.npy", table[:-1])
     error = told(lambda: TeacherLabels.load(tmp_path))
     assert error == f"{tmp_path}: labels are {table[:-1].shape}, meta.json says {EPOCHS} x {table.shape[1]}"
+    table[1, 2] ^= 1  # another class, in range
+    np.save(tmp_path / "labels.npy", table)
+    error = told(lambda: TeacherLabels.load(tmp_path))
+    assert error == f"{tmp_path}/labels.npy: altered since it was made; make the cache again"
     table[1, 2] = 10
     np.save(tmp_path / "labels.npy", table)
     assert "labels.npy: label 10 out of range, 10 classes are 0 to 9" in told(lambda: TeacherLabels.load(tmp_path))
@@ -268,17 +276,89 @@ def test_labels_of_another_shape_or_class_are_refused(tmp_path, folder):
 
 def test_verify_counts_what_is_equal(folder, data):
     cache, views = TeacherLabels.load(folder), Views(recipe(), data.train_images, SEED)
-    per_epoch = views.positions_per_epoch
+    total = views.positions_per_epoch
     assert verify(cache, Teacher(), views, 2) == (
-        f"epochs [0, 3]: pixels equal in 2 of 2, labels equal in {2 * per_epoch} of {2 * per_epoch}"
+        f"2 of 4 epochs made again: pixels equal in 2 of 2 (100 %), labels equal in {2 * total} of {2 * total} (100 %)"
     )
     altered = cache.table.copy()
     altered[0, :3] = (altered[0, :3] + 1) % 10
     sums = [*cache.meta["pixel_checksums"][:3], "0" * 64]
     other = TeacherLabels(altered, cache.meta | {"pixel_checksums": sums})
-    assert verify(other, Teacher(), views, 9) == (
-        f"epochs [0, 1, 2, 3]: pixels equal in 3 of 4, labels equal in {4 * per_epoch - 3} of {4 * per_epoch}"
-    )
+    percent = 10_000 * (4 * total - 3) // (4 * total) / 100
+    for workers in (1, 2):
+        assert verify(other, Teacher(), views, 9, workers) == (
+            f"4 of 4 epochs made again: pixels equal in 3 of 4 (75 %),"
+            f" labels equal in {4 * total - 3} of {4 * total} ({percent:g} %)"
+        )
+
+
+def test_all_but_one_label_is_less_than_100_percent(data, folder):
+    cache, views = TeacherLabels.load(folder), Views(recipe(), data.train_images, SEED)
+    table = cache.table.copy()
+    table[3, 0] ^= 1
+    assert "(100 %), labels" in (line := verify(replace(cache, table=table), Teacher(), views, 4))
+    assert not line.endswith("(100 %)")
+
+
+# ---- worker processes
+
+
+@pytest.mark.parametrize("workers", [2, 3, 9])
+def test_worker_processes_change_no_byte(tmp_path, data, folder, workers):
+    result = build(tmp_path, data, workers=workers)
+    for name in ("labels.npy", "meta.json"):
+        assert (result / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_an_error_in_a_worker_is_raised_here(tmp_path, data):
+    class Broken(Teacher):
+        def forward(self, x):
+            raise UserError("no such thing")
+
+    assert told(lambda: build(tmp_path, data, Broken(), workers=2)) == "no such thing"
+
+
+def test_a_worker_that_is_killed_is_told_in_a_line(tmp_path, data):
+    class Killed(Teacher):
+        def forward(self, x):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert "a worker process was killed" in told(lambda: build(tmp_path, data, Killed(), workers=2))
+
+
+# ---- probabilities for soft distillation
+
+
+def soft(tmp_path, data, top_k: int) -> tuple[TeacherLabels, torch.Tensor, torch.Tensor]:
+    """A cache, the positions of its first step, and the teacher's probabilities there, float64."""
+    cache = TeacherLabels.load(build(tmp_path, data, epochs=1, top_k=top_k, logit_scale=0.05))
+    batch = Views(recipe(), data.train_images, SEED).step(0, 0)
+    logits = batch.x[..., OFFSET::STRIDE, OFFSET::STRIDE].flatten(1).double() @ Teacher().weight.double().T
+    return cache, batch.positions, (0.05 * logits).softmax(1)
+
+
+def test_all_classes_kept_give_the_teachers_softmax(tmp_path, data):
+    cache, positions, expected = soft(tmp_path, data, 10)
+    got = cache.probabilities(0, positions)
+    assert got.shape == expected.shape and got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, rtol=5e-3, atol=1e-7)  # float16 of the logarithm
+    torch.testing.assert_close(got.sum(1), torch.ones(len(got)))
+    assert torch.equal(got.argmax(1), cache.at(0, positions))
+
+
+def test_what_top_k_leaves_is_shared_by_the_other_classes(tmp_path, data):
+    cache, positions, expected = soft(tmp_path, data, 3)
+    assert cache.topk["topk_logprob"].dtype == np.float16 and cache.topk["topk_classes"].dtype == np.uint8
+    value, index = expected.topk(3)
+    rest = (1 - value.sum(1, keepdim=True)) / 7
+    by_hand = rest.repeat(1, 10).scatter_(1, index, value)
+    torch.testing.assert_close(cache.probabilities(0, positions).double(), by_hand, rtol=5e-3, atol=1e-4)
+
+
+def test_labels_alone_have_no_probabilities_and_top_k_no_more_than_the_classes(tmp_path, data, folder):
+    error = told(lambda: TeacherLabels.load(folder).probabilities(0, torch.tensor([0])))
+    assert error == "cache c holds labels only; set caches.c.top_k and make it again"
+    assert told(lambda: build(tmp_path, data, top_k=11)) == "c: top_k 11 of 10 classes; at most 10"
 
 
 def test_a_seed_is_served_by_its_own_folder_or_by_the_only_one(tmp_path):

@@ -202,7 +202,7 @@ def stage(monkeypatch, tmp_path, data, recipe=STRONG, train=True):
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(build_model(TEACHER, 3).state_dict(), folder / "model.safetensors", dataset())
         (folder / "config.yaml").write_text(yaml.safe_dump(plain(TEACHER)))
-    cache = {"study": "toy", "teacher": "t", "dataset": "toy", "views": "v", "epochs": 4, "seeds": [0, 5]}
+    cache = {"study": "toy", "teacher": "t", "dataset": "toy", "views": "v", "epochs": 4, "top_k": 0, "seeds": [0, 5]}
     values = {"caches": {"c": cache}, "views": {"v": recipe}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     args = [

@@ -1,0 +1,66 @@
+"""Independent work items on several processes of one thread each, results in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from longtail.errors import UserError
+
+
+def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
+    """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
+
+    For the CPU alone: CUDA does not survive a fork. An exception of `work` is raised here. The workers end with the
+    iterator, or when this process dies."""
+    if workers <= 1 or len(items) <= 1:
+        yield from map(work, items)
+        return
+    context, parent = get_context("fork"), os.getpid()
+    readers, processes = [], []
+    try:
+        for number in range(min(workers, len(items))):
+            reader, writer = context.Pipe(duplex=False)
+            readers.append(reader)
+            process = context.Process(target=_work, args=(work, items[number::workers], writer, readers, parent))
+            process.start()
+            processes.append(process)
+            writer.close()
+        for number in range(len(items)):
+            try:
+                result, error = readers[number % workers].recv()
+            except EOFError:
+                raise UserError(
+                    "a worker process was killed (out of memory?); start again, it goes on from here"
+                ) from None
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _work(work, items, writer, readers, parent: int) -> None:
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):  # the parent saves its state, then ends us
+        signal.signal(signum, signal.SIG_IGN)
+    for reader in readers:  # with a reader open here, a write after the parent's death would block instead of failing
+        reader.close()
+    torch.set_num_threads(1)
+    for item in items:
+        try:
+            answer = work(item), None
+        except Exception as error:
+            answer = None, error
+        if os.getppid() != parent:
+            return
+        try:
+            writer.send(answer)
+        except BrokenPipeError:
+            return
