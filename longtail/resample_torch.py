@@ -123,7 +123,7 @@ def _taps(position: Tensor, length: int) -> tuple[list[Tensor], Tensor, Tensor]:
 
 
 def _cubic(taps: list[Tensor], d: Tensor) -> Tensor:
-    """Pillow's BICUBIC (a = -1), in its order of operations. taps: float64, or pixels as int16; d and result: float64."""
+    """Pillow's BICUBIC (a = -1), in its order of operations. taps: float64, or pixels as int16; d: float64."""
     one, two, three, four = taps
     p2 = three - one
     p3 = (one - two).mul_(2).add_(three).sub_(four)

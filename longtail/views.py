@@ -2,7 +2,7 @@
 
 DeiT-LT's pipeline (METHODS 3.5-3.7): RandomResizedCrop, flip, RandAugment, normalization, RandomErasing, then mixup or
 CutMix within each group. A teacher cache and a student that build `Views` from the same recipe and seed see the same
-pixels whatever the batch size, device or resume point. Pixels here are made by Pillow, the reference.
+pixels whatever the batch size, device, backend or resume point.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import torch
 
 from longtail import draws, mix, ops_pil
 from longtail.epoch import Layout
+from longtail.erase_torch import erase_
 from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION, constants, normalize
+from longtail.pixels import PillowPixels, TorchPixels, pick_backend
 from longtail.view_recipe import ViewRecipe
 
 _AHEAD = 1024  # views whose parameters are drawn at once: a NumPy call costs the same for 32
-_CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
 
 
 def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
@@ -36,7 +37,7 @@ def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
 class Batch:
     """The views of one optimizer step, in position order."""
 
-    x: torch.Tensor  # float32 [n, 3, S, S]: normalized, erased, mixed
+    x: torch.Tensor  # float32 [n, 3, S, S] on the views' device: normalized, erased, mixed; the rest is on the CPU
     index: torch.Tensor  # int64 [n], image
     partner: torch.Tensor  # int64 [n], image it is mixed with; its own where nothing is mixed
     lam: torch.Tensor  # float32 [n], weight of the own label; 1 where nothing is mixed
@@ -48,8 +49,17 @@ class Batch:
 class Views:
     """All views of a run. Keeps only what it drew last, for speed; safe to copy into worker processes."""
 
-    def __init__(self, recipe: ViewRecipe, images: np.ndarray, seed: int) -> None:
-        """images: uint8 [N, H, W, 3]. Raises UserError where they are too few to fill one pair a rank."""
+    def __init__(
+        self,
+        recipe: ViewRecipe,
+        images: np.ndarray,
+        seed: int,
+        backend: str = "auto",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """images: uint8 [N, H, W, 3]. backend: `pil`, `torch` or `auto`; it and the device, where batches are wanted,
+        decide where the views are made and change none. Raises UserError where images are too few to fill one pair a
+        rank."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
         self.recipe, self.images, self.seed = recipe, images, seed
@@ -63,8 +73,16 @@ class Views:
         )
         if self.layout.views_per_rank < 2:
             raise UserError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
+        self.device = torch.device(device)
+        self.backend = pick_backend(backend, self.device, recipe.size)
+        fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        maker = TorchPixels if self.backend == "torch" else PillowPixels
+        self._pixels = maker(images, recipe.size, fill, self.device)
         self._mean, self._std = constants(recipe.normalization)
-        self._fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        # every value normalized on the CPU, for other devices: CUDA divides by a number by multiplying with its inverse
+        levels = normalize(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256), self._mean, self._std)
+        self._levels = levels.flatten().to(self.device)
+        self._channel = torch.arange(0, 768, 256, dtype=torch.int32).view(3, 1, 1).to(self.device)
         self._order: tuple[int, np.ndarray | None] = (-1, None)
         self._window: tuple = (None, None, None)
 
@@ -100,27 +118,8 @@ class Views:
         return draws.view_draws(self.recipe, self.seed, epoch, positions, height, width, len(ops_pil.OPS))
 
     def pixels(self, epoch: int, positions: np.ndarray, drawn: draws.ViewDraws | None = None) -> torch.Tensor:
-        """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S]."""
-        drawn = drawn or self.draws(epoch, positions)
-        images = self.order(epoch)[positions]
-        size = self.recipe.size
-        pixels = np.empty((len(images), 3, size, size), np.uint8)
-        for start in range(0, len(images), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            columns = images, drawn.crop, drawn.flip, drawn.op, drawn.magnitude, drawn.negative
-            made = b"".join(self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
-            pixels[rows] = np.frombuffer(made, np.uint8).reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
-        return torch.from_numpy(pixels)
-
-    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives) -> bytes:
-        view = ops_pil.resized_crop(self.images[image], *crop, self.recipe.size)
-        if flip:
-            view = ops_pil.flip(view)
-        for op, magnitude, negative in zip(ops, magnitudes, negatives, strict=True):
-            if op >= 0:
-                name = ops_pil.OPS[op]
-                view = ops_pil.apply(view, name, ops_pil.level_argument(name, magnitude, negative), self._fill)
-        return view.tobytes()
+        """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S] on the device."""
+        return self._pixels(self.order(epoch)[positions], drawn or self.draws(epoch, positions))
 
     def unmixed(self, epoch: int, positions: np.ndarray) -> torch.Tensor:
         """Normalized and erased, not mixed: float32 [n, 3, S, S]."""
@@ -128,6 +127,10 @@ class Views:
         return self._erased(epoch, positions, self.pixels(epoch, positions, drawn), drawn.erase)
 
     def _erased(self, epoch: int, positions: np.ndarray, pixels: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
+        if pixels.device.type != "cpu":
+            x = self._levels[pixels.to(torch.int32) + self._channel]
+            erase_(x, self.seed, epoch, positions, boxes)
+            return x
         x = normalize(pixels, self._mean, self._std)
         rows = np.flatnonzero(boxes[:, 2])
         noise = draws.erase_noise(self.seed, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
@@ -180,7 +183,7 @@ def combine(digests: Iterable[bytes]) -> str:
 
 
 def _digest(pixels: torch.Tensor, index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
-    sha = hashlib.sha256(pixels.numpy())
+    sha = hashlib.sha256(pixels.cpu().numpy())
     sha.update(index.numpy().astype("<i8"))
     sha.update(boxes.astype("<i8"))
     sha.update(repr([(m.lam, m.box) for m in mixes]).encode())

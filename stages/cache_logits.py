@@ -42,7 +42,8 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
         "class_order": data.class_order,
         "class_names": list(data.class_names),
     }
-    build_cache(model, Views(recipe, data.train_images, seed), data.train_labels, config.epochs, facts, workspace)
+    views = Views(recipe, data.train_images, seed, device=device)
+    build_cache(model, views, data.train_labels, config.epochs, facts, workspace)
     resolved = {**identity(config), "views": recipe}
     workspace.write_meta(resolved, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
 
@@ -77,7 +78,8 @@ def main() -> None:
             raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
         for seed in config.seeds:
             model, _ = load_teacher(seed_folder(args.teacher, seed), data, device)
-            cache, views = TeacherLabels.load(args.out / f"seed{seed}"), Views(recipe, data.train_images, seed)
+            cache = TeacherLabels.load(args.out / f"seed{seed}")
+            views = Views(recipe, data.train_images, seed, device=device)
             print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify))
         return
     prints = {}
