@@ -15,16 +15,17 @@ from longtail.resample_torch import resized_crop
 
 BACKENDS = ("auto", "pil", "torch")
 _CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
+_SMALL = 24  # pixels a side, up to which a call per image costs more than the arithmetic
 _TEMPORARY = {"cpu": 2**24, "cuda": 2**30}  # bytes that one float64 copy of the views in work may take
 
 
 def pick_backend(backend: str, device: torch.device, size: int) -> str:
-    """`pil` or `torch`. auto: torch on CUDA; on a CPU what benchmarks/views.py found the faster one."""
+    """`pil` or `torch`. auto: torch on CUDA; on a CPU the faster one by benchmarks/views.py, torch for small views."""
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, found {backend!r}")
     if backend != "auto":
         return backend
-    return "torch" if device.type == "cuda" else "pil"
+    return "torch" if device.type == "cuda" or size <= _SMALL else "pil"
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:

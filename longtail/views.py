@@ -22,7 +22,7 @@ from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.pixels import PillowPixels, TorchPixels, pick_backend
 from longtail.view_recipe import ViewRecipe
 
-_AHEAD = 1024  # views whose parameters are drawn at once: a NumPy call costs the same for 32
+_AHEAD = 1024  # views whose parameters are drawn at once: a NumPy or PyTorch call costs the same for 32
 
 
 def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
@@ -84,7 +84,7 @@ class Views:
         self._levels = levels.flatten().to(self.device)
         self._channel = torch.arange(0, 768, 256, dtype=torch.int32).view(3, 1, 1).to(self.device)
         self._order: tuple[int, np.ndarray | None] = (-1, None)
-        self._window: tuple = (None, None, None)
+        self._window: tuple = (None, None, None, None)
 
     @property
     def positions_per_epoch(self) -> int:
@@ -141,8 +141,7 @@ class Views:
 
     def step(self, epoch: int, step: int, digest: bool = False) -> Batch:
         """The views of one optimizer step; digest: also hash them (about 5 % of the time), see `checksum`."""
-        positions, drawn, mixes = self._drawn(epoch, step)
-        pixels = self.pixels(epoch, positions, drawn)
+        positions, drawn, mixes, pixels = self._made(epoch, step)
         x = self._erased(epoch, positions, pixels, drawn.erase)
         index = torch.from_numpy(self.order(epoch)[positions])
         partner, lam = index.clone(), torch.ones(len(index))
@@ -155,22 +154,27 @@ class Views:
         batch = Batch(x=x, index=index, partner=partner, lam=lam, positions=torch.from_numpy(positions), groups=rows)
         return replace(batch, digest=_digest(pixels, index, drawn.erase, mixes)) if digest else batch
 
-    def _drawn(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix]]:
-        """Positions of a step, and its views' and groups' parameters, drawn for several small steps at once."""
+    def _made(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor]:
+        """Positions of a step, its views' and groups' parameters, and pixels. What costs the same for one view and for
+        many is done for several small steps at once: draws, and pixels by PyTorch."""
         of = self.layout
         ahead = max(1, _AHEAD // (of.accumulate * of.group * of.ranks))
         key, first = (epoch, step // ahead), step // ahead * ahead
         groups = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]
-        known, drawn, mixes = self._window
+        known, drawn, mixes, pixels = self._window
         if known != key:
-            drawn = self.draws(epoch, np.arange(groups[0].start, groups[-1].stop))
+            positions = np.arange(groups[0].start, groups[-1].stop)
+            drawn = self.draws(epoch, positions)
             mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in groups])
-            self._window = (key, drawn, mixes)
+            pixels = self.pixels(epoch, positions, drawn) if self.backend == "torch" else None
+            self._window = (key, drawn, mixes, pixels)
         mine = of.groups_of_step(step)
-        start, stop = mine[0].start, mine[-1].stop
+        positions = np.arange(mine[0].start, mine[-1].stop)
         skipped = groups.index(mine[0])
-        rows = slice(start - groups[0].start, stop - groups[0].start)
-        return np.arange(start, stop), drawn.rows(rows), mixes[skipped : skipped + len(mine)]
+        rows = slice(positions[0] - groups[0].start, positions[-1] + 1 - groups[0].start)
+        drawn = drawn.rows(rows)
+        pixels = self.pixels(epoch, positions, drawn) if pixels is None else pixels[rows]
+        return positions, drawn, mixes[skipped : skipped + len(mine)], pixels
 
     def checksum(self, epoch: int) -> str:
         """sha256 (hex) of an epoch; equals `combine` of its steps' digests, for a caller that walks them anyway."""
