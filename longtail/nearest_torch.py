@@ -1,7 +1,7 @@
 """Pillow's nearest-neighbor affine transform for a batch, bit for bit: 16.16 fixed point, integers only.
 
-Pillow: src/libImaging/Geometry.c. Pure shifts take another path there, where the source pixel is truncated rather than
-a fixed-point sum; `fixed_point` gives integers that lead to the same pixel in both.
+Pillow: src/libImaging/Geometry.c. Without shear or rotation it takes another path there, which counts in float64 and
+truncates; `fixed_point` gives integers that lead to the same pixel.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ _ONE = 65536
 
 def fixed_point(matrix: tuple[float, ...]) -> list[int]:
     """The matrix (a, b, c, d, e, f) of out(x, y) = in(a x + b y + c, d x + e y + f) in units of 2^-16, half a pixel
-    included. A matrix with b = d = 0 must be a shift, a = e = 1 (ValueError)."""
+    included. Where b = d = 0, a and e must be whole (ValueError otherwise)."""
     a, b, c, d, e, f = matrix
     if b == 0 and d == 0:
-        if not a == e == 1:
-            raise ValueError(f"scaling is not supported, found {matrix}")
-        return [_ONE, 0, math.floor(c + 0.5) * _ONE, 0, _ONE, math.floor(f + 0.5) * _ONE]
+        if a % 1 or e % 1:
+            raise ValueError(f"a scale must be whole, found {matrix}")
+        whole = (a, 0, math.floor(c + a * 0.5), 0, e, math.floor(f + e * 0.5))
+        return [int(term) * _ONE for term in whole]
     terms = (a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5)
     return [math.floor(term * _ONE + 0.5) for term in terms]
 

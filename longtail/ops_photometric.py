@@ -41,7 +41,7 @@ def hue_shift(factor: float | np.ndarray) -> np.ndarray:
 
 
 def adjust(image: Image.Image, part: str, factor: float) -> Image.Image:
-    """One part of a color jitter. factor: of a blend, 1 = unchanged; turns for "hue", 0 = unchanged but for rounding."""
+    """One part of a color jitter. factor: of a blend, 1 = unchanged; of "hue" in turns, 0 changes roundings only."""
     if part != "hue":
         return ops_pil.apply(image, BLENDS[part], factor, _NO_FILL)
     hue, saturation, value = image.convert("HSV").split()

@@ -17,12 +17,7 @@ from longtail.blur_torch import box_weights
 from longtail.blur_torch import gaussian_blur as blur_with
 from longtail.hue_torch import shift_hue
 from longtail.ops_photometric import BLENDS, JITTER, SOLARIZE_FROM, THREE, hue_shift
-
-
-def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """A host array on the device; to CUDA through pinned memory, so that the host need not wait."""
-    host = torch.from_numpy(np.ascontiguousarray(values))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+from longtail.pixels import upload
 
 
 def by_choice(pixels: Tensor, choice: np.ndarray, op: Callable[[int, Tensor, np.ndarray], Tensor]) -> Tensor:
