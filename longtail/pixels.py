@@ -74,8 +74,9 @@ class TorchPixels:
 
     def __call__(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
         pixels = torch.empty(len(index), 3, self.size, self.size, dtype=torch.uint8, device=self.device)
-        for start in range(0, len(index), self.chunk):
-            rows = slice(start, start + self.chunk)
+        parts = -(-len(index) // self.chunk)  # of equal size: groups by operation are then as large as they can be
+        for part in range(parts):
+            rows = slice(part * len(index) // parts, (part + 1) * len(index) // parts)
             pixels[rows] = self._views(index[rows], drawn.rows(rows))
         return pixels
 

@@ -153,12 +153,12 @@ def test_mixing_on_cuda_is_that_on_the_cpu():
 
 @needs_cuda
 def test_nothing_waits_for_the_device():
-    """After a first step, which uploads tables, a step of the full recipe never synchronises."""
+    """After a first step, which uploads tables, making the next views never synchronises."""
     views = Views(recipe("cifar", mix_group=8, round_to=0), small(96), 0, device="cuda")
     views.step(0, 0)
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        views.step(0, 1)
+        views.step(1, 0)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
