@@ -12,7 +12,7 @@ import torch
 
 from longtail import rng
 
-_CACHE_FLOATS = 2**18  # mixed at a time, so that temporaries stay in the processor's cache; no effect on the values
+_CACHE_FLOATS = 2**18  # mixed at a time on a CPU, so that temporaries stay in its cache; no effect on the values
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def apply_(x: torch.Tensor, mix: Mix) -> None:
         top, bottom, left, right = mix.box
         x[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right].flip(0)
         return
-    rows = max(1, _CACHE_FLOATS // x[0].numel())
+    rows = max(1, _CACHE_FLOATS // x[0].numel()) if x.device.type == "cpu" else len(x)
     for start in range(0, len(x) // 2, rows):  # two copies of a whole group would spend the time on page faults
         stop = min(start + rows, len(x) // 2)
         first, second = x[start:stop], x[len(x) - stop : len(x) - start]

@@ -48,7 +48,7 @@ def train_student(
     """
     train, method_file = config.train, load_method(config.method)
     method = method_file.Method(config.loss, data.class_counts)
-    views = Views(config.views, data.train_images, seed)
+    views = Views(config.views, data.train_images, seed, device=device)
     torch.manual_seed(seed)
     model = build_vit(config.model, data.num_classes, method.distilled).to(device)
     optimizer = torch.optim.AdamW(

@@ -2,7 +2,7 @@
 
 DeiT-LT's pipeline (METHODS 3.5-3.7): RandomResizedCrop, flip, RandAugment, normalization, RandomErasing, then mixup or
 CutMix within each group. A teacher cache and a student that build `Views` from the same recipe and seed see the same
-pixels whatever the batch size, device or resume point. Pixels here are made by Pillow, the reference.
+pixels whatever the batch size, device, backend or resume point.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import torch
 
 from longtail import draws, mix, ops_pil
 from longtail.epoch import Layout
+from longtail.erase_torch import erase_
 from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION, constants, normalize
+from longtail.pixels import PillowPixels, TorchPixels, pick_backend
 from longtail.view_recipe import ViewRecipe
 
-_AHEAD = 1024  # views whose parameters are drawn at once: a NumPy call costs the same for 32
-_CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
+_AHEAD = 1024  # views whose parameters are drawn at once: a NumPy or PyTorch call costs the same for 32
 
 
 def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
@@ -36,7 +37,7 @@ def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
 class Batch:
     """The views of one optimizer step, in position order."""
 
-    x: torch.Tensor  # float32 [n, 3, S, S]: normalized, erased, mixed
+    x: torch.Tensor  # float32 [n, 3, S, S] on the views' device: normalized, erased, mixed; the rest is on the CPU
     index: torch.Tensor  # int64 [n], image
     partner: torch.Tensor  # int64 [n], image it is mixed with; its own where nothing is mixed
     lam: torch.Tensor  # float32 [n], weight of the own label; 1 where nothing is mixed
@@ -48,8 +49,17 @@ class Batch:
 class Views:
     """All views of a run. Keeps only what it drew last, for speed; safe to copy into worker processes."""
 
-    def __init__(self, recipe: ViewRecipe, images: np.ndarray, seed: int) -> None:
-        """images: uint8 [N, H, W, 3]. Raises UserError where they are too few to fill one pair a rank."""
+    def __init__(
+        self,
+        recipe: ViewRecipe,
+        images: np.ndarray,
+        seed: int,
+        backend: str = "auto",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """images: uint8 [N, H, W, 3]. backend: `pil`, `torch` or `auto`; it and the device, where batches are wanted,
+        decide where the views are made and change none. Raises UserError where images are too few to fill one pair a
+        rank."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
         self.recipe, self.images, self.seed = recipe, images, seed
@@ -63,10 +73,18 @@ class Views:
         )
         if self.layout.views_per_rank < 2:
             raise UserError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
+        self.device = torch.device(device)
+        self.backend = pick_backend(backend, self.device, recipe.size)
+        fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        maker = TorchPixels if self.backend == "torch" else PillowPixels
+        self._pixels = maker(images, recipe.size, fill, self.device)
         self._mean, self._std = constants(recipe.normalization)
-        self._fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        # every value normalized on the CPU, for other devices: CUDA divides by a number by multiplying with its inverse
+        levels = normalize(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256), self._mean, self._std)
+        self._levels = levels.flatten().to(self.device)
+        self._channel = torch.arange(0, 768, 256, dtype=torch.int32).view(3, 1, 1).to(self.device)
         self._order: tuple[int, np.ndarray | None] = (-1, None)
-        self._window: tuple = (None, None, None)
+        self._window: tuple = (None, None, None, None)
 
     @property
     def positions_per_epoch(self) -> int:
@@ -100,27 +118,8 @@ class Views:
         return draws.view_draws(self.recipe, self.seed, epoch, positions, height, width, len(ops_pil.OPS))
 
     def pixels(self, epoch: int, positions: np.ndarray, drawn: draws.ViewDraws | None = None) -> torch.Tensor:
-        """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S]."""
-        drawn = drawn or self.draws(epoch, positions)
-        images = self.order(epoch)[positions]
-        size = self.recipe.size
-        pixels = np.empty((len(images), 3, size, size), np.uint8)
-        for start in range(0, len(images), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            columns = images, drawn.crop, drawn.flip, drawn.op, drawn.magnitude, drawn.negative
-            made = b"".join(self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
-            pixels[rows] = np.frombuffer(made, np.uint8).reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
-        return torch.from_numpy(pixels)
-
-    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives) -> bytes:
-        view = ops_pil.resized_crop(self.images[image], *crop, self.recipe.size)
-        if flip:
-            view = ops_pil.flip(view)
-        for op, magnitude, negative in zip(ops, magnitudes, negatives, strict=True):
-            if op >= 0:
-                name = ops_pil.OPS[op]
-                view = ops_pil.apply(view, name, ops_pil.level_argument(name, magnitude, negative), self._fill)
-        return view.tobytes()
+        """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S] on the device."""
+        return self._pixels(self.order(epoch)[positions], drawn or self.draws(epoch, positions))
 
     def unmixed(self, epoch: int, positions: np.ndarray) -> torch.Tensor:
         """Normalized and erased, not mixed: float32 [n, 3, S, S]."""
@@ -128,6 +127,10 @@ class Views:
         return self._erased(epoch, positions, self.pixels(epoch, positions, drawn), drawn.erase)
 
     def _erased(self, epoch: int, positions: np.ndarray, pixels: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
+        if pixels.device.type != "cpu":
+            x = self._levels[pixels.to(torch.int32) + self._channel]
+            erase_(x, self.seed, epoch, positions, boxes)
+            return x
         x = normalize(pixels, self._mean, self._std)
         rows = np.flatnonzero(boxes[:, 2])
         noise = draws.erase_noise(self.seed, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
@@ -138,8 +141,7 @@ class Views:
 
     def step(self, epoch: int, step: int, digest: bool = False) -> Batch:
         """The views of one optimizer step; digest: also hash them (about 5 % of the time), see `checksum`."""
-        positions, drawn, mixes = self._drawn(epoch, step)
-        pixels = self.pixels(epoch, positions, drawn)
+        positions, drawn, mixes, pixels = self._made(epoch, step)
         x = self._erased(epoch, positions, pixels, drawn.erase)
         index = torch.from_numpy(self.order(epoch)[positions])
         partner, lam = index.clone(), torch.ones(len(index))
@@ -152,22 +154,27 @@ class Views:
         batch = Batch(x=x, index=index, partner=partner, lam=lam, positions=torch.from_numpy(positions), groups=rows)
         return replace(batch, digest=_digest(pixels, index, drawn.erase, mixes)) if digest else batch
 
-    def _drawn(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix]]:
-        """Positions of a step, and its views' and groups' parameters, drawn for several small steps at once."""
+    def _made(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor]:
+        """Positions of a step, its views' and groups' parameters, and pixels. What costs the same for one view and for
+        many is done for several small steps at once: draws, and pixels by PyTorch."""
         of = self.layout
         ahead = max(1, _AHEAD // (of.accumulate * of.group * of.ranks))
         key, first = (epoch, step // ahead), step // ahead * ahead
         groups = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]
-        known, drawn, mixes = self._window
+        known, drawn, mixes, pixels = self._window
         if known != key:
-            drawn = self.draws(epoch, np.arange(groups[0].start, groups[-1].stop))
+            positions = np.arange(groups[0].start, groups[-1].stop)
+            drawn = self.draws(epoch, positions)
             mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in groups])
-            self._window = (key, drawn, mixes)
+            pixels = self.pixels(epoch, positions, drawn) if self.backend == "torch" else None
+            self._window = (key, drawn, mixes, pixels)
         mine = of.groups_of_step(step)
-        start, stop = mine[0].start, mine[-1].stop
+        positions = np.arange(mine[0].start, mine[-1].stop)
         skipped = groups.index(mine[0])
-        rows = slice(start - groups[0].start, stop - groups[0].start)
-        return np.arange(start, stop), drawn.rows(rows), mixes[skipped : skipped + len(mine)]
+        rows = slice(positions[0] - groups[0].start, positions[-1] + 1 - groups[0].start)
+        drawn = drawn.rows(rows)
+        pixels = self.pixels(epoch, positions, drawn) if pixels is None else pixels[rows]
+        return positions, drawn, mixes[skipped : skipped + len(mine)], pixels
 
     def checksum(self, epoch: int) -> str:
         """sha256 (hex) of an epoch; equals `combine` of its steps' digests, for a caller that walks them anyway."""
@@ -180,7 +187,7 @@ def combine(digests: Iterable[bytes]) -> str:
 
 
 def _digest(pixels: torch.Tensor, index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
-    sha = hashlib.sha256(pixels.numpy())
+    sha = hashlib.sha256(pixels.cpu().numpy())
     sha.update(index.numpy().astype("<i8"))
     sha.update(boxes.astype("<i8"))
     sha.update(repr([(m.lam, m.box) for m in mixes]).encode())

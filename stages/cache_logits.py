@@ -49,7 +49,7 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
     }
     build_cache(
         model,
-        Views(recipe, data.train_images, seed),
+        Views(recipe, data.train_images, seed, device=device),
         data.train_labels,
         config.epochs,
         facts,
@@ -62,9 +62,9 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
     workspace.write_meta(resolved, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
 
 
-def workers_of(device) -> int:
-    """One process for each thread this one was given."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
+def workers_of(device, jobs: int = 0) -> int:
+    """Processes that share the epochs of a seed; unless told, one for each thread this process was given."""
+    return (jobs or torch.get_num_threads()) if device.type == "cpu" else 1
 
 
 def identity(config: CacheConfig) -> dict:
@@ -95,10 +95,11 @@ def main() -> None:
     if args.verify is not None:
         if args.verify < 1:
             raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
-        workers = args.jobs or workers_of(device)
+        workers = workers_of(device, args.jobs)
         for seed in config.seeds:
             model, _ = load_teacher(seed_folder(args.teacher, seed), data, device)
-            cache, views = TeacherLabels.load(args.out / f"seed{seed}"), Views(recipe, data.train_images, seed)
+            cache = TeacherLabels.load(args.out / f"seed{seed}")
+            views = Views(recipe, data.train_images, seed, device=device)
             print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify, workers))
         return
     prints = {}

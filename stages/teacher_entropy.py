@@ -37,7 +37,7 @@ def measure(
     histogram, means = [], []
     for seed in config.seeds:
         model, trained = load_teacher(seed_folder(teacher, seed), data, device)
-        views = Views(recipe, data.train_images, seed)
+        views = Views(recipe, data.train_images, seed, device=device)
         domains = {
             "in": entropy_in(model, trained, data, seed, device),
             "out": entropy_out(model, views, trained.logit_scale, device),

@@ -33,7 +33,8 @@ def run(config: StudentConfig, data: LongTail, source: Path | None, device, prec
     if source is not None and config.cache != "none":
         folder = seed_folder(source, seed)
         labels = TeacherLabels.load(folder)
-        labels.check(Views(config.views, data.train_images, seed), data, seed, config.train.epochs, str(folder))
+        views = Views(config.views, data.train_images, seed, device=device)
+        labels.check(views, data, seed, config.train.epochs, str(folder))
         if labels.meta["cache"] != config.cache:
             raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
         facts = {"teacher_digest": labels.meta["teacher_digest"]}

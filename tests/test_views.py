@@ -126,7 +126,7 @@ def test_views_do_not_depend_on_batch_composition_or_order(tiles, monkeypatch):
     assert torch.equal(pickle.loads(pickle.dumps(of)).step(2, 1).x, last_first[0])  # as in a worker process
     steps = [of.step(2, s) for s in range(of.steps_per_epoch)]
     monkeypatch.setattr(views, "_AHEAD", 1)  # draw every step for itself
-    monkeypatch.setattr(views, "_CHUNK", 5)
+    monkeypatch.setattr("longtail.pixels._CHUNK", 5)
     for step in reversed(range(of.steps_per_epoch)):
         again = Views(recipe(**SMALL), tiles, 3).step(2, step)
         assert torch.equal(again.x, steps[step].x) and torch.equal(again.lam, steps[step].lam)

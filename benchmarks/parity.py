@@ -1,0 +1,144 @@
+"""Every pixel operation, batched in PyTorch, against Pillow: how many of at least 10 million pixels differ.
+
+    python benchmarks/parity.py [--device cuda] [--pixels 10000000]
+
+Images of 24, 96 and 224 pixels: CIFAR-10 where tests/pictures.py finds it, photographs, digits, noise, flat colors,
+gradients; arguments over the whole range with both signs. Writes results/parity_<device>.md and .json beside this file
+and exits with 1 if any pixel differs. A pixel differs if any of its three channels does. Cost: 2 minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))  # for the images of the tests
+
+from pictures import digits, pictures, small  # noqa: E402
+
+from longtail import ops_pil, ops_torch  # noqa: E402
+from longtail.errors import run_main  # noqa: E402
+from longtail.resample_torch import resized_crop  # noqa: E402
+from longtail.runs import pick_device  # noqa: E402
+from longtail.workspace import environment  # noqa: E402
+
+SHARES = {24: 0.1, 96: 0.4, 224: 0.5}  # of the pixels compared
+BATCH = {24: 1024, 96: 128, 224: 16}
+FILL = (124, 116, 104)
+
+# (images uint8 [n, S, S, 3], generator, device) -> (ours, Pillow's), uint8 [n, S, S, 3]
+Case = Callable[[np.ndarray, np.random.Generator, torch.device], tuple[np.ndarray, np.ndarray]]
+
+
+def operation(name: str, images: np.ndarray, rng: np.random.Generator, device: torch.device):
+    """One of the fifteen of RandAugment at random levels."""
+    n = len(images)
+    levels = zip(rng.uniform(0, 10, n).tolist(), rng.integers(0, 2, n).tolist(), strict=True)
+    arguments = [ops_pil.level_argument(name, magnitude, bool(negative)) for magnitude, negative in levels]
+    theirs = [ops_pil.apply(Image.fromarray(i), name, a, FILL) for i, a in zip(images, arguments, strict=True)]
+    table = torch.from_numpy(ops_torch.arguments(name, arguments, images.shape[1])).to(device)
+    fill = torch.tensor(FILL, dtype=torch.uint8, device=device)
+    ours = ops_torch.apply(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device), name, table, fill)
+    return ours.permute(0, 2, 3, 1).cpu().numpy(), np.stack([np.asarray(t) for t in theirs])
+
+
+def crop(side: int | None, images: np.ndarray, rng: np.random.Generator, device: torch.device):
+    """Random crops of side x side sources (None: of the images themselves, so smaller or equal), half of them mirrored,
+    to the size of `images`."""
+    n, size = images.shape[:2]
+    source = {8: digits, 32: small}[side](256) if side else images
+    source = source[rng.integers(0, len(source), n)]
+    height, width = source.shape[1:3]
+    w, h = rng.integers(1, width + 1, n), rng.integers(1, height + 1, n)
+    boxes = np.stack([rng.integers(0, width - w + 1), rng.integers(0, height - h + 1), w, h], 1)
+    flip = rng.integers(0, 2, n).astype(bool)
+    theirs = [ops_pil.resized_crop(i, *box, size) for i, box in zip(source, boxes.tolist(), strict=True)]
+    theirs = [ops_pil.flip(t) if f else t for t, f in zip(theirs, flip, strict=True)]
+    rows = torch.from_numpy(source).permute(0, 1, 3, 2).contiguous().to(device)
+    ours = resized_crop(rows, torch.from_numpy(boxes).to(device), torch.from_numpy(flip).to(device), size)
+    return ours.permute(0, 2, 3, 1).cpu().numpy(), np.stack([np.asarray(t) for t in theirs])
+
+
+def shrink(images: np.ndarray, rng: np.random.Generator, device: torch.device):
+    """Whole images of 2.9 by 1.7 times the size, half enlarged and half noise, resized to the size of `images`."""
+    n, size = images.shape[:2]
+    width, height = int(2.9 * size), int(1.7 * size)
+    source = rng.integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+    for row in range(0, n, 2):
+        source[row] = np.asarray(Image.fromarray(images[row]).resize((width, height)))
+    theirs = [np.asarray(ops_pil.resized_crop(i, 0, 0, width, height, size)) for i in source]
+    rows = torch.from_numpy(source).permute(0, 1, 3, 2).contiguous().to(device)
+    boxes = torch.tensor([0, 0, width, height], device=device).expand(n, 4)
+    ours = resized_crop(rows, boxes, torch.zeros(n, dtype=torch.bool, device=device), size)
+    return ours.permute(0, 2, 3, 1).cpu().numpy(), np.stack(theirs)
+
+
+CASES: dict[str, Case] = {
+    "RandomResizedCrop of 8 px, flip": partial(crop, 8),
+    "RandomResizedCrop of 32 px, flip": partial(crop, 32),
+    "RandomResizedCrop of the view's size, flip": partial(crop, None),
+    "resize to a smaller size": shrink,
+    **{name: partial(operation, name) for name in ops_pil.OPS},
+}
+
+
+def compare(case: Case, pixels: int, device: torch.device) -> dict:
+    """Counts over all sizes: pixels, mismatches, and the largest difference of a channel."""
+    rng = np.random.default_rng(0)
+    row = {"pixels": 0, "mismatches": 0, "largest_difference": 0}
+    for size, share in SHARES.items():
+        known, left = pictures(size), int(np.ceil(share * pixels / size**2))
+        while left > 0:
+            images = known[rng.integers(0, len(known), min(left, BATCH[size]))]
+            shift = rng.integers(0, 256, (len(images), 1, 1, 3), dtype=np.uint8)
+            images = np.where(rng.random((len(images), 1, 1, 1)) < 0.5, images, images + shift)  # new colors, wrapping
+            ours, theirs = case(images, rng, device)
+            difference = np.abs(ours.astype(np.int16) - theirs).max(-1)
+            row["pixels"] += difference.size
+            row["mismatches"] += int((difference > 0).sum())
+            row["largest_difference"] = max(row["largest_difference"], int(difference.max()))
+            left -= len(images)
+    return row
+
+
+def table(rows: dict[str, dict], where: dict) -> str:
+    lines = [
+        f"Batched operations against Pillow {where['pillow']}: torch {where['torch']} on {where['device']}.",
+        "",
+        "| operation | pixels | mismatches | largest difference |",
+        "|:--|--:|--:|--:|",
+    ]
+    lines += [f"| {op} | {r['pixels']:,} | {r['mismatches']} | {r['largest_difference']} |" for op, r in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--pixels", type=int, default=10_000_000, help="of each operation, at least")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder; default: results/ beside this file")
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    rows = {}
+    for name, case in CASES.items():
+        rows[name] = compare(case, args.pixels, device)
+        print(f"{name}: {rows[name]['mismatches']} of {rows[name]['pixels']:,} pixels differ", flush=True)
+    where = environment(device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = {"environment": where, "operations": rows}
+    (args.out / f"parity_{device.type}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (args.out / f"parity_{device.type}.md").write_text(table(rows, where))
+    sys.exit(any(row["mismatches"] for row in rows.values()))
+
+
+if __name__ == "__main__":
+    run_main(main)
