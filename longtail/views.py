@@ -94,7 +94,7 @@ class Views:
     def steps_per_epoch(self) -> int:
         return self.layout.steps
 
-    def groups_of_step(self, epoch: int, step: int) -> list[slice]:
+    def groups_of_step(self, step: int) -> list[slice]:
         """Rows of each group within `step(epoch, step)`. A step's loss is the sum over its groups of the group's loss,
         divided by accumulate * virtual_world also where the step has fewer groups (METHODS 3.5)."""
         groups = self.layout.groups_of_step(step)
@@ -145,7 +145,7 @@ class Views:
         x = self._erased(epoch, positions, pixels, drawn.erase)
         index = torch.from_numpy(self.order(epoch)[positions])
         partner, lam = index.clone(), torch.ones(len(index))
-        rows = self.groups_of_step(epoch, step)
+        rows = self.groups_of_step(step)
         for row, what in zip(rows, mixes, strict=True):
             if what.lam != 1.0:
                 mix.apply_(x[row], what)

@@ -138,7 +138,7 @@ def test_an_epoch_has_the_published_shape(name):
     views = Views(config.views, np.zeros((TOTAL[data], 1, 1, 3), np.uint8), 0)
     rank = MICRO_BATCHES[data] * 128
     assert (views.positions_per_epoch, views.steps_per_epoch) == (2 * rank, STEPS[data])
-    groups = [views.groups_of_step(0, step) for step in range(STEPS[data])]
+    groups = [views.groups_of_step(step) for step in range(STEPS[data])]
     assert all(g.stop - g.start == 128 for step in groups for g in step)
     assert [len(step) for step in groups[:-1]] == [8] * (STEPS[data] - 1)  # 4 micro-batches of 2 ranks: 1,024 views
     assert sum(len(step) for step in groups) == 2 * MICRO_BATCHES[data]
