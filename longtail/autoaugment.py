@@ -4,7 +4,7 @@ One of 25 sub-policies, two operations each, with the probabilities and strength
 a strength into pixels are in use:
 
 * "paco": the `autoaug.py` that long-tail repositories share, PaCo's among them by its import (read in copies elsewhere:
-  METHODS 2.5 names the policy only). Shears are bicubic, rotations go one way, gray moves in.
+  METHODS 2.5 names the policy only). The shear is bicubic, rotations go one way, gray moves in.
 * "torchvision": torchvision.transforms.AutoAugment(CIFAR10). Nearest throughout, rotations both ways, black moves in.
 """
 
@@ -100,7 +100,7 @@ def argument(op: str, strength: int, negative: bool, size: int, variant: str) ->
     sign = -1.0 if negative else 1.0
     if op == "Rotate":
         return (sign if how.signed_rotation else 1.0) * _steps(30.0, how.single)[strength]
-    if op in ("ShearX", "ShearY"):
+    if op == "ShearY":
         return sign * _steps(0.3, how.single)[strength]
     if op in ("TranslateX", "TranslateY"):
         if how.whole_shift:
@@ -123,15 +123,14 @@ def apply(image: Image.Image, op: str, argument: float | int | None, variant: st
         return ops_pil.apply(image, PIXELWISE[op], argument, fill)
     if op == "Rotate":
         return image.rotate(argument, fillcolor=fill)
-    cubic = how.bicubic_shear and op in ("ShearX", "ShearY")
+    cubic = how.bicubic_shear and op == "ShearY"
     resample = Image.Resampling.BICUBIC if cubic else Image.Resampling.NEAREST
     return image.transform(image.size, Image.Transform.AFFINE, matrix(op, argument), resample=resample, fillcolor=fill)
 
 
 def matrix(op: str, argument: float) -> tuple[float, ...]:
-    """Of a shear or a translation: (a, b, c, d, e, f) of out(x, y) = in(a x + b y + c, d x + e y + f)."""
+    """Of the shear or a translation: (a, b, c, d, e, f) of out(x, y) = in(a x + b y + c, d x + e y + f)."""
     return {
-        "ShearX": (1, argument, 0, 0, 1, 0),
         "ShearY": (1, 0, 0, argument, 1, 0),
         "TranslateX": (1, 0, argument, 0, 1, 0),
         "TranslateY": (1, 0, 0, 0, 1, argument),

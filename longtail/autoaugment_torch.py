@@ -19,10 +19,10 @@ def apply(pixels: Tensor, op: str, arguments: np.ndarray, variant: str) -> Tenso
     if op in autoaugment.PIXELWISE:
         given = upload(arguments[:, None], pixels.device)
         return ops_torch.apply(pixels, autoaugment.PIXELWISE[op], given, pixels.new_zeros(3))
-    if op in ("ShearX", "ShearY") and how.bicubic_shear:
+    if op == "ShearY" and how.bicubic_shear:
         slope = upload(arguments, pixels.device)
         fill = pixels.new_full((3,), how.fill)
-        return slide(pixels, slope, slope.new_zeros(len(slope)), fill, vertical=op == "ShearY")
+        return slide(pixels, slope, slope.new_zeros(len(slope)), fill, vertical=True)
     if op == "Rotate":
         matrices = [rotation(v, size, size) for v in values]
     else:

@@ -47,7 +47,8 @@ def _box(pixels: Tensor, weights: Tensor, axis: int) -> Tensor:
     size, reach = pixels.shape[axis], weights.shape[1] // 2
     place = torch.arange(-reach, size + reach, device=pixels.device).clamp_(0, size - 1)
     padded = pixels.index_select(axis, place).to(torch.int64)
-    total = torch.full(pixels.shape, 1 << (_PRECISION - 1), dtype=torch.int64, device=pixels.device)
-    for tap in range(2 * reach + 1):
-        total += weights[:, tap, None, None, None] * padded.narrow(axis, tap, size)
+    taps = weights[:, reach:, None, None, None].unbind(1)  # the center and one side: the filter is symmetric
+    total = taps[0] * pixels + (1 << (_PRECISION - 1))
+    for k in range(1, reach + 1):
+        total += taps[k] * (padded.narrow(axis, reach - k, size) + padded.narrow(axis, reach + k, size))
     return (total >> _PRECISION).to(torch.uint8)

@@ -16,7 +16,7 @@ from longtail.resample_torch import resized_crop
 BACKENDS = ("auto", "pil", "torch")
 _CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
 _SMALL = 24  # pixels a side, up to which a call per image costs more than the arithmetic
-_TEMPORARY = {"cpu": 2**24, "cuda": 2**30}  # bytes that one float64 copy of the views in work may take
+_TEMPORARY = {"cpu": 2**24, "cuda": 2**31}  # bytes that one float64 copy of the views in work may take
 
 
 def pick_backend(backend: str, device: torch.device, size: int) -> str:

@@ -91,11 +91,10 @@ def affine(pixels: Tensor, matrix: Tensor, fill: Tensor) -> Tensor:
     y = torch.arange(height, dtype=torch.float64, device=pixels.device)[:, None] + 0.5
     column, across, outside = _taps((a * x + b * y) + c, width)
     row, down, above = _taps((d * x + e * y) + f, height)
-    flat, parts = pixels.view(n, channels, -1), []
-    for r in row:
-        taps = [flat.gather(2, (r * width + k).view(n, 1, -1).expand(-1, channels, -1)) for k in column]
-        parts.append(_cubic([tap.view_as(pixels).to(torch.int16) for tap in taps], across))
-    return _finish(_cubic(parts, down), outside | above, fill)
+    place = (row[:, :, None] * width + column[:, None]).view(n, 1, -1).expand(-1, channels, -1)
+    taps = pixels.flatten(2).gather(2, place).view(n, channels, 4, 4, height, width)
+    rows = _cubic(taps.to(torch.int16).unbind(3), across[:, None])
+    return _finish(_cubic(rows.unbind(2), down), outside | above, fill)
 
 
 def slide(pixels: Tensor, slope: Tensor, offset: Tensor, fill: Tensor, vertical: bool = False) -> Tensor:
@@ -105,24 +104,26 @@ def slide(pixels: Tensor, slope: Tensor, offset: Tensor, fill: Tensor, vertical:
     slope, offset: float64 [n]."""
     if vertical:
         return slide(pixels.mT.contiguous(), slope, offset, fill).mT.contiguous()
-    x = torch.arange(pixels.shape[3], dtype=torch.float64, device=pixels.device) + 0.5
-    y = torch.arange(pixels.shape[2], dtype=torch.float64, device=pixels.device)[:, None] + 0.5
-    column, across, outside = _taps((x + slope[:, None, None] * y) + offset[:, None, None], pixels.shape[3])
-    taps = [pixels.gather(3, k[:, None].expand(-1, 3, -1, -1)).to(torch.int16) for k in column]
-    return _finish(_cubic(taps, across), outside, fill)
+    _, channels, height, width = pixels.shape
+    x = torch.arange(width, dtype=torch.float64, device=pixels.device) + 0.5
+    y = torch.arange(height, dtype=torch.float64, device=pixels.device)[:, None] + 0.5
+    column, across, outside = _taps((x + slope[:, None, None] * y) + offset[:, None, None], width)
+    place = column[:, None].expand(-1, channels, -1, -1, -1)
+    taps = pixels[:, :, None].expand(-1, -1, 4, -1, -1).gather(4, place)
+    return _finish(_cubic(taps.to(torch.int16).unbind(2), across), outside, fill)
 
 
-def _taps(position: Tensor, length: int) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Of float64 positions [n, h, w] on an axis: the four pixels around each, the fraction [n, 1, h, w], and where the
-    position is outside."""
+def _taps(position: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of float64 positions [n, h, w] on an axis: the four pixels around each, int64 [n, 4, h, w], the fraction
+    [n, 1, h, w], and where the position is outside, bool [n, h, w]."""
     outside = (position < 0) | (position >= length)
     position = position - 0.5
     floor = position.floor()
-    first = floor.to(torch.int64) - 1
-    return [(first + k).clamp_(0, length - 1) for k in range(4)], (position - floor)[:, None], outside
+    nearby = torch.arange(-1, 3, device=position.device)[:, None, None]
+    return (floor.to(torch.int64)[:, None] + nearby).clamp_(0, length - 1), (position - floor)[:, None], outside
 
 
-def _cubic(taps: list[Tensor], d: Tensor) -> Tensor:
+def _cubic(taps: tuple[Tensor, ...], d: Tensor) -> Tensor:
     """Pillow's BICUBIC (a = -1), in its order of operations. taps: float64, or pixels as int16; d: float64."""
     one, two, three, four = taps
     p2 = three - one

@@ -58,13 +58,12 @@ def pacos(image: Image.Image, op: str, strength: int, sign: int) -> Image.Image:
         layer = image.convert("RGBA").rotate(degrees)
         return Image.composite(layer, Image.new("RGBA", layer.size, (128, 128, 128, 128)), layer).convert("RGB")
     matrices = {
-        "ShearX": (1, sign * shear, 0, 0, 1, 0),
         "ShearY": (1, 0, 0, sign * shear, 1, 0),
         "TranslateX": (1, 0, sign * shift * side, 0, 1, 0),
         "TranslateY": (1, 0, 0, 0, 1, sign * shift * side),
     }
     if op in matrices:
-        resample = Image.Resampling.BICUBIC if op.startswith("Shear") else Image.Resampling.NEAREST
+        resample = Image.Resampling.BICUBIC if op == "ShearY" else Image.Resampling.NEAREST
         return image.transform(image.size, Image.Transform.AFFINE, matrices[op], resample, fillcolor=GRAY)
     if op in ("Color", "Contrast", "Brightness", "Sharpness"):
         return getattr(ImageEnhance, op)(image).enhance(1 + factor * sign)

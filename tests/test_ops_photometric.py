@@ -11,7 +11,14 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 from torchvision.transforms import functional as F
 
-from longtail import blur_torch, ops_photometric, photometric_torch
+from longtail import (
+    autoaugment,
+    autoaugment_torch,
+    blur_torch,
+    evaluation_torch,
+    ops_photometric,
+    photometric_torch,
+)
 from longtail.ops_photometric import JITTER, THREE
 
 SIZES = [1, 2, 3, 24, 33, 96]
@@ -121,6 +128,30 @@ def test_one_of_three_in_a_batch(size, device):
             theirs[row] = op(image, r) if THREE[kind] == "blur" else op(image)
     ours = unbatch(photometric_torch.one_of_three(batch(images, device), choice, radius))
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_nothing_waits_for_the_device():
+    """Once their tables are on the device, a batch is queued without a synchronization."""
+    pixels, rng = batch(pictures(24), "cuda"), np.random.default_rng(0)
+    n = len(pixels)
+    radius, order = rng.uniform(0.1, 2.0, n), rng.permuted(np.tile(np.arange(4), (n, 1)), axis=1)
+    factors = np.stack([factors_of(part, n) for part in JITTER], 1)
+    learned = autoaugment.draw(rng.integers(0, 2**32, (n, autoaugment.WORDS), dtype=np.uint32))
+
+    def queue() -> None:
+        photometric_torch.color_jitter(pixels, order, factors)
+        photometric_torch.one_of_three(pixels, rng.integers(0, 3, n), radius)
+        evaluation_torch.eval_pixels(pixels, 28, 32)
+        for variant in autoaugment.VARIANTS:
+            autoaugment_torch.augment(pixels, learned, variant)
+
+    queue()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        queue()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy import stats
 from torchvision import transforms
 
-from longtail import photometric_draws, rng
+from longtail import autoaugment, photometric_draws, rng
 from longtail.photometric_draws import JITTER_WORDS
 
 N = 20_000
@@ -98,3 +99,20 @@ def test_cutout_boxes_are_those_of_the_published_code():
         assert box == [left, top, right - left, bottom - top]
     torch_area = np.mean([(min(c + 8, 32) - max(c - 8, 0)) for c in range(32)]) ** 2
     assert (boxes[:, 2] * boxes[:, 3]).mean() == pytest.approx(torch_area, rel=0.01)
+
+
+def test_golden_draws():
+    """Draws are promised to stay the same across versions and machines, as those of tests/test_views.py."""
+    order, factors = photometric_draws.jitter(words(JITTER_WORDS, 5, 300), (0.4, 0.3, 0.2, 0.1), 0.8)
+    learned = autoaugment.draw(words(autoaugment.WORDS, 5, 300))
+    sha = hashlib.sha256(order.astype("<i8").tobytes() + factors.astype("<f8").tobytes())
+    for array in (
+        learned.op,
+        learned.strength,
+        learned.negative,
+        photometric_draws.corners(words(2, 5, 300), 40, 32, 32, 4),
+    ):
+        sha.update(array.astype("<i8").tobytes())
+    sha.update(photometric_draws.cutout_boxes(words(2, 6, 300), 32, 16).astype("<i8").tobytes())
+    sha.update(photometric_draws.uniform(words(1, 7, 300), 0.1, 2.0).astype("<f8").tobytes())
+    assert sha.hexdigest() == "d93f3aa8179666c54ba4f5eca0462c84555ed5a6488790e72f1bfcc3e906495e"
