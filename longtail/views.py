@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from longtail import draws, mix, ops_pil
+from longtail.checksum import view_checksums
 from longtail.epoch import Layout
 from longtail.erase_torch import erase_
 from longtail.errors import UserError
@@ -43,7 +44,7 @@ class Batch:
     lam: torch.Tensor  # float32 [n], weight of the own label; 1 where nothing is mixed
     positions: torch.Tensor  # int64 [n], position in the epoch
     groups: list[slice]  # rows of each group, in order
-    digest: bytes = b""  # sha256 of the pixels and of what was erased and mixed; empty unless asked for
+    digest: bytes = b""  # of the pixels and of what was erased and mixed; empty unless asked for
 
 
 class Views:
@@ -187,7 +188,7 @@ def combine(digests: Iterable[bytes]) -> str:
 
 
 def _digest(pixels: torch.Tensor, index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
-    sha = hashlib.sha256(pixels.cpu().numpy())
+    sha = hashlib.sha256(view_checksums(pixels).cpu().numpy().astype("<i8"))
     sha.update(index.numpy().astype("<i8"))
     sha.update(boxes.astype("<i8"))
     sha.update(repr([(m.lam, m.box) for m in mixes]).encode())

@@ -295,9 +295,7 @@ def test_gradients_are_those_of_the_groups_losses_over_accumulate_times_ranks(
     config = config_of(recipe, train=STILL | {"epochs": 1}, loss=loss)
     train(tmp_path, config, data, Teacher())
     views = Views(config.views, data.train_images, SEED)
-    assert [len(views.groups_of_step(s)) for s in range(views.steps_per_epoch)] == {1: [2, 2, 2], 2: [4, 2]}[
-        accumulate
-    ]
+    assert [len(views.groups_of_step(s)) for s in range(views.steps_per_epoch)] == {1: [2, 2, 2], 2: [4, 2]}[accumulate]
     torch.manual_seed(SEED)
     model = build_vit(config.model, 10, distilled=True)
     method = load_method("deit_lt").Method(config.loss, data.class_counts)

@@ -68,7 +68,7 @@ def tiles() -> np.ndarray:
 def test_the_published_epoch(images, positions, steps, last):
     of = Views(recipe(), np.zeros((images, 1, 1, 3), np.uint8), 0)
     assert (of.positions_per_epoch, of.steps_per_epoch) == (positions, steps)
-    assert [g.stop - g.start for g in of.groups_of_step(0, steps - 1)] == last
+    assert [g.stop - g.start for g in of.groups_of_step(steps - 1)] == last
     assert len(np.unique(of.order(0))) == pytest.approx(positions / 3, rel=0.01)  # a third of the images
 
 
@@ -81,7 +81,7 @@ def test_a_batch_is_complete_and_consistent(digits):
         n = len(batch.index)
         assert batch.x.shape == (n, 3, 24, 24) and batch.x.dtype == torch.float32
         assert batch.groups[0].start == 0 and batch.groups[-1].stop == n
-        assert batch.groups == of.groups_of_step(0, step)
+        assert batch.groups == of.groups_of_step(step)
         np.testing.assert_array_equal(batch.index.numpy(), of.order(0)[batch.positions.numpy()])
         for group in batch.groups:
             assert torch.equal(batch.partner[group], batch.index[group].flip(0))  # reversed, within the group
