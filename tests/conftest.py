@@ -19,3 +19,11 @@ def tiny(tmp_path_factory) -> Path:
     for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
         finish(folder, *stage)
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """The miniature as a DVC project with report@tiny made; tests that change it take a copy (dvc_project)."""
+    from dvc_project import make_project
+
+    return make_project(tmp_path_factory.mktemp("project"))
