@@ -23,7 +23,9 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Path:
-    """The miniature as a DVC project with report@tiny made; tests that change it take a copy (dvc_project)."""
-    from dvc_project import make_project
+    """The miniature as a DVC project in which report@tiny was made. Tests that change it take a copy."""
+    from projects import run, tiny_project
 
-    return make_project(tmp_path_factory.mktemp("project"))
+    folder = tiny_project(tmp_path_factory.mktemp("project"))
+    run(folder, "dvc", "repro", "report@tiny")
+    return folder

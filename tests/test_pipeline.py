@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
-from dvc_project import copy_project, edited, put, run
+from stage_processes import ROOT, TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
+TRACKED = (
+    "stages",
+    "longtail",
+    "dvc.yaml",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+    "data/published",
+    "data/none",
+    "data/*/none",
+)
 ENTRIES = ("tiny-vit", "tiny-deit_lt", "ldam_drw_sam-tiny")
 
 
 @pytest.fixture(scope="module")
-def repo(project, tmp_path_factory) -> Path:
-    """A project of this module's own, in which report@tiny was made."""
-    return copy_project(project, tmp_path_factory.mktemp("pipeline") / "repo")
+def repo(tmp_path_factory) -> Path:
+    """A git repository of the tracked source, with the tiny params; report@tiny was made in it."""
+    folder = tmp_path_factory.mktemp("repo")
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *TRACKED]
+    for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    shutil.copy(TINY, folder / "params.yaml")
+    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "source"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    out = run(folder, "dvc", "repro", "report@tiny")
+    assert out.count("Running stage") == 14
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    """Output of a command that must succeed, as a user would type it in an activated environment."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=folder, env=environment, **told)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def stale(folder: Path) -> set[str]:
@@ -29,8 +67,34 @@ def stale(folder: Path) -> set[str]:
         return {stage.name for stage in dvc.reproduce("report@tiny", dry=True, force_downstream=True)}
 
 
+@contextmanager
+def edited(path: Path, change: Callable[[str], str]) -> Iterator[None]:
+    old = path.read_text() if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(change(old or ""))
+    try:
+        yield
+    finally:
+        path.unlink() if old is None else path.write_text(old)
+
+
 def comment(text: str) -> str:
     return f"{text}\n# edited\n"
+
+
+def put(path: str, value) -> Callable[[str], str]:
+    """A change of params.yaml: the value at a dotted path."""
+
+    def change(text: str) -> str:
+        params = yaml.safe_load(text)
+        *blocks, key = path.split(".")
+        block = params
+        for name in blocks:
+            block = block[name]
+        block[key] = value
+        return yaml.safe_dump(params)
+
+    return change
 
 
 def test_every_output_is_there(repo):
