@@ -168,58 +168,6 @@ def test_dag_shows_what_an_entry_is_made_from(repo):
     assert len(names) == 14 and set(pairwise(chain)) <= edges
 
 
-# --- two states
-
-
-def test_params_diff_names_the_edit(changed):
-    found = told(changed, "params", "diff")
-    assert found == {"params.yaml": {"experiments.tiny-deit_lt.set.train.lr": {"old": None, "new": 0.03}}}
-
-
-def test_metrics_diff_tells_old_from_new(changed):
-    old = json.loads(run(changed, "git", "show", f"HEAD:{SCORES['tiny-deit_lt']}"))
-    new = measured(changed, "tiny-deit_lt")
-    expected = {
-        f"{head}.{metric}": {"old": old[head][metric], "new": value, "diff": pytest.approx(value - old[head][metric])}
-        for head, values in new.items()
-        for metric, value in values.items()
-        if value != old[head][metric]
-    }
-    assert expected, "another learning rate must show in some metric"
-    found = told(changed, "metrics", "diff")
-    assert found == {SCORES["tiny-deit_lt"]: expected}
-
-
-def test_plots_diff_draws_both(changed, tmp_path):
-    """The old curve comes out of DVC's cache."""
-    assert "failed" not in run(changed, "dvc", "plots", "diff", "HEAD", "--out", str(tmp_path))
-    spec = plotted(tmp_path / "index.html")["tiny, seed 0: training loss"]
-    new = series(spec, "loss", "workspace", filename="tiny-deit_lt/seed0/history.csv")
-    old = series(spec, "loss", "HEAD", filename="tiny-deit_lt/seed0/history.csv")
-    assert new == [row["loss"] for row in history(changed, "tiny-deit_lt")]
-    assert len(old) == len(new) and old != new
-    assert spec["encoding"]["strokeDash"]["field"] == "rev"
-
-
-def test_exp_run_in_a_folder_of_its_own(changed):
-    """An experiment with -S gives what the edit by hand gave, and leaves the files here alone."""
-    by_hand = told(changed, "metrics", "show")[""]["data"]
-    run(changed, "git", "stash", "--quiet")
-    run(changed, "dvc", "checkout", *DONE)
-    setting = "+experiments.tiny-deit_lt.set={train:{lr:0.03}}"
-    run(changed, "dvc", "exp", "run", "--temp", "--name", "faster", "--set-param", setting, "scores@tiny")
-    assert run(changed, "git", "status", "--porcelain") == ""
-    assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
-    found = told(changed, "exp", "diff", "HEAD", "faster")
-    assert found["params"] == {"params.yaml": {"experiments.tiny-deit_lt.set.train.lr": {"old": None, "new": 0.03}}}
-    assert set(found["metrics"]) == {SCORES["tiny-deit_lt"]}
-    assert "faster" in run(changed, "dvc", "exp", "show", "--only-changed", "--csv")
-    told_of = call(changed, "dvc", "exp", "apply", "faster").stdout  # complains of the study that was never run
-    assert not re.findall(r"^(?:data|reports)/.*\btiny-(?:vit|deit_lt)", told_of, re.MULTILINE)
-    assert told(changed, "metrics", "show")[""]["data"] == by_hand
-    assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
-
-
 # --- other places
 
 
@@ -280,3 +228,55 @@ def test_an_s3_remote(repo, s3, tmp_path, monkeypatch):
         assert "secret" in (repo / ".dvc/config.local").read_text()
     finally:
         (repo / ".dvc/config.local").unlink(missing_ok=True)
+
+
+# --- two states, last: the fixture leaves the workspace changed until the module ends
+
+
+def test_params_diff_names_the_edit(changed):
+    found = told(changed, "params", "diff")
+    assert found == {"params.yaml": {"experiments.tiny-deit_lt.set.train.lr": {"old": None, "new": 0.03}}}
+
+
+def test_metrics_diff_tells_old_from_new(changed):
+    old = json.loads(run(changed, "git", "show", f"HEAD:{SCORES['tiny-deit_lt']}"))
+    new = measured(changed, "tiny-deit_lt")
+    expected = {
+        f"{head}.{metric}": {"old": old[head][metric], "new": value, "diff": pytest.approx(value - old[head][metric])}
+        for head, values in new.items()
+        for metric, value in values.items()
+        if value != old[head][metric]
+    }
+    assert expected, "another learning rate must show in some metric"
+    found = told(changed, "metrics", "diff")
+    assert found == {SCORES["tiny-deit_lt"]: expected}
+
+
+def test_plots_diff_draws_both(changed, tmp_path):
+    """The old curve comes out of DVC's cache."""
+    assert "failed" not in run(changed, "dvc", "plots", "diff", "HEAD", "--out", str(tmp_path))
+    spec = plotted(tmp_path / "index.html")["tiny, seed 0: training loss"]
+    new = series(spec, "loss", "workspace", filename="tiny-deit_lt/seed0/history.csv")
+    old = series(spec, "loss", "HEAD", filename="tiny-deit_lt/seed0/history.csv")
+    assert new == [row["loss"] for row in history(changed, "tiny-deit_lt")]
+    assert len(old) == len(new) and old != new
+    assert spec["encoding"]["strokeDash"]["field"] == "rev"
+
+
+def test_exp_run_in_a_folder_of_its_own(changed):
+    """An experiment with -S gives what the edit by hand gave, and leaves the files here alone."""
+    by_hand = told(changed, "metrics", "show")[""]["data"]
+    run(changed, "git", "stash", "--quiet")
+    run(changed, "dvc", "checkout", *DONE)
+    setting = "+experiments.tiny-deit_lt.set={train:{lr:0.03}}"
+    run(changed, "dvc", "exp", "run", "--temp", "--name", "faster", "--set-param", setting, "scores@tiny")
+    assert run(changed, "git", "status", "--porcelain") == ""
+    assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
+    found = told(changed, "exp", "diff", "HEAD", "faster")
+    assert found["params"] == {"params.yaml": {"experiments.tiny-deit_lt.set.train.lr": {"old": None, "new": 0.03}}}
+    assert set(found["metrics"]) == {SCORES["tiny-deit_lt"]}
+    assert "faster" in run(changed, "dvc", "exp", "show", "--only-changed", "--csv")
+    told_of = call(changed, "dvc", "exp", "apply", "faster").stdout  # complains of the study that was never run
+    assert not re.findall(r"^(?:data|reports)/.*\btiny-(?:vit|deit_lt)", told_of, re.MULTILINE)
+    assert told(changed, "metrics", "show")[""]["data"] == by_hand
+    assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
