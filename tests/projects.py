@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from stage_processes import ROOT, TINY
 
-ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail")
-TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none", "local", "slurm")
+ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
+TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
@@ -126,7 +126,8 @@ UNREAD = {
     "README.md": lambda text: "# longtail\n",
 }
 
-FAKE_STAGE = '''"""python fake.py STAGE ENTRY OUT: say so in calls.txt, write half of OUT, wait for the entry's gate, fail or finish."""
+# python fake.py STAGE ENTRY OUT: a line in calls.txt, half of OUT, a wait for the entry's gate, failure or the rest
+FAKE_STAGE = """
 import os, sys, time, pathlib, yaml
 
 stage, entry, out = sys.argv[1:]
@@ -141,7 +142,7 @@ with open(out, "w") as file:
     if stage == "make" and item.get("fail"):
         sys.exit("error: told to fail")
     print(item["text"], file=file)
-'''
+"""
 FAKE_PIPELINE = """
 stages:
   make:
