@@ -11,7 +11,7 @@ help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY) scores@$(STUDY)
 
 test: $(VENV)/.ready ## lint, then all tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -21,7 +21,7 @@ lint: $(VENV)/.ready ## ruff, and put the format right
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 status: $(VENV)/.ready ## is the study up to date?
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
 readme: $(VENV)/.ready ## put the generated tables into README.md
 	$(BIN)/python stages/readme.py --tables reports/tables --readme README.md

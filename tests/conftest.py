@@ -19,3 +19,13 @@ def tiny(tmp_path_factory) -> Path:
     for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
         finish(folder, *stage)
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """The miniature as a DVC project in which report@tiny was made. Tests that change it take a copy."""
+    from projects import run, tiny_project
+
+    folder = tiny_project(tmp_path_factory.mktemp("project"))
+    run(folder, "dvc", "repro", "report@tiny")
+    return folder

@@ -146,6 +146,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "evaluate": "tiny-deit_lt",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
+    "scores": "tiny",
     "tables": "tiny",
     "figures": "tiny",
     "report": "tiny",

@@ -1,0 +1,59 @@
+"""The few numbers that `dvc metrics` and `dvc plots` show: one short JSON for each entry of a study that was run.
+
+From the metrics files, at the last epoch, means over seeds in %: per head (cls, dist, and avg = mean of their raw
+logits) the accuracy over all, head, mid and tail classes, and under `per_class` one record a class: its number, its
+training images, and each head's accuracy. An entry that was not run has no file. Under a second.
+
+  python stages/scores.py digits --metrics reports/metrics/digits --out reports/scores/digits
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from longtail import params
+from longtail.errors import run_main
+from longtail.metrics import AUTHOR_GROUPS, summarise
+from longtail.output import new_folder, write_json
+from longtail.results import load
+from longtail.study import StudyConfig
+
+
+def scores(metrics: dict) -> dict:
+    """{head: {metric: mean}} and per_class [{class, train_images, head: mean}] of one metrics file (schema 1)."""
+    last = metrics["summary"]["last"]
+    short = {head: {name: last[head][name]["mean"] for name in ("top1", *AUTHOR_GROUPS)} for head in last}
+    seeds = [seed["last"] for seed in metrics["seeds"].values()]
+    by_class = [
+        {"class": number, "train_images": count}
+        | {head: summarise([seed[head]["per_class"][number] for seed in seeds])["mean"] for head in last}
+        for number, count in enumerate(metrics["class_counts"])
+    ]
+    return {**short, "per_class": by_class}
+
+
+def run(name: str, study: StudyConfig, metrics: Path, out: Path) -> None:
+    """Write out/<entry>.json and out/teachers/<teacher>.json of what was run."""
+    results = load(metrics, name, study)
+    with new_folder(out) as folder:
+        for under, entries in ((folder, results.experiments), (folder / "teachers", results.teachers)):
+            for entry, found in entries.items():
+                under.mkdir(exist_ok=True)
+                write_json(under / f"{entry}.json", scores(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    args = parser.parse_args()
+    entry = params.entry(params.load(args.params), "studies", args.study)
+    study = params.build(StudyConfig, entry, f"studies.{args.study}")
+    run(args.study, study, args.metrics, args.out)
+
+
+if __name__ == "__main__":
+    run_main(main)
