@@ -44,7 +44,7 @@ for stage, needed in PLAN.stale.items():
         benchmark: f"logs/{family}/{key or family}.tsv"
         threads: asked.cpus
         resources: gpu=asked.gpus, mem_mb=asked.mem_mb, runtime=asked.runtime
-        shell: "python -m workflow.job '{rule}' --record {output} --gpus {resources.gpu} >> {log} 2>&1"
+        shell: "exec python -m workflow.job '{rule}' --record {output} --gpus {resources.gpu} >> {log} 2>&1"
 
 
 onstart:

@@ -3,7 +3,8 @@
 DVC's own reproduction of the stage (its checks, its run cache, its hashes), but without DVC's lock and without writing
 dvc.lock: the new entry goes to FILE, last and atomically. {} there says that the stage was up to date after all.
 
-SIGTERM, SIGUSR1 and SIGURG reach the stage's process as SIGUSR1: a training saves its state and ends with code 143.
+SIGTERM and a scheduler's warning that the time limit is near (SIGURG) reach the stage: a training saves its state and
+ends with code 143. After a warning, a job of Slurm then goes back into the queue as the same job.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from longtail.errors import UserError
@@ -26,7 +29,10 @@ from longtail.files import atomic_write
 from workflow import gpus
 from workflow.bridge import STATE, one_line, told
 
-ASKED_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG)
+WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
+STOPPED = 143  # longtail.workspace.STOPPED, whose import would bring torch
+
+_warned = False
 
 
 def run(name: str, record: Path) -> None:
@@ -42,6 +48,8 @@ def run(name: str, record: Path) -> None:
             with repo.lock:
                 entry = _reproduce(repo.stage.load_one(name=name))
     except StageCmdFailedError as error:
+        if _warned and error.args[0].endswith(f"exited with {STOPPED}") and _requeued():
+            sys.exit(STOPPED)
         raise UserError(f"{name}: {one_line(error)}") from error
     except DvcException as error:
         raise UserError(f"{name}: {one_line(error)}") from error
@@ -83,11 +91,24 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def _pass_on(signum, frame) -> None:
-    """Ask the stage, this process's child, to save its state and stop."""
+    """Hand SIGTERM on to the stage's processes, a warning as SIGUSR1: on both a training saves its state and stops."""
     import psutil
 
-    for child in psutil.Process().children():
-        child.send_signal(signal.SIGUSR1)
+    global _warned
+    _warned = signum == WARNING
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGUSR1 if _warned else signum)
+
+
+def _requeued() -> bool:
+    """Put this job of Slurm back into its queue, where the site allows it: it starts again with its time limit anew."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    print(f"state saved before the time limit; scontrol requeue {job}: {done.stderr.strip() or 'done'}", flush=True)
+    return done.returncode == 0
 
 
 def main() -> None:
@@ -97,8 +118,11 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine to take for it (default: none)")
     parser.add_argument("--gpu-share", type=int, default=1, help="jobs that may share one GPU (default: %(default)s)")
     args = parser.parse_args()
-    for signum in ASKED_TO_STOP:
+    for signum in (signal.SIGTERM, WARNING):
         signal.signal(signum, _pass_on)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: only stages that can save their state react to it
+    # bash becomes the command it is given; another shell would stay in between and die before the stage has saved
+    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
     # the `python` of the stages' commands is the one that runs this
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {args.stage} on {socket.gethostname()}", flush=True)
