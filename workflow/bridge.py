@@ -25,7 +25,12 @@ from longtail.errors import UserError, nearest
 from longtail.files import atomic_write
 
 STATE = Path(".snakemake/dvc")  # under the repository, which all machines that run jobs must see
+PIPELINE = "dvc.yaml"
 REPORT = "report@"  # the stage that ends a study; the rest of its name is the study's
+
+# --config KEY=VALUE: only this study; jobs that may share a GPU of this machine; the name of a GPU in gres (gpu, gpu:h100),
+# for sites that want --gres rather than --gpus; the partition of GPU jobs
+SETTINGS = {"study": None, "gpu_share": 1, "gres": None, "gpu_partition": None}
 
 _lock = None  # the open lock file of this process, held until it ends
 
@@ -55,22 +60,42 @@ class Plan:
         """The records of those stages that are stale."""
         return [self.record(stage) for stage in stages if stage in self.stale]
 
-    def goal(self, study: str | None) -> list[str]:
-        """The stages to ask for: the report of a study, or everything. UserError on a study that does not exist."""
-        if study is None:
-            return self.stages
-        if study not in self.studies:
-            raise UserError(f"study: no study '{study}' in params.yaml{nearest(study, self.studies)}")
-        return [f"{REPORT}{study}"]
+    def goal(self, target: str | None) -> list[str]:
+        """Files to ask for to bring a study or a stage up to date; None: everything.
+
+        UserError where there is no such study.
+        """
+        if target in self.fresh:
+            stages = []
+        elif target is None:
+            stages = self.stages
+        elif target in self.studies:
+            stages = [f"{REPORT}{target}"]
+        else:
+            raise UserError(f"study: no study '{target}' in params.yaml{nearest(target, self.studies)}")
+        return self.records(stages) or [PIPELINE]  # a file that is there: nothing to be done
 
 
-def plan(*, record: bool) -> Plan:
-    """Ask DVC what is stale. record=False (a dry run, or another controller at work) writes nothing at all."""
+def settings(config: dict) -> dict:
+    """Snakemake's config with defaults. UserError on an unknown key or a value of the wrong kind."""
+    for key, value in config.items():
+        if key not in SETTINGS:
+            raise UserError(f"--config {key}: no such setting{nearest(key, SETTINGS)}")
+    share = config.get("gpu_share", 1)
+    if type(share) is not int or share < 1:
+        raise UserError(f"--config gpu_share: {share!r}; a whole number from 1 is needed")
+    return SETTINGS | config
+
+
+def plan(*, dry: bool) -> Plan:
+    """Ask DVC what is stale, having recorded what finished. A dry run, or another controller at work: writes nothing."""
+    if reporting():
+        return Plan("", [], {})
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
         finished, stale = _judge(stages, records)
-        if record and _take_lock():
+        if not dry and _take_lock():
             _write_lock(finished, records)
         needs = _with_downstream(repo.index.graph, stale)
         return Plan(name, [stage.name for stage in stages], needs)
@@ -100,6 +125,12 @@ def record() -> None:
         _write_lock(finished, records)
 
 
+def log_of(stage: str, suffix: str) -> str:
+    """Where a stage's job writes: logs/<family>/<entry>.log, and .tsv with its time and memory."""
+    family, _, entry = stage.partition("@")
+    return f"logs/{family}/{entry or family}{suffix}"
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """End the process with one line and code 2 on a mistake of the user's."""
@@ -108,6 +139,16 @@ def told() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def reporting() -> bool:
+    """Was Snakemake called for its HTML report? It has no other way to say so while it reads the Snakefile."""
+    return any(argument.partition("=")[0] == "--report" for argument in sys.argv)
+
+
+def figures(study: str | None = None) -> list[str]:
+    """The figures that are there, of one study or of all."""
+    return sorted(str(path) for path in Path("reports/figures").glob(f"{study or '*'}/*.png"))
 
 
 @contextmanager

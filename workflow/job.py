@@ -123,8 +123,9 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: only stages that can save their state react to it
     # bash becomes the command it is given; another shell would stay in between and die before the stage has saved
     os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
-    # the `python` of the stages' commands is the one that runs this
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # the `python` of the stages' commands is the one that runs this, and longtail is this repository's
+    for variable, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", Path.cwd())):
+        os.environ[variable] = os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {args.stage} on {socket.gethostname()}", flush=True)
     with told(), gpus.taken(args.gpus, share=args.gpu_share):
         run(args.stage, args.record)
