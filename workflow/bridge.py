@@ -1,10 +1,10 @@
 """DVC's pipeline as Snakemake sees it, and finished jobs as DVC sees them. Only the submitting machine asks DVC.
 
-DVC alone judges what is stale. A stale stage is a rule whose output is a record: the stage's entry of dvc.lock, as JSON,
-that its job writes last. The stage's own outputs are no outputs of the rule, for Snakemake deletes those before a job.
+DVC alone judges what is stale. A stale stage is a rule whose output is a record: the stage's entry of dvc.lock as JSON,
+which its job writes last. The stage's own outputs are no outputs of the rule, for Snakemake deletes those before a job.
 Records lie in a folder of their own for each plan, so none of an earlier run passes for one of this run.
 
-dvc.lock is written here and nowhere else: from the records that still describe the workspace, under DVC's lock, atomically.
+dvc.lock is written here and nowhere else: from records that still describe the workspace, under DVC's lock, atomically.
 This uses parts of DVC that are not public: the version is pinned in pyproject.toml, tests/test_engines.py covers them.
 """
 
@@ -28,9 +28,12 @@ STATE = Path(".snakemake/dvc")  # under the repository, which all machines that 
 PIPELINE = "dvc.yaml"
 REPORT = "report@"  # the stage that ends a study; the rest of its name is the study's
 
-# --config KEY=VALUE: only this study; jobs that may share a GPU of this machine; the name of a GPU in gres (gpu, gpu:h100),
-# for sites that want --gres rather than --gpus; the partition of GPU jobs
-SETTINGS = {"study": None, "gpu_share": 1, "gres": None, "gpu_partition": None}
+SETTINGS = {  # --config KEY=VALUE, with defaults
+    "study": None,  # bring this study up to date, not everything
+    "gpu_share": 1,  # jobs that may share a GPU of this machine
+    "gres": None,  # name of a GPU (gpu, gpu:h100) on a cluster that wants --gres rather than --gpus
+    "gpu_partition": None,  # partition of a cluster's GPU jobs
+}
 
 _lock = None  # the open lock file of this process, held until it ends
 
@@ -78,7 +81,7 @@ class Plan:
 
 def settings(config: dict) -> dict:
     """Snakemake's config with defaults. UserError on an unknown key or a value of the wrong kind."""
-    for key, value in config.items():
+    for key in config:
         if key not in SETTINGS:
             raise UserError(f"--config {key}: no such setting{nearest(key, SETTINGS)}")
     share = config.get("gpu_share", 1)
@@ -88,7 +91,7 @@ def settings(config: dict) -> dict:
 
 
 def plan(*, dry: bool) -> Plan:
-    """Ask DVC what is stale, having recorded what finished. A dry run, or another controller at work: writes nothing."""
+    """Record what finished, and ask DVC what is stale. A dry run writes nothing, nor does a second controller."""
     if reporting():
         return Plan("", [], {})
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -186,8 +189,8 @@ def _records() -> list[Path]:
 def _judge(stages: list, records: list[Path]) -> tuple[dict[str, dict], set]:
     """(entries of the records that dvc.lock lacks, by stage; stages that are stale all the same).
 
-    An entry counts only if DVC, going by it, finds the stage unchanged: dependencies, parameters, command and outputs in
-    the workspace are those of the entry. So nothing old is put over something newer.
+    An entry counts only if DVC, going by it, finds the stage unchanged: dependencies, parameters, command and outputs
+    in the workspace are those of the entry. So nothing old is put over something newer.
     """
     from dvc.stage.loader import StageLoader
 

@@ -1,4 +1,4 @@
-"""Which GPUs of this machine a job gets, where no scheduler of the site says so: one slot a job, by locks of the system.
+"""Which GPUs of this machine a job gets, where no cluster's scheduler says so: slots, held by locks of the system.
 
 A slot is a lock file of a device in the machine's temporary folder; `share` slots on each. A job that ends, however it
 ends, gives its slots back.

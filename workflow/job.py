@@ -1,4 +1,4 @@
-"""One stage, as a job of Snakemake: `python -m workflow.job STAGE --record FILE`, on any machine that sees the repository.
+"""One stage as a job of Snakemake, wherever the repository is seen: `python -m workflow.job STAGE --record FILE`.
 
 DVC's own reproduction of the stage (its checks, its run cache, its hashes), but without DVC's lock and without writing
 dvc.lock: the new entry goes to FILE, last and atomically. {} there says that the stage was up to date after all.
@@ -82,7 +82,7 @@ def _alone(name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{name}: a job of an earlier run is still at it ({path.read_text()}); waiting for its end", flush=True)
+            print(f"{name}: a job of an earlier run is still at it ({path.read_text()}); waiting", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -59,5 +59,5 @@ def of(stage: str, path: Path = FILE) -> Resources:
             asked |= block
     missing = [field for field in FIELDS if field not in asked]
     if missing:
-        raise UserError(f"{path.name}: {stage}: no {', '.join(missing)}; give them under \"*\"")
+        raise UserError(f"{path.name}: {stage}: no {', '.join(missing)}; give them under '*'")
     return Resources(**asked)
