@@ -19,3 +19,14 @@ def tiny(tmp_path_factory) -> Path:
     for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
         finish(folder, *stage)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_by_dvc(tmp_path_factory) -> Path:
+    """A git repository of the source with the tiny params, in which `dvc repro report@tiny` ran. Work on copies."""
+    from projects import run, tiny_project
+
+    folder = tiny_project(tmp_path_factory.mktemp("made") / "repo")
+    out = run(folder, "dvc", "repro", "report@tiny")
+    assert out.count("Running stage") == 14
+    return folder
