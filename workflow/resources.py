@@ -40,8 +40,10 @@ FIELDS = [field.name for field in fields(Resources)]
 @cache
 def load(path: Path = FILE) -> dict[str, dict[str, int]]:
     """{pattern: fields}, in the file's order. UserError on an unknown field or a value that is no whole number."""
-    blocks = yaml.safe_load(path.read_text())
+    blocks = yaml.safe_load(path.read_text()) or {}
     for pattern, block in blocks.items():
+        if not isinstance(block, dict):
+            raise UserError(f"{path.name}: {pattern}: fields are needed ({', '.join(FIELDS)})")
         for field, value in block.items():
             if field not in FIELDS:
                 raise UserError(f"{path.name}: {pattern}.{field}: no such field{nearest(field, FIELDS)}")
