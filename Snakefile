@@ -41,7 +41,7 @@ for stage, upstream in PLAN.stale.items():
         threads: ASKED[stage].cpus
         resources: **ASKED[stage].request(SETTINGS)
         conda: "workflow/environment.yaml"
-        shell: "exec python -m workflow.job {params.stage} --record {output} --gpus {params.gpus} --gpu-share {params.share} >> {log} 2>&1"
+        shell: "exec python -m workflow.job {params.stage} --record {output} --gpus {params.gpus} --gpu-share {params.share} > {log} 2>&1"
 
 
 if bridge.reporting():

@@ -128,10 +128,10 @@ def test_snakemake_runs_an_edit_and_a_killed_training_goes_on(repo, monkeypatch)
     next(p for p in below if p.cmdline()[1:2] == ["stages/train_student.py"]).kill()
     out = process.communicate()[0]
     assert process.returncode == 0, out
-    assert "exited with -9" in log(repo, "train_student@tiny-vit")
+    assert "Error in rule train_student@tiny-vit" in out
     assert "resumed after" in log(repo, "train_student@tiny-vit")
     assert not any(repo.glob("scratch/*"))
-    assert {stage for stage in expected if stage in out} == expected
+    assert planned(out) == expected
     assert CLEAN in run(repo, "dvc", "status", "--with-deps", "report@tiny")
     assert "Running stage" not in run(repo, "dvc", "repro", "report@tiny")
 
@@ -166,6 +166,7 @@ def test_a_failure_and_an_edit_while_running(tmp_path):
     process = started(repo, *snakemake())
     until(lambda: "make@changed" in calls(repo), process)
     (repo / "notes/changed.txt").write_text("edited while its stage runs\n")
+    (repo / "params.yaml").write_text(put("items.changed.text", "edited too")((repo / "params.yaml").read_text()))
     until(lambda: "follow@good" in calls(repo) and "told to fail" in log(repo, "make@bad"), process)
     (repo / "gate").touch()
     out = process.communicate()[0]
@@ -176,7 +177,8 @@ def test_a_failure_and_an_edit_while_running(tmp_path):
     # the message names the stage and its log
     assert "Error in rule make@bad" in out and "logs/make/bad.log" in out
     assert "error: make@bad: failed to run: python fake.py make bad out/bad.txt, exited with 1" in log(repo, "make@bad")
-    assert "make@changed: notes/changed.txt changed while it ran; not recorded" in log(repo, "make@changed")
+    message = "error: make@changed: notes/changed.txt, params.yaml changed while it ran; not recorded, run it again"
+    assert message in log(repo, "make@changed")
     assert "Traceback" not in out + log(repo, "make@bad") + log(repo, "make@changed")
 
     # a half-written output and an unrecorded one count as nothing: both stages run again, no other

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -121,11 +121,14 @@ def record() -> None:
     """After the last job, whatever came of it: put what finished into dvc.lock."""
     if not _take_lock():
         return
-    with _repository(wait=True) as repo:
-        records = _records()
-        names = {path.stem for path in records}
-        finished, _ = _judge([stage for stage in _pipeline_stages(repo) if stage.name in names], records)
-        _write_lock(finished, records)
+    try:
+        with _repository(wait=True) as repo:
+            records = _records()
+            names = {path.stem for path in records}
+            finished, _ = _judge([stage for stage in _pipeline_stages(repo) if stage.name in names], records)
+            _write_lock(finished, records)
+    except UserError as error:
+        print(f"error: {error}; the next snakemake records what finished", file=sys.stderr)
 
 
 def log_of(stage: str, suffix: str) -> str:
@@ -234,6 +237,8 @@ def _write_lock(entries: dict[str, dict], records: list[Path]) -> None:
         atomic_write(path, lambda new: dump_yaml(str(new), lock))
     for record in records:  # those that were read, no other: jobs of a killed controller may still write theirs
         record.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            record.parent.rmdir()
 
 
 def _take_lock() -> bool:
