@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from stage_processes import ROOT, TINY
 
-ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail")
-TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none", "local", "slurm")
+ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
+TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
