@@ -27,6 +27,7 @@ readme: $(VENV)/.ready ## put the generated tables into README.md
 	$(BIN)/python stages/readme.py --tables reports/tables --readme README.md
 
 lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
+	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv
 	$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 		--extra dev --custom-compile-command "make lock" -o requirements.lock pyproject.toml
 

@@ -22,10 +22,11 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """The miniature as a DVC project in which report@tiny was made. Tests that change it take a copy."""
+def made_by_dvc(tmp_path_factory) -> Path:
+    """A git repository of the source with the tiny params, in which `dvc repro report@tiny` ran. Work on copies."""
     from projects import run, tiny_project
 
-    folder = tiny_project(tmp_path_factory.mktemp("project"))
-    run(folder, "dvc", "repro", "report@tiny")
+    folder = tiny_project(tmp_path_factory.mktemp("made") / "repo")
+    out = run(folder, "dvc", "repro", "report@tiny")
+    assert out.count("Running stage") == 14
     return folder

@@ -33,10 +33,10 @@ def tiny_plots(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def repo(project, tmp_path_factory) -> Path:
+def repo(made_by_dvc, tmp_path_factory) -> Path:
     """A project whose results, scores included, are committed."""
     folder = tmp_path_factory.mktemp("users") / "repo"
-    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "__pycache__"))
+    shutil.copytree(made_by_dvc, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "__pycache__"))
     (folder / "dvc.yaml").write_text(tiny_plots((folder / "dvc.yaml").read_text()))
     run(folder, "dvc", "repro", "scores@tiny")
     run(folder, "git", "add", "--all")

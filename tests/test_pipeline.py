@@ -3,98 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from stage_processes import ROOT, TINY
+from projects import EDITS, UNREAD, edited, put, run, stale
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
-TRACKED = (
-    "stages",
-    "longtail",
-    "dvc.yaml",
-    ".dvc",
-    ".dvcignore",
-    ".gitignore",
-    "data/published",
-    "data/none",
-    "data/*/none",
-)
 ENTRIES = ("tiny-vit", "tiny-deit_lt", "ldam_drw_sam-tiny")
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory) -> Path:
-    """A git repository of the tracked source, with the tiny params; report@tiny was made in it."""
-    folder = tmp_path_factory.mktemp("repo")
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *TRACKED]
-    for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    shutil.copy(TINY, folder / "params.yaml")
-    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for arguments in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "source"]):
-        subprocess.run(["git", *arguments], cwd=folder, check=True)
-    out = run(folder, "dvc", "repro", "report@tiny")
-    assert out.count("Running stage") == 14
-    return folder
-
-
-def run(folder: Path, *command: str) -> str:
-    """Output of a command that must succeed, as a user would type it in an activated environment."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=folder, env=environment, **told)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def stale(folder: Path) -> set[str]:
-    """Stages that `dvc repro report@tiny` would run, by a dry run that goes on to all that follows."""
-    from dvc.repo import Repo
-
-    with Repo(str(folder)) as dvc:
-        return {stage.name for stage in dvc.reproduce("report@tiny", dry=True, force_downstream=True)}
-
-
-@contextmanager
-def edited(path: Path, change: Callable[[str], str]) -> Iterator[None]:
-    old = path.read_text() if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(change(old or ""))
-    try:
-        yield
-    finally:
-        path.unlink() if old is None else path.write_text(old)
-
-
-def comment(text: str) -> str:
-    return f"{text}\n# edited\n"
-
-
-def put(path: str, value) -> Callable[[str], str]:
-    """A change of params.yaml: the value at a dotted path."""
-
-    def change(text: str) -> str:
-        params = yaml.safe_load(text)
-        *blocks, key = path.split(".")
-        block = params
-        for name in blocks:
-            block = block[name]
-        block[key] = value
-        return yaml.safe_dump(params)
-
-    return change
+def repo(made_by_dvc, tmp_path_factory) -> Path:
+    return shutil.copytree(made_by_dvc, tmp_path_factory.mktemp("pipeline") / "repo", symlinks=True)
 
 
 def test_every_output_is_there(repo):
@@ -164,34 +88,6 @@ def test_afterwards_all_is_up_to_date(repo):
     assert "Data and pipelines are up to date." in run(repo, "dvc", "status", "--with-deps", "report@tiny")
     out = run(repo, "dvc", "repro", "report@tiny")
     assert "Data and pipelines are up to date." in out and "Running stage" not in out
-
-
-REPORTS = {"tables@tiny", "figures@tiny", "report@tiny"}
-STUDY = {"vit": {f"{stage}@tiny-vit" for stage in ("train_student", "evaluate", "analyse")} | REPORTS}
-STUDY["deit_lt"] = {f"{stage}@tiny-deit_lt" for stage in ("train_student", "evaluate", "analyse")} | REPORTS
-LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "teacher_entropy")}
-TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in ("train_teacher", "evaluate_teacher")} | LABELS
-EDITS = {
-    "an experiment": ("params.yaml", put("experiments.tiny-vit.set", {"train": {"lr": 2.0e-3}}), STUDY["vit"]),
-    "a method's file": ("longtail/methods/vit.py", comment, STUDY["vit"]),
-    "a method's number": ("params.yaml", put("methods.deit_lt.alpha", 0.4), STUDY["deit_lt"]),
-    "a teacher": ("params.yaml", put("teachers.ldam_drw_sam-tiny.lr", 0.2), TEACHER | STUDY["deit_lt"]),
-    "the teacher's code": ("longtail/sam.py", comment, TEACHER | STUDY["deit_lt"]),
-    "a cache": (
-        *("params.yaml", put("caches.ldam_drw_sam-tiny.epochs", 4)),
-        LABELS | STUDY["deit_lt"],
-    ),
-    "views": ("params.yaml", put("views.tiny.hflip", 0.5), LABELS | STUDY["deit_lt"] | STUDY["vit"]),
-    "a study": ("params.yaml", put("studies.tiny.title", "Another title"), REPORTS),
-    "how tables are drawn": ("longtail/render.py", comment, {"tables@tiny", "report@tiny"}),
-}
-UNREAD = {
-    "params.yaml": lambda text: "# a comment\n" + put("teachers.ldam_drw-tiny.lr", 0.2)(text),  # of another study
-    "longtail/methods/livt.py": lambda text: "from __future__ import annotations\n",  # another method
-    "stages/readme.py": comment,
-    "docs/page.md": lambda text: "# A page\n",
-    "README.md": lambda text: "# longtail\n",
-}
 
 
 @pytest.mark.parametrize("what", EDITS)

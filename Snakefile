@@ -1,0 +1,58 @@
+# dvc.yaml's stages as rules: DVC says what is stale, Snakemake runs it in parallel, here or on a cluster (docs/engines.md).
+# Targets: nothing (all), a study (`snakemake --cores 2 digits`, or --config study=digits), a stage by its name in dvc.yaml.
+import sys
+
+sys.path.insert(0, workflow.basedir)
+from workflow import bridge, gpus, resources
+
+with bridge.told():
+    SETTINGS = bridge.settings(config)
+    PLAN = bridge.plan(dry=workflow.output_settings.dryrun) if workflow.is_main_process else bridge.load()
+    GOAL = bridge.figures(SETTINGS["study"]) if bridge.reporting() else PLAN.goal(SETTINGS["study"])
+    ASKED = {stage: resources.of(stage) for stage in PLAN.stale}
+
+# jobs run on this machine: then its GPUs are ours to give out; a cluster does that itself
+LOCAL = workflow.is_main_process and workflow.resource_settings.nodes is None
+if LOCAL and gpus.devices():
+    workflow.register_resource("gpu", SETTINGS["gpu_share"] * len(gpus.devices()))
+
+
+rule all:
+    default_target: True
+    input: GOAL
+
+
+for target in [*PLAN.studies, *PLAN.fresh]:
+
+    rule:
+        name: target
+        input: PLAN.goal(target)
+
+
+for stage, upstream in PLAN.stale.items():
+
+    rule:
+        name: stage
+        input: PLAN.records(upstream)
+        output: PLAN.record(stage)
+        log: bridge.log_of(stage, ".log")
+        benchmark: bridge.log_of(stage, ".tsv")
+        params: stage=stage, share=SETTINGS["gpu_share"], gpus=ASKED[stage].gpus if LOCAL else 0
+        threads: ASKED[stage].cpus
+        resources: **ASKED[stage].request(SETTINGS)
+        conda: "workflow/environment.yaml"
+        shell: "exec python -m workflow.job {params.stage} --record {output} --gpus {params.gpus} --gpu-share {params.share} > {log} 2>&1"
+
+
+if bridge.reporting():
+
+    include: "workflow/figures.smk"
+
+
+onstart:
+    with bridge.told():
+        bridge.start(PLAN)
+
+
+onsuccess: bridge.record()
+onerror: bridge.record()

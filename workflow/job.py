@@ -1,0 +1,135 @@
+"""One stage as a job of Snakemake, wherever the repository is seen: `python -m workflow.job STAGE --record FILE`.
+
+DVC's own reproduction of the stage (its checks, its run cache, its hashes), but without DVC's lock and without writing
+dvc.lock: the new entry goes to FILE, last and atomically. {} there says that the stage was up to date after all.
+
+SIGTERM and a scheduler's warning that the time limit is near (SIGURG) reach the stage: a training saves its state and
+ends with code 143. After a warning, a job of Slurm then goes back into the queue as the same job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from longtail.errors import UserError
+from longtail.files import atomic_write
+from workflow import gpus
+from workflow.bridge import STATE, one_line, told
+
+WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
+STOPPED = 143  # longtail.workspace.STOPPED, whose import would bring torch
+
+_warned = False
+
+
+def run(name: str, record: Path) -> None:
+    """Reproduce a stage and write its record. UserError where it fails, or where its inputs changed meanwhile."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockNoop
+    from dvc.repo import Repo
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    try:
+        with Repo(".") as repo, tempfile.TemporaryDirectory() as private, _alone(name):
+            repo.lock, repo.tmp_dir = LockNoop(), private
+            with repo.lock:
+                entry = _reproduce(repo.stage.load_one(name=name))
+    except StageCmdFailedError as error:
+        if _warned and error.args[0].endswith(f"exited with {STOPPED}") and _requeued():
+            sys.exit(STOPPED)
+        raise UserError(f"{name}: {one_line(error)}") from error
+    except DvcException as error:
+        raise UserError(f"{name}: {one_line(error)}") from error
+    atomic_write(record, lambda path: path.write_text(json.dumps(entry)))
+
+
+def _reproduce(stage) -> dict:
+    """The stage's new entry of dvc.lock; {} where nothing had to be done."""
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    before = {str(dep): dep.get_hash() for dep in stage.deps if dep.exists}
+    if stage.reproduce(no_commit=True) is None:
+        return {}
+    # what DVC hashed afterwards must be what the command read; DVC itself does not ask
+    edited = [str(dep) for dep in stage.deps if dep.hash_info != before.get(str(dep))]
+    if edited:
+        raise UserError(f"{stage.name}: {', '.join(edited)} changed while it ran; not recorded, run it again")
+    if all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs):  # the rule of DVC's own run()
+        stage.repo.stage_cache.save(stage)
+    stage.commit()
+    return to_single_stage_lockfile(stage)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the stage's own lock, waiting for a job of an earlier, killed snakemake that still works on it."""
+    path = STATE / "jobs" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: a job of an earlier run is still at it ({path.read_text()}); waiting", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _pass_on(signum, frame) -> None:
+    """Hand SIGTERM on to the stage's processes, a warning as SIGUSR1: on both a training saves its state and stops."""
+    import psutil
+
+    global _warned
+    _warned = signum == WARNING
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGUSR1 if _warned else signum)
+
+
+def _requeued() -> bool:
+    """Put this job of Slurm back into its queue, where the site allows it: it starts again with its time limit anew."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    print(f"state saved before the time limit; scontrol requeue {job}: {done.stderr.strip() or 'done'}", flush=True)
+    return done.returncode == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", help="its name in dvc.yaml")
+    parser.add_argument("--record", type=Path, required=True, help="JSON file to write when the stage is done")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine to take for it (default: none)")
+    parser.add_argument("--gpu-share", type=int, default=1, help="jobs that may share one GPU (default: %(default)s)")
+    args = parser.parse_args()
+    for signum in (signal.SIGTERM, WARNING):
+        signal.signal(signum, _pass_on)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: only stages that can save their state react to it
+    # bash becomes the command it is given; another shell would stay in between and die before the stage has saved
+    os.environ["SHELL"] = shutil.which("bash") or os.environ.get("SHELL", "/bin/sh")
+    # the `python` of the stages' commands is the one that runs this, and longtail is this repository's
+    for variable, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", Path.cwd())):
+        os.environ[variable] = os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {args.stage} on {socket.gethostname()}", flush=True)
+    with told(), gpus.taken(args.gpus, share=args.gpu_share):
+        run(args.stage, args.record)
+
+
+if __name__ == "__main__":
+    main()
