@@ -64,3 +64,11 @@ def test_the_speed_of_views(run):
     assert all(row["views_per_second"] > 0 for row in rows.values())
     default = record["environment"]["default"]["24"]
     assert f"| 24 | {default} | {rows[default]['views_per_second']:,} |" in table
+
+
+def test_the_cost_of_a_cache_and_what_it_saves(run):
+    code, record, table = run("cache", "--short")
+    rows = record["recipes"]["digits-deit_lt"]
+    assert code == 0 and set(rows["student"]) == {"cache", "teacher online"} and "1 worker" in rows["build"]
+    for name, rate in rows["student"].items():
+        assert rate > 0 and f"| student | {name} | {rate:,} |" in table
