@@ -13,9 +13,9 @@ help: ## what there is to run
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY) scores@$(STUDY)
 
-test: $(VENV)/.ready ## lint, then all tests
+test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/.ready ## ruff, and put the format right
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
