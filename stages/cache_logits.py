@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from longtail import params, runs
-from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify
+from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.teacher import load_teacher, teacher_digest
@@ -97,8 +97,19 @@ def main() -> None:
             raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
         workers = workers_of(device, args.jobs)
         for seed in config.seeds:
-            model, _ = load_teacher(seed_folder(args.teacher, seed), data, device)
+            folder = seed_folder(args.teacher, seed)
+            model, _ = load_teacher(folder, data, device)
             cache = TeacherLabels.load(args.out / f"seed{seed}")
+            made_for = {
+                "seed": seed,
+                "dataset_digest": data.digest,
+                "views_hash": views_hash(recipe),
+                "teacher_digest": teacher_digest(folder),
+            }
+            for key, value in made_for.items():
+                if cache.meta[key] != value:
+                    what = f"its {key} is {cache.meta[key]}, what it is held against has {value}"
+                    raise UserError(f"{args.out}/seed{seed}: {what}; make the cache again")
             views = Views(recipe, data.train_images, seed, device=device)
             print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify, workers))
         return

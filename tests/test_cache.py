@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small import OFFSET, SIZE, STRIDE, Teacher, digits, recipe
+from stage_processes import CACHE, finish, start
 
 from longtail.cache import TeacherLabels, build_cache, seed_folder, teacher_labels, verify, views_hash
 from longtail.data import LongTail, class_order, content_digest
@@ -369,3 +372,25 @@ def test_a_seed_is_served_by_its_own_folder_or_by_the_only_one(tmp_path):
     (tmp_path / "seed5").mkdir()
     assert seed_folder(tmp_path, 5) == tmp_path / "seed5"
     assert "holds seed1, seed5, seed 0 is asked for; add it there" in told(lambda: seed_folder(tmp_path, 0))
+
+
+def test_verify_from_the_command_line(tiny, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(tiny, folder)
+    for jobs in (1, 2):
+        out = finish(folder, *CACHE, "--verify", 3, "--jobs", jobs, cores=2).out
+        assert re.fullmatch(
+            r"ldam_drw_sam-tiny seed 0: 3 of 3 epochs made again:"
+            r" pixels equal in 3 of 3 \(100 %\), labels equal in (\d+) of \1 \(100 %\)\n",
+            out,
+        )
+    meta = folder / "data/caches/ldam_drw_sam-tiny/seed0/meta.json"
+    for key in ("teacher_digest", "dataset_digest", "views_hash", "seed"):
+        told = json.loads(meta.read_text())
+        meta.write_text(json.dumps(told | {key: 7 if key == "seed" else "0" * 64}))
+        run = start(folder, *CACHE, "--verify", 1)
+        assert run.wait() == 2
+        assert re.fullmatch(
+            rf"error: data/caches/ldam_drw_sam-tiny/seed0: its {key} is .*; make the cache again\n", run.err
+        )
+        meta.write_text(json.dumps(told))
