@@ -141,6 +141,7 @@ def study(cluster, tmp_path_factory) -> Study:
 
 def test_a_cluster_comes_alone_and_leaves_nothing(tmp_path):
     """Before the fixture's own cluster: no daemon, job or configuration outlives it."""
+    before = processes()
     try:
         with slurm_cluster.up() as cluster:
             job = cluster.out("sbatch", "--parsable", "--output=/dev/null", "--wrap", f"touch {tmp_path}/on; sleep 99")
@@ -149,18 +150,18 @@ def test_a_cluster_comes_alone_and_leaves_nothing(tmp_path):
             while not (tmp_path / "on").exists():
                 assert cluster.out("squeue", "--noheader", "--job", job.strip())
                 time.sleep(0.1)
-            assert "slurm_script" in processes()
+            assert any("slurm_script" in process for process in processes() - before)
     except slurm_cluster.Unavailable as reason:
         without(reason)
-    left = processes()
-    assert not [name for name in (*slurm_cluster.DAEMONS, "slurmstepd", "slurm_script") if name in left]
+    ours = (*slurm_cluster.DAEMONS, "slurmstepd", "slurm_script")
+    assert not [process for process in processes() - before if any(name in process for name in ours)]
     assert not cluster.folder.exists() and not (slurm_cluster.ETC / "slurm.conf").exists()
 
 
-def processes() -> str:
-    """Command lines of all processes that are not dead."""
+def processes() -> set[str]:
+    """Numbers and command lines of all processes that are not dead."""
     alive = (process for process in psutil.process_iter(["status", "cmdline"]) if process.info["status"] != "zombie")
-    return "\n".join(" ".join(process.info["cmdline"] or ()) for process in alive)
+    return {" ".join([str(process.pid), *(process.info["cmdline"] or ())]) for process in alive}
 
 
 def test_the_study_runs_through_to_the_report(study):
