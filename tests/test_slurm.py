@@ -217,7 +217,6 @@ def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, tmp_p
     folder = fake_project(tmp_path / "fakes", good={}, bad={"fail": True})
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES | {"make@*": {"gpus": 1}}))
     last = int(cluster.jobs()[-1]["JobId"]) if cluster.jobs() else 0
-    (folder / "slurm").symlink_to("workflow/profiles/slurm")
     done = call(folder, *SNAKEMAKE, *QUICK, "--retries", "0", "--config", "gres=gpu", "gpu_partition=gpu")
     assert done.returncode == 1
     assert "rule make@bad" in done.stdout and "logs/make/bad.log" in done.stdout
