@@ -6,7 +6,9 @@
 `python tests/slurm_cluster.py COMMAND ...` runs a command with it up (a shell, say) and takes it down again.
 
 Debian's packages slurm-wlm and munge, installed here when this process may (root, apt-get, a reachable mirror); no
-systemd, no cgroups. Every daemon is a child of this process, in the foreground, and is ended with it, even by SIGKILL.
+systemd, no cgroups. Every daemon is a child of this process, in the foreground, and ends with it, even by SIGKILL; only
+jobs at work would then go on to their end.
+
 The configuration must stand in /etc/slurm: Snakemake's Slurm plugin clears SLURM_CONF inside a job. A slurm.conf that
 was not written here is never touched.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -113,7 +116,7 @@ def up() -> Iterator[Cluster]:
         stack.enter_context(_daemon(folder, "slurmctld", "-D", "-c"))
         for node in NODES:
             stack.enter_context(_daemon(folder, "slurmd", "-D", "-c", "-N", node))
-        _until(lambda: _idle() == len(NODES), folder, "the nodes")
+        _until(lambda: _idle() == len(NODES), folder, "idle nodes")
         stack.callback(_cancel_all, cluster)
         yield cluster
 
@@ -198,7 +201,7 @@ def _cancel_all(cluster: Cluster) -> None:
     """No job may outlive its cluster: slurmstepd would."""
     cluster.out("scancel", "--signal=KILL", "--full", "--user=root")
     cluster.out("scancel", "--user=root")
-    _until(lambda: not cluster.out("squeue", "--noheader"), cluster.folder, "the end of all jobs")
+    _until(lambda: not cluster.out("squeue", "--noheader"), cluster.folder, "end of the jobs")
 
 
 def _until(condition, folder: Path, what: str, seconds: float = 60) -> None:
@@ -206,11 +209,12 @@ def _until(condition, folder: Path, what: str, seconds: float = 60) -> None:
     while not condition():
         if time.monotonic() > end:
             tails = "".join(f"\n{log.name}: {log.read_text()[-1000:]}" for log in sorted(folder.glob("*.log")))
-            raise RuntimeError(f"Slurm of the tests: {what} not there after {seconds:.0f} s{tails}")
+            raise RuntimeError(f"Slurm of the tests: no {what} after {seconds:.0f} s{tails}")
         time.sleep(0.1)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and take the cluster down
     try:
         with up():
             sys.exit(subprocess.run(sys.argv[1:] or ["bash"]).returncode)
