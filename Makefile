@@ -43,6 +43,6 @@ UV = $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation-package longtail -e .
 	@touch $@
