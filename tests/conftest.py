@@ -9,18 +9,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items) -> None:
-    """Under pytest-xdist: one process for the tests of a file, and of all files that share something costly."""
-    shared = {"made_by_dvc", "tiny"}
-    files: dict[str, set[str]] = {}
-    for item in items:
-        files.setdefault(item.path.stem, set()).update(shared.intersection(item.fixturenames))
-    for item in items:
-        group = min(files[item.path.stem], default=item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A folder with params.yaml = tests/tiny.yaml and its dataset, teacher, cache and students, made by the stages."""
