@@ -12,7 +12,6 @@ counted. Writes results/cache_<device>.md and .json beside this file. Cost: 2 mi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import recording
 import torch
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ from longtail.resnet import cifar_resnet  # noqa: E402
 from longtail.runs import pick_device  # noqa: E402
 from longtail.student import train_student  # noqa: E402
 from longtail.views import Views  # noqa: E402
-from longtail.workspace import Workspace, environment  # noqa: E402
+from longtail.workspace import Workspace  # noqa: E402
 
 EPOCHS = 12  # of a cache that is built: enough to outweigh the start of its workers
 CASES = {  # experiment: images, how many, depth of the teacher
@@ -128,10 +128,8 @@ def table(results: dict[str, dict], where: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    parser = recording.parser(__doc__, "auto")
     parser.add_argument("--short", action="store_true", help="one block of the digits recipe, to see that it runs")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder; default: results/ beside this file")
     args = parser.parse_args()
     device = pick_device(args.device)
     if device.type == "cpu":
@@ -147,11 +145,8 @@ def main() -> None:
             for what, runs in contenders(config, data, depth, device).items()
         }
         print(name, json.dumps(results[name]), flush=True)
-    where = environment(device) | {"cores": os.cpu_count(), "load": [round(load, 1) for load in os.getloadavg()]}
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": where, "recipes": results}
-    (args.out / f"cache_{device.type}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / f"cache_{device.type}.md").write_text(table(results, where))
+    where = recording.machine(device)
+    recording.write(args.out, "cache", device, {"environment": where, "recipes": results}, table(results, where))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ and exits with 1 if any pixel differs. A pixel differs if any of its three chann
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import recording
 import torch
 from PIL import Image
 
@@ -121,22 +120,20 @@ def table(rows: dict[str, dict], where: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: %(default)s")
+def main(cases: dict[str, Case] | None = None, name: str = "parity", description: str | None = __doc__) -> None:
+    """Compare every case and keep the counts as results/<name>_<device>; exit code 1 where a pixel differs."""
+    parser = recording.parser(description, "cpu")
     parser.add_argument("--pixels", type=int, default=10_000_000, help="of each operation, at least")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder; default: results/ beside this file")
     args = parser.parse_args()
     device = pick_device(args.device)
     rows = {}
-    for name, case in CASES.items():
-        rows[name] = compare(case, args.pixels, device)
-        print(f"{name}: {rows[name]['mismatches']} of {rows[name]['pixels']:,} pixels differ", flush=True)
+    for operation, case in (cases or CASES).items():
+        rows[operation] = compare(case, args.pixels, device)
+        print(
+            f"{operation}: {rows[operation]['mismatches']} of {rows[operation]['pixels']:,} pixels differ", flush=True
+        )
     where = environment(device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": where, "operations": rows}
-    (args.out / f"parity_{device.type}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / f"parity_{device.type}.md").write_text(table(rows, where))
+    recording.write(args.out, name, device, {"environment": where, "operations": rows}, table(rows, where))
     sys.exit(any(row["mismatches"] for row in rows.values()))
 
 

@@ -8,16 +8,13 @@ Writes results/parity_extra_<device>.md and .json and exits with 1 if any pixel 
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+import parity
 import torch
-from parity import HERE, Case, compare, table
+from parity import Case
 from pictures import small
 from PIL import Image
 from torch import Tensor
@@ -35,8 +32,6 @@ from longtail import (
 from longtail.errors import run_main
 from longtail.ops_photometric import JITTER, THREE
 from longtail.rng import below
-from longtail.runs import pick_device
-from longtail.workspace import environment
 
 
 def batch(images: np.ndarray, device: torch.device) -> Tensor:
@@ -154,22 +149,7 @@ CASES: dict[str, Case] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: %(default)s")
-    parser.add_argument("--pixels", type=int, default=10_000_000, help="of each operation, at least")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder; default: results/ beside this file")
-    args = parser.parse_args()
-    device = pick_device(args.device)
-    rows = {}
-    for name, case in CASES.items():
-        rows[name] = compare(case, args.pixels, device)
-        print(f"{name}: {rows[name]['mismatches']} of {rows[name]['pixels']:,} pixels differ", flush=True)
-    where = environment(device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": where, "operations": rows}
-    (args.out / f"parity_extra_{device.type}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / f"parity_extra_{device.type}.md").write_text(table(rows, where))
-    sys.exit(any(row["mismatches"] for row in rows.values()))
+    parity.main(CASES, "parity_extra", __doc__)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ figure to read where other programs run. Writes results/views_<device>.md and .j
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -23,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import recording
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -38,7 +38,6 @@ from longtail.pixels import pick_backend  # noqa: E402
 from longtail.runs import pick_device  # noqa: E402
 from longtail.view_recipe import ViewRecipe  # noqa: E402
 from longtail.views import Views  # noqa: E402
-from longtail.workspace import environment  # noqa: E402
 
 STEP = 1024
 SOURCES = {224: (small, 7), 96: (small, 3), 24: (digits, 3)}  # images, teacher_stride
@@ -147,10 +146,8 @@ def table(results: dict[int, dict], where: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of torch; default: CUDA")
+    parser = recording.parser(__doc__, "auto")
     parser.add_argument("--short", action="store_true", help="one block at 24 pixels, to see that it runs")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder; default: results/ beside this file")
     args = parser.parse_args()
     device = pick_device(args.device)
     torch.set_num_threads(1)
@@ -159,12 +156,9 @@ def main() -> None:
         steps = 1 if args.short else STEPS[size] * (8 if device.type == "cuda" else 1)
         results[size] = measure(size, device, 1 if args.short else 5, steps)
         print(size, json.dumps(results[size]), flush=True)
-    where = environment(device) | {"cores": os.cpu_count(), "load": [round(load, 1) for load in os.getloadavg()]}
+    where = recording.machine(device)
     where["default"] = {str(size): pick_backend("auto", device, size) for size in results}
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": where, "sizes": results}
-    (args.out / f"views_{device.type}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / f"views_{device.type}.md").write_text(table(results, where))
+    recording.write(args.out, "views", device, {"environment": where, "sizes": results}, table(results, where))
 
 
 if __name__ == "__main__":

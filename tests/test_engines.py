@@ -5,6 +5,7 @@ The agreement is on the project's own stages (tests/tiny.yaml), the faults are o
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -306,3 +307,19 @@ def test_lint_finds_nothing(fakes):
 def fakes(tmp_path_factory) -> Path:
     """A fake project in which nothing ran; to be left so."""
     return fake_project(tmp_path_factory.mktemp("fakes"), one={}, two={})
+
+
+def test_a_job_that_waits_for_another_ends_at_once_when_it_is_cancelled(tmp_path):
+    repo = fake_project(tmp_path, a={})
+    path = repo / bridge.STATE / "jobs/make@a"
+    path.parent.mkdir(parents=True)
+    with open(path, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = ("python", "-u", "-m", "workflow.job", "make@a", "--record", "record.json")
+        told = {"cwd": repo, "env": environment(repo), "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **told) as job:
+            assert any("waiting" in line for line in job.stdout)
+            time.sleep(0.2)  # from the line to the lock
+            job.terminate()
+            assert job.wait(30) == 143
+    assert not (repo / "record.json").exists() and not (repo / "out").exists()

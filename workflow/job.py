@@ -96,7 +96,10 @@ def _pass_on(signum, frame) -> None:
 
     global _warned
     _warned = signum == WARNING
-    for process in psutil.Process().children(recursive=True):
+    processes = psutil.Process().children(recursive=True)
+    if signum == signal.SIGTERM and not processes:  # no stage at work: this job waits for another, or hashes
+        sys.exit(STOPPED)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGUSR1 if _warned else signum)
 
