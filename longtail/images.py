@@ -1,0 +1,24 @@
+"""Images of a split: an array of equal sizes in memory, or anything that decodes one image when asked for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Images(Protocol):
+    """What views and evaluations need. A uint8 array [N, H, W, 3] needs no wrapping."""
+
+    sizes: np.ndarray  # int64 [N, 2]: height and width in pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...  # uint8 [H, W, 3]
+
+
+def sizes_of(images: Images | np.ndarray) -> np.ndarray:
+    """Height and width of each image, int64 [N, 2]."""
+    if isinstance(images, np.ndarray):
+        return np.broadcast_to(np.array(images.shape[1:3], np.int64), (len(images), 2))
+    return images.sizes
