@@ -120,9 +120,8 @@ def check_class_order(data: LongTail, order: str, names: list[str] | None, what:
     message = f"{what} has class order {order[:12]}, dataset {data.name} has {data.class_order[:12]}"
     if names and sorted(names) == sorted(data.class_names):
         if data.class_map is not None and order == class_order([data.class_names[i] for i in data.class_map]):
-            raise UserError(
-                f"{message}: the source's own order; its output column for class i is argsort(class_map)[i]"
-            )
+            column = "argsort(class_map)[i]"
+            raise UserError(f"{message}: the labels of its source; its output column for class i is {column}")
         permutation = [list(names).index(name) for name in data.class_names]
         raise UserError(f"{message}: same classes, other order; its output column for class i is {permutation}[i]")
     raise UserError(f"{message}: not the same classes")

@@ -38,6 +38,7 @@ class EvalViews:
     Of an array they are made once and kept; images that are decoded from files stream through worker processes."""
 
     def __init__(self, images: np.ndarray | Images, size: int, resize_to: int) -> None:
+        _check_sizes(size, resize_to)
         self.images, self.size, self.resize_to = images, size, resize_to
         self.kept = eval_pixels(images, size, resize_to) if isinstance(images, np.ndarray) else None
 
@@ -56,11 +57,15 @@ class EvalViews:
 
 def _views(images: np.ndarray | Images, size: int, resize_to: int) -> np.ndarray:
     """uint8 [n, size, size, 3]."""
-    if resize_to < size:
-        raise ValueError(f"eval_resize {resize_to} is smaller than the model's input {size}")
+    _check_sizes(size, resize_to)
     views = np.empty((len(images), size, size, 3), np.uint8)
     for row, (height, width) in enumerate(scaled(sizes_of(images), resize_to).tolist()):
         top, left = round((height - size) / 2), round((width - size) / 2)
         resized = np.asarray(Image.fromarray(images[row]).resize((width, height), Image.Resampling.BICUBIC))
         views[row] = resized[top : top + size, left : left + size]
     return views
+
+
+def _check_sizes(size: int, resize_to: int) -> None:
+    if resize_to < size:
+        raise ValueError(f"eval_resize {resize_to} is smaller than the model's input {size}")

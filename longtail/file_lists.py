@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -60,16 +59,14 @@ def _problem(file: str, label) -> str:
     return ""
 
 
-def _text(path: Path) -> tuple[Iterator[tuple], dict]:
+def _text(path: Path) -> tuple[list[tuple], dict]:
     """Lines `train/n01440764/n01440764_190.JPEG 0`; the label is what follows the last blank."""
-
-    def rows():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                file, _, label = line.strip().rpartition(" ")
-                yield f"line {number}", file.strip(), label
-
-    return rows(), {}
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            file, *label = line.rsplit(None, 1)
+            rows.append((f"line {number}", file.strip(), label[0] if label else None))
+    return rows, {}
 
 
 def _table(path: Path) -> tuple[list[tuple], dict[int, str]]:
