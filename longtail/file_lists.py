@@ -53,8 +53,7 @@ def _problem(file: str, label) -> str:
             return f"label {label} is negative"
     except (TypeError, ValueError):
         return f"{' '.join(str(v) for v in (file, label) if v is not None)!r} is no path with a label after it"
-    path = PurePosixPath(file)
-    if not file or path.is_absolute() or ".." in path.parts:
+    if not file or file.startswith("/") or ".." in file.split("/"):
         return f"path {file!r} does not lead into the image folder"
     return ""
 
@@ -100,9 +99,8 @@ def _inat(path: Path) -> tuple[list[tuple], dict[int, str]]:
 
 
 def class_names(train: Listing, classes: int) -> list[str]:
-    """Names that the list tells, else the folder that holds a class's training images, else the label, in label order.
-
-    Names or folders that two classes share name neither; then all classes are named by their labels."""
+    """In label order: the names that the list tells, else the folders that hold each class's training images, else the
+    labels; names or folders that two classes share are not used."""
     told = [train.names.get(label) for label in range(classes)]
     if len(set(told)) == classes and None not in told:
         return told

@@ -15,9 +15,12 @@ def likely_cause(root: Path, missing: list[str], listed: int) -> str:
     if not root.is_dir():
         return f"no folder {root}: link it or set files.images"
     path = PurePosixPath(missing[0])
-    for cause in (_other_root, _flat, _other_case, _archive, _other_edition, _other_places, _other_top):
-        if said := cause(root, path):
-            return said
+    try:
+        for cause in (_other_root, _flat, _other_case, _archive, _other_edition, _other_places, _other_top):
+            if said := cause(root, path):
+                return said
+    except OSError as error:  # a folder that may not be read
+        return f"the cause was looked for in vain ({error})"
     there, holds = listed - len(missing), _holds(root / _deepest(root, path))
     if not there:
         return f"none is there; {holds}"

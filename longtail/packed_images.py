@@ -48,7 +48,7 @@ class PackedImages(FileImages):
             raise UserError(f"{index}: made of other files or sizes ({source[:12]}, not {self.whole[:12]}); pack again")
         if values.stat().st_size != offsets[-1]:
             raise UserError(f"{values}: {values.stat().st_size} bytes instead of {offsets[-1]}; pack again")
-        return np.memmap(values, np.uint8, "r"), offsets
+        return np.asarray(np.memmap(values, np.uint8, "r")), offsets  # a plain array over the mapped file
 
     def __getstate__(self) -> dict:
         """Without the mapped file: a copy of its bytes would travel to worker processes."""

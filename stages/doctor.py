@@ -62,6 +62,8 @@ def main() -> None:
     for split, listing in listings.items():
         progress = told(split, len(listing.files)) if sys.stderr.isatty() else lambda done: None
         report, found = check_images(root, split, listing, args.hash, args.jobs or cores(), progress)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
         reports.append(report)
         findings += found
     print(table(reports))
