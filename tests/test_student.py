@@ -51,6 +51,9 @@ PARAMS = {
                 "heads": 2,
                 "mlp_ratio": 2.0,
                 "drop_path": 0.0,
+                "drop_path_mode": "linear",
+                "layer_scale": None,
+                "special_positions": True,
             },
             "train": {
                 "epochs": 3,
@@ -63,6 +66,7 @@ PARAMS = {
                 "eps": 1.0e-8,
                 "eval_resize": 18,
                 "eval_every": 2,
+                "optimizer": "adamw",
             },
         }
     },
