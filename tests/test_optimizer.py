@@ -39,24 +39,25 @@ LARGE = [[3.0, -1.0, 0.5], [-2.0, 0.0], [1.0, 4.0]]  # norm 5.6: scaled down to 
 DECAYS = [DECAY, 0.0, DECAY]
 
 
-def steps(gradients, rates) -> tuple[torch.optim.Optimizer, list[torch.Tensor]]:
+def steps(gradients, rates, foreach=None) -> tuple[torch.optim.Optimizer, list[torch.Tensor]]:
     tensors = [torch.nn.Parameter(torch.tensor(w, dtype=torch.float64)) for w in WEIGHTS]
     decayed, spared = [tensors[0], tensors[2]], [tensors[1]]
     groups = [{"params": decayed, "weight_decay": DECAY}, {"params": spared, "weight_decay": 0.0}]
     optimizer = build_optimizer("lamb", groups, 1.0, BETAS, EPS)
     for gradient, lr in zip(gradients, rates, strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"], group["foreach"] = lr, foreach
         for tensor, values in zip(tensors, gradient, strict=True):
             tensor.grad = torch.tensor(values, dtype=torch.float64)
         optimizer.step()
     return optimizer, tensors
 
 
+@pytest.mark.parametrize("foreach", [False, True])  # a tensor at a time, or all at once as timm does on CUDA
 @pytest.mark.parametrize("gradients", [[SMALL], [LARGE], [SMALL, LARGE, SMALL]])
-def test_lamb_is_the_one_worked_out_by_hand(gradients):
+def test_lamb_is_the_one_worked_out_by_hand(gradients, foreach):
     rates = [0.1, 0.05, 0.2][: len(gradients)]
-    optimizer, tensors = steps(gradients, rates)
+    optimizer, tensors = steps(gradients, rates, foreach)
     assert isinstance(optimizer, Lamb)
     expected = lamb_by_hand(WEIGHTS, gradients, rates, DECAYS)
     for tensor, values in zip(tensors, expected, strict=True):
