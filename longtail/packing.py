@@ -25,15 +25,26 @@ CHUNK = 256  # images
 def pack_split(images: FileImages, split: str, folder: Path, jobs: int) -> str:
     """Write folder/<split>.bin and its index <split>.npz, or check the chunks of those that are there. Returns what was
     done. images: decoded from their files. Raises UserError for a damaged image or pack; chunks already made stay."""
-    areas = 3 * images.sizes.prod(1)
-    offsets = np.concatenate([[0], np.cumsum(areas)])
+    offsets = np.concatenate([[0], np.cumsum(3 * images.sizes.prod(1))])
     index, values = folder / f"{split}.npz", folder / f"{split}.bin"
     if index.is_file():
         _check(images, offsets, index, values)
         return f"{len(images)} images, already there, checksums right"
     folder.mkdir(parents=True, exist_ok=True)
-    journal, partial = folder / f".{split}.{images.digest[:12]}.done", folder / f".{split}.{images.digest[:12]}.bin"
-    starts = range(0, len(images), CHUNK)
+    journal, partial = (folder / f".{split}.{images.digest[:12]}.{kind}" for kind in ("done", "bin"))
+    sums, kept = _write_chunks(images, offsets, partial, journal, jobs)
+    os.replace(partial, values)
+    facts = {"source": np.array(images.digest), "offsets": offsets, "checksums": np.array(sums), "chunk": CHUNK}
+    atomic_write(index, lambda path: _save(path, facts))
+    journal.unlink()
+    size = f"{offsets[-1] / 1e9:.2f} GB"
+    return f"{len(images)} images, {size}" + (f", {kept} of {len(sums)} chunks were there" if kept else "")
+
+
+def _write_chunks(
+    images: FileImages, offsets: np.ndarray, partial: Path, journal: Path, jobs: int
+) -> tuple[list[str], int]:
+    """Fill `partial`, telling every chunk in the journal. Returns all chunks' sha256, and how many were there before."""
 
     def write(start: int) -> str:
         rows = range(start, min(start + CHUNK, len(images)))
@@ -49,22 +60,17 @@ def pack_split(images: FileImages, split: str, folder: Path, jobs: int) -> str:
         try:
             fcntl.flock(done, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{folder}: another process is packing these images") from None
+            raise UserError(f"{partial.parent}: another process is packing these images") from None
         sums = _finished(done) if partial.is_file() else []
         kept = len(sums)
         if not kept:
             _make_room(partial, int(offsets[-1]))
         done.truncate(65 * kept)  # a line that was cut short would spoil the next
-        for checksum in in_order(write, starts[kept:], jobs):
+        for checksum in in_order(write, range(0, len(images), CHUNK)[kept:], jobs):
             sums.append(checksum)
             done.write(checksum + "\n")
             done.flush()
-    os.replace(partial, values)
-    facts = {"source": np.array(images.digest), "offsets": offsets, "checksums": np.array(sums), "chunk": CHUNK}
-    atomic_write(index, lambda path: _save(path, facts))
-    journal.unlink()
-    size = f"{offsets[-1] / 1e9:.2f} GB"
-    return f"{len(images)} images, {size}" + (f", {kept} of {len(starts)} chunks were there" if kept else "")
+    return sums, kept
 
 
 def _finished(journal) -> list[str]:
