@@ -44,7 +44,7 @@ def pack_split(images: FileImages, split: str, folder: Path, jobs: int) -> str:
 def _write_chunks(
     images: FileImages, offsets: np.ndarray, partial: Path, journal: Path, jobs: int
 ) -> tuple[list[str], int]:
-    """Fill `partial`, telling every chunk in the journal. Returns all chunks' sha256, and how many were there before."""
+    """Fill `partial`, telling every chunk in the journal. Returns all checksums, and how many were there before."""
 
     def write(start: int) -> str:
         rows = range(start, min(start + CHUNK, len(images)))
