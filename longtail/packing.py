@@ -10,6 +10,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +29,34 @@ def pack_split(images: FileImages, split: str, folder: Path, jobs: int) -> str:
     done. images: decoded from their files. Raises UserError for a damaged image or pack; chunks already made stay."""
     offsets = np.concatenate([[0], np.cumsum(3 * images.sizes.prod(1))])
     index, values = folder / f"{split}.npz", folder / f"{split}.bin"
-    if index.is_file():
-        _check(images, offsets, index, values)
-        return f"{len(images)} images, already there, checksums right"
     folder.mkdir(parents=True, exist_ok=True)
-    journal, partial = (folder / f".{split}.{images.digest[:12]}.{kind}" for kind in ("done", "bin"))
-    sums, kept = _write_chunks(images, offsets, partial, journal, jobs)
-    os.replace(partial, values)
-    facts = {"source": np.array(images.digest), "offsets": offsets, "checksums": np.array(sums), "chunk": CHUNK}
-    atomic_write(index, lambda path: _save(path, facts))
-    journal.unlink()
+    with _alone(folder):
+        if index.is_file():
+            _check(images, offsets, index, values)
+            return f"{len(images)} images, already there, checksums right"
+        journal, partial = (folder / f".{split}.{images.digest[:12]}.{kind}" for kind in ("done", "bin"))
+        sums, kept = _write_chunks(images, offsets, partial, journal, jobs)
+        os.replace(partial, values)
+        facts = {"source": np.array(images.digest), "offsets": offsets, "checksums": np.array(sums), "chunk": CHUNK}
+        atomic_write(index, lambda path: _save(path, facts))
+        journal.unlink()
     size = f"{offsets[-1] / 1e9:.2f} GB"
     return f"{len(images)} images, {size}" + (f", {kept} of {len(sums)} chunks were there" if kept else "")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; a killed one's workers hold the lock until they are through with an image."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"{folder}: another process is at work on it; waiting", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_chunks(
@@ -57,10 +75,6 @@ def _write_chunks(
         return hashlib.sha256(data).hexdigest()
 
     with open(journal, "a+") as done:
-        try:
-            fcntl.flock(done, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{partial.parent}: another process is packing these images") from None
         sums = _finished(done) if partial.is_file() else []
         kept = len(sums)
         if not kept:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,28 @@ def test_a_stopped_run_goes_on(images, tmp_path, monkeypatch):
     assert sorted(os.listdir(folder)) == ["train.bin", "train.npz"]
 
 
+def test_a_killed_run_goes_on(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "CHUNK", 1)
+    pack_split(images, "train", tmp_path / "whole", 1)
+    folder, pixels = tmp_path / "pack", FileImages.pixels
+
+    def slowly(self, index):
+        time.sleep(0.05)
+        return pixels(self, index)
+
+    monkeypatch.setattr(FileImages, "pixels", slowly)
+    process = multiprocessing.get_context("fork").Process(target=pack_split, args=(images, "train", folder, 2))
+    process.start()
+    while not any(p.stat().st_size >= 3 * 65 for p in folder.glob(".train*.done")):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    monkeypatch.setattr(FileImages, "pixels", pixels)
+    assert "of 11 chunks were there" in pack_split(images, "train", folder, 1)
+    for name in ("train.bin", "train.npz"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def spy(pixels, seen: list):
     def wrapped(self, index):
         seen.append(index)
@@ -129,14 +153,21 @@ def test_a_full_disk_is_told_before_the_start(images, tmp_path, monkeypatch):
     assert "GB needed, 0.0 GB free" in told(lambda: pack_split(images, "train", tmp_path / "pack", 1))
 
 
-def test_two_at_a_time_are_refused(images, tmp_path):
-    import fcntl
+def test_of_two_at_a_time_one_waits_and_finds_it_done(images, tmp_path, capfd):
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=pack_and_tell, args=(images, tmp_path / "pack")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    said = capfd.readouterr().out.splitlines()
+    assert [p.exitcode for p in both] == [0, 0]
+    assert "11 images, already there, checksums right" in said and "11 images, 0.00 GB" in said
+    assert (packed(images, str(tmp_path / "pack"), "train")[10] == images[10]).all()
 
-    folder = tmp_path / "pack"
-    folder.mkdir()
-    with open(folder / f".train.{images.digest[:12]}.done", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert "another process is packing these images" in told(lambda: pack_split(images, "train", folder, 1))
+
+def pack_and_tell(images: FileImages, folder: Path) -> None:
+    print(pack_split(images, "train", folder, 1), flush=True)
 
 
 # ---- the stage
