@@ -180,3 +180,20 @@ def test_an_odd_last_micro_batch_loses_a_view_and_every_image_else_is_shown():
     assert len(np.unique(of.order(0))) == of.positions_per_epoch == 776
     batch = of.step(0, 0)
     assert (batch.lam < 1).all() and torch.equal(batch.partner[batch.groups[-1]], batch.index[batch.groups[-1]].flip(0))
+
+
+def test_entries_say_what_the_papers_table_says():
+    """METHODS 3.7, 3.9, 3.10 and 3.12."""
+    of = {name: params.build(ViewRecipe, block, name) for name, block in PARAMS["views"].items()}
+    for name, mix_until in (("imagenet_lt", 1400), ("inat18", 1000), ("deit_iii-cifar", 1200)):
+        three = of[name]
+        assert (three.crop, three.crop_padding, three.three_augment, three.jitter) == ("padded", 4, True, 0.3)
+        assert (three.blur_radius, three.rand_ops, three.erase_prob, three.hflip) == ((0.1, 2.0), 0, 0.0, 0.5)
+        assert (three.mixup_alpha, three.cutmix_alpha, three.mix_prob, three.mix_until) == (0.8, 1.0, 1.0, mix_until)
+        assert three.repeats == (3 if name == "deit_iii-cifar" else 1) and three.teacher_size == 224
+    released = replace(of["cifar"], virtual_world=4, mix_until=1400, teacher_stride=1, teacher_offset=0)
+    assert of["imagenet_lt-released"] == released
+    assert of["cifar-mix_always"] == replace(of["cifar"], mix_until=1200)
+    assert of["cifar-no_mix"] == replace(of["cifar-mix_always"], mix_prob=0.0) and not of["cifar-no_mix"].mixes
+    assert of["cifar-no_mix-weak_teacher"] == replace(of["cifar-no_mix"], teacher_view="weak")
+    assert (of["cifar"].jitter, of["cifar"].three_augment, of["cifar"].teacher_view) == (0.0, False, "same")
