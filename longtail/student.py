@@ -84,6 +84,7 @@ def train_student(
     seen = 0
     while epoch < train.epochs:
         model.train()
+        batches = views.steps(epoch, step)
         while step < views.steps_per_epoch:
             lr = cosine_lr(
                 epoch + views.lr_fraction(step),
@@ -95,7 +96,7 @@ def train_student(
             )
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch = views.step(epoch, step)
+            batch = next(batches)
             optimizer.zero_grad(set_to_none=True)
             for groups in _chunks(batch.groups, micro_batch):
                 part = slice(groups[0].start, groups[-1].stop)
@@ -104,7 +105,7 @@ def train_student(
                 if isinstance(labels, TeacherLabels):
                     teacher = labels.at(epoch, batch.positions[part]).to(device)
                 elif labels is not None:
-                    teacher = teacher_labels(labels, x, config.views)
+                    teacher = teacher_labels(labels, batch.shown[part].to(device), config.views)
                 targets = Targets(
                     y[batch.index[part]].to(device),
                     y[batch.partner[part]].to(device),
