@@ -140,13 +140,15 @@ class Views:
             x[row, :, top : top + height, left : left + width] = torch.from_numpy(values).view(3, height, width)
         return x
 
-    def step(self, epoch: int, step: int, digest: bool = False) -> Batch:
-        """The views of one optimizer step; digest: also hash them (about 5 % of the time), see `checksum`."""
-        positions, drawn, mixes, pixels = self._made(epoch, step)
+    def step(self, epoch: int, step: int, digest: bool = False, groups: slice = slice(None)) -> Batch:
+        """The views of one optimizer step, or of some of its groups (at least one); digest: also hash them (about 5 %
+        of the time), see `checksum`."""
+        positions, drawn, mixes, pixels = self._made(epoch, step, groups)
         x = self._erased(epoch, positions, pixels, drawn.erase)
         index = torch.from_numpy(self.order(epoch)[positions])
         partner, lam = index.clone(), torch.ones(len(index))
-        rows = self.groups_of_step(step)
+        rows = self.groups_of_step(step)[groups]
+        rows = [slice(row.start - rows[0].start, row.stop - rows[0].start) for row in rows]
         for row, what in zip(rows, mixes, strict=True):
             if what.lam != 1.0:
                 mix.apply_(x[row], what)
@@ -155,10 +157,18 @@ class Views:
         batch = Batch(x=x, index=index, partner=partner, lam=lam, positions=torch.from_numpy(positions), groups=rows)
         return replace(batch, digest=_digest(pixels, index, drawn.erase, mixes)) if digest else batch
 
-    def _made(self, epoch: int, step: int) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor]:
+    def _made(
+        self, epoch: int, step: int, some: slice
+    ) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor]:
         """Positions of a step, its views' and groups' parameters, and pixels. What costs the same for one view and for
-        many is done for several small steps at once: draws, and pixels by PyTorch."""
+        many is done for several small steps at once, where whole steps are wanted: draws, and pixels by PyTorch."""
         of = self.layout
+        if some != slice(None):
+            mine = of.groups_of_step(step)[some]
+            positions = np.arange(mine[0].start, mine[-1].stop)
+            drawn, numbers = self.draws(epoch, positions), [of.group_number(g) for g in mine]
+            mixes = mix.draw(self.recipe, self.seed, epoch, numbers)
+            return positions, drawn, mixes, self.pixels(epoch, positions, drawn)
         ahead = max(1, _AHEAD // (of.accumulate * of.group * of.ranks))
         key, first = (epoch, step // ahead), step // ahead * ahead
         groups = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]

@@ -13,6 +13,8 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from longtail import drop_path
+
 NO_DECAY = ("pos_embed", "cls_token", "dist_token")  # 3-D tensors: a rule on ndim alone would decay them
 
 
@@ -45,8 +47,10 @@ class ModelConfig:
 
 
 def build_vit(config: ModelConfig, num_classes: int, distilled: bool) -> nn.Module:
-    """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG."""
-    return (VisionTransformerDistilled if distilled else VisionTransformer)(
+    """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG.
+
+    In training, drop path wants its views' factors before each forward pass: longtail/drop_path.py."""
+    model = (VisionTransformerDistilled if distilled else VisionTransformer)(
         img_size=config.image_size,
         patch_size=config.patch_size,
         embed_dim=config.dim,
@@ -56,6 +60,8 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool) -> nn.Modu
         drop_path_rate=config.drop_path,
         num_classes=num_classes,
     )
+    drop_path.install(model)
+    return model
 
 
 def special_tokens(model: nn.Module, x: Tensor) -> Tensor:
