@@ -22,17 +22,17 @@ from longtail.workspace import STOPPED
 _GRACE_S = 20.0  # for the others to end by themselves when one has failed
 
 
-def launch() -> None:
-    """Run this very command in LONGTAIL_NPROC processes and end with their code. Returns where none or one is asked
-    for, and in the processes themselves. Raises UserError where it is no number."""
+def launch(command: list[str]) -> None:
+    """Run `command`, this script and its arguments, in LONGTAIL_NPROC processes and end with their code. Returns where
+    none or one is asked for, and in the processes themselves. Raises UserError where it is no number."""
     wanted = os.environ.get("LONGTAIL_NPROC", "1")
     if not wanted.isdecimal() or int(wanted) < 1:
         raise UserError(f"LONGTAIL_NPROC={wanted}: a whole number from 1 is needed, processes on this machine")
     if int(wanted) > 1 and not dist.is_torchelastic_launched():
-        sys.exit(_run(int(wanted)))
+        sys.exit(_run(command, int(wanted)))
 
 
-def _run(count: int) -> int:
+def _run(command: list[str], count: int) -> int:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes: list[subprocess.Popen] = []
     asked: list[int] = []
@@ -45,7 +45,8 @@ def _run(count: int) -> int:
     for signum in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, pass_on)
     for rank in range(count):
-        processes.append(subprocess.Popen([sys.executable, *sys.argv], env=_environment(rank, count, store.port)))
+        environment = _environment(rank, count, store.port)
+        processes.append(subprocess.Popen([sys.executable, *command], env=environment))
         if asked:  # it came while the process was being made
             processes[-1].send_signal(asked[-1])
     code = _wait(processes, store, asked)

@@ -89,7 +89,7 @@ class Team:
         """Overwrite tensors by those of the first process."""
         for tensor in tensors if self.backend is not None else ():
             with _exchange():
-                dist.broadcast(tensor, src=0, group=self._group(tensor))
+                dist.broadcast(tensor.detach(), src=0, group=self._group(tensor))
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in the first; nothing in the others."""

@@ -15,6 +15,7 @@ Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, ab
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     args = parser.parse_args()
-    launch()
+    launch(sys.argv)
     with joined(runs.pick_device(args.device)) as (team, device):
         train(args, team, device)
 
