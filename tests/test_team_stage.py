@@ -1,4 +1,4 @@
-"""stages/train_student.py in several processes: stopped, killed, refused, and started by torchrun and by LONGTAIL_NPROC."""
+"""stages/train_student.py in several processes: stopped, killed, refused; started by torchrun and by LONGTAIL_NPROC."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ def test_processes_of_their_own(how, place, undisturbed):
     assert run.returncode == 0, run.stderr
     assert '"processes": 2' in (place / RESULT / "environment.json").read_text()
     same_result(place, undisturbed)
+    assert "seed 0: already there" in finish(place, *STUDENT).out  # the way it was started is in no fingerprint
     if how == "LONGTAIL_NPROC":
         assert run.stderr == ""
         environment["LONGTAIL_NPROC"] = "two"
