@@ -69,7 +69,8 @@ def _wait(processes: list[subprocess.Popen], store: dist.TCPStore, asked: list[i
     while True:
         codes = [process.poll() for process in processes]
         failed = [rank for rank, code in enumerate(codes) if code not in (None, 0, STOPPED, LOST)]
-        if failed and not first:
+        late = deadline is not None and time.monotonic() > deadline
+        if failed and not first and not late:
             first = codes[failed[0]]
             if first < 0 and not asked and store.add(TOLD, 1) == 1:
                 killed = f"process {failed[0]} of {len(processes)} was killed by signal {-first}"
@@ -78,7 +79,7 @@ def _wait(processes: list[subprocess.Popen], store: dist.TCPStore, asked: list[i
             return abs(first) or (STOPPED if STOPPED in codes else int(LOST in codes))
         if deadline is None and (failed or LOST in codes):
             deadline = time.monotonic() + _GRACE_S
-        if deadline is not None and time.monotonic() > deadline:
+        if late:
             for process in processes:
                 process.kill()
         time.sleep(0.1)
