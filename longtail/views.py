@@ -98,8 +98,9 @@ class Views:
         return threads if threads > 1 else 0
 
     def groups_of_step(self, step: int, groups: slice = _ALL) -> list[slice]:
-        """Rows of each group within `step(epoch, step)`, or in a batch of some groups alone. A step's loss is the sum over its groups of the group's loss,
-        divided by accumulate * virtual_world also where the step has fewer groups (METHODS 3.5)."""
+        """Rows of each group within `step(epoch, step)`, or in a batch of some groups alone. A step's loss is the sum
+        over its groups of the group's loss, divided by accumulate * virtual_world also where the step has fewer groups
+        (METHODS 3.5)."""
         wanted = self.layout.groups_of_step(step)[groups]
         return [slice(g.start - wanted[0].start, g.stop - wanted[0].start) for g in wanted]
 
@@ -186,7 +187,8 @@ class Views:
                 for part in parts[step]:
                     rows = slice(part.start - positions[0], part.stop - positions[0])
                     pixels[rows] = upload(next(made)[: part.stop - part.start], self.device)
-                yield self._batch(epoch, positions, drawn, mixes, pixels, self.groups_of_step(step, groups(step)), digest)
+                inside = self.groups_of_step(step, groups(step))
+                yield self._batch(epoch, positions, drawn, mixes, pixels, inside, digest)
 
     def _fill(self, epoch: int, positions: np.ndarray, pixels: np.ndarray) -> None:
         """What a worker process does: `pixels` into the first rows of an array, without touching the device."""
