@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from longtail import rng
+from longtail.images import scaled
 from longtail.photometric_draws import JITTER_WORDS, corners, jitter, uniform
 
 ATTEMPTS = 10  # of a crop or an erasing box before it gives up (torchvision, timm)
@@ -42,34 +43,14 @@ def crops(words: np.ndarray, height, width, scale, ratio) -> np.ndarray:
     return boxes
 
 
-def enlarged(height, width, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Height and width once the shorter side is `size` and the other follows, truncated (torchvision's Resize). height,
-    width: int or int64 [P]."""
-    short = np.minimum(height, width)
-    return (np.asarray(side) * size // short for side in (height, width))
-
-
 def padded_corners(words: np.ndarray, height, width, size: int, padding: int) -> np.ndarray:
-    """Crops of RandomCrop from the enlarged and padded image: int64 [P, 4], left and top in it, size, size.
+    """Crops of RandomCrop from images whose shorter side was made `size` and that were padded then: int64 [P, 4], left
+    and top in them, size, size.
 
     words: uint32 [P, 2]; height, width: of the sources, int or int64 [P]."""
-    height, width = enlarged(height, width, size)
-    corner = corners(words, height, width, size, padding)
+    sources = np.stack(np.broadcast_arrays(height, width), -1).reshape(-1, 2)
+    corner = corners(words, *scaled(sources, size).T, size, padding)
     return np.concatenate([corner, np.full_like(corner, size)], 1)
-
-
-def erasures(words: np.ndarray, applied: np.ndarray, size: int, area, ratio) -> np.ndarray:
-    """Boxes of RandomErasing on size x size pixels. words: uint32 [P, 40]; applied: bool [P]. Returns int64 [P, 4]:
-    left, top, width, height, all 0 where nothing is erased (not applied, or no attempt fitted)."""
-    w = words.reshape(len(words), ATTEMPTS, 4)
-    target = (area[0] + (area[1] - area[0]) * rng.unit(w[..., 0])) * (size * size)
-    aspect = rng.log_uniform_table(*ratio)[w[..., 1] >> 16]  # height over width, the other way round than the crop's
-    box_h = np.rint(np.sqrt(target * aspect)).astype(np.int64)
-    box_w = np.rint(np.sqrt(target / aspect)).astype(np.int64)
-    fits = (box_w < size) & (box_h < size)
-    boxes = _first(fits, box_w, box_h, w[..., 2], w[..., 3], size, size)
-    boxes[~(applied & fits.any(1))] = 0
-    return boxes
 
 
 def _first(fits, box_w, box_h, top, left, height, width) -> np.ndarray:
