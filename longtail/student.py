@@ -15,17 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from longtail.cache import TeacherLabels, teacher_labels
+from longtail.cnn import CnnConfig
 from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.evaluation import eval_pixels
 from longtail.experiment import StudentConfig, load_method
+from longtail.network import build_network
 from longtail.normalize import constants, normalize
 from longtail.optimizer import build_optimizer
 from longtail.params import plain
 from longtail.schedule import cosine_lr
+from longtail.start import begin
+from longtail.student_run import StudentRun
 from longtail.targets import Targets
 from longtail.views import Views
-from longtail.vit import build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.vit import cls_dist_distance, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
 
 EVAL_BATCH = 256
@@ -41,17 +45,23 @@ def train_student(
     precision: str = "fp32",
     micro_batch: int = 0,
     facts: dict | None = None,
+    start: StudentRun | None = None,
 ) -> None:
-    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None.
+    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None. start: the run
+    whose weights are the first ones.
 
     micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory
-    and changes nothing but the order of float sums (and the random draws of stochastic depth).
+    and changes nothing but the order of float sums (and the random draws of stochastic depth). A CNN sees a mix group
+    at a time whatever it says: batch statistics are of one rank's micro-batch, as on the published runs' GPUs.
     """
     train, method_file = config.train, load_method(config.method)
     method = method_file.Method(config.loss, data.class_counts)
-    views = Views(config.views, data.train_images, seed, device=device)
+    views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
     torch.manual_seed(seed)
-    model = build_vit(config.model, data.num_classes, method.distilled, method.head).to(device)
+    model = build_network(config.model, data.num_classes, method.distilled, method.head)
+    if start is not None:
+        begin(model, start, method.head_only)
+    model = model.to(device)
     groups = parameter_groups(model, train.weight_decay)
     optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
@@ -81,9 +91,11 @@ def train_student(
             "step": step,
         }
 
+    if isinstance(config.model, CnnConfig):
+        micro_batch = 1  # each mix group alone
     seen = 0
     while epoch < train.epochs:
-        model.train()
+        model.train(not method.head_only)  # a frozen backbone answers as at test: no stochastic depth
         while step < views.steps_per_epoch:
             lr = cosine_lr(
                 epoch + views.lr_fraction(step),

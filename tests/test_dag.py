@@ -130,7 +130,19 @@ def test_help_teaches(name, tmp_path):
 def test_command_lines_hold_no_number():
     for stage, block in DAG.items():
         names = set(re.findall(r"--([\w-]+)", block["do"]["cmd"]))
-        paths = {"out", "dataset", "teacher", "cache", "run", "metrics", "published", "tables", "figures", "analysis"}
+        paths = {
+            "out",
+            "dataset",
+            "teacher",
+            "cache",
+            "start",
+            "run",
+            "metrics",
+            "published",
+            "tables",
+            "figures",
+            "analysis",
+        }
         assert names <= paths | {"kind"}, stage
 
 
@@ -268,9 +280,15 @@ def test_every_entry_builds():
         assert max((teacher.drw_epoch or 0, *teacher.milestones)) < teacher.epochs
         assert name in {i.name for i in built["studies"][teacher.study].teachers}
     for name, labels in built["caches"].items():
-        teacher = built["teachers"][labels.teacher]
-        assert labels.views in built["views"] and labels.dataset == teacher.dataset
-        assert set(labels.seeds) <= set(teacher.seeds) or len(teacher.seeds) == 1, name
+        if labels.teacher_kind == "teachers":
+            teacher = built["teachers"][labels.teacher]
+            seen, seeds = teacher.dataset, teacher.seeds
+        else:
+            student, seeds = resolve(PARAMS, labels.teacher)
+            seen = student.dataset
+            assert student.model.image_size == built["views"][labels.views].teacher_size, name
+        assert labels.views in built["views"] and labels.dataset == seen
+        assert set(labels.seeds) <= set(seeds) or len(seeds) == 1, name
     for name, block in PARAMS["experiments"].items():
         config, seeds = resolve(PARAMS, name)
         study = built["studies"][config.study]
@@ -280,6 +298,9 @@ def test_every_entry_builds():
             labels = built["caches"][block["cache"]]
             assert (labels.views, labels.dataset) == (block["views"], block["dataset"]), name
             assert labels.epochs >= config.train.epochs and set(seeds) <= set(labels.seeds), name
+        if config.start != "none":
+            start, starts = resolve(PARAMS, config.start)
+            assert (start.dataset, start.model) == (config.dataset, config.model) and set(seeds) <= set(starts), name
     for study in built["studies"].values():
         for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
             assert {i.name for i in items} <= set(PARAMS[section])
