@@ -59,6 +59,7 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
     for seed in seeds:
         folder = run / f"seed{seed}"
         student = load_student(folder, data, device)
+        tables["cls_dist_distance"] += [(seed, epoch, f"{d:.6f}") for epoch, d in diversity(folder / "history.csv")]
         if not student.attends:
             print(f"{run.name} seed {seed}: a CNN, which has no attention and no tokens to analyse", flush=True)
             continue
@@ -66,7 +67,6 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
         for (block, head), distance in np.ndenumerate(distances):
             tables["attention_distance"].append((seed, block, head, f"{distance:.6f}"))
         tables["feature_rank"] += [(seed, *row) for row in feature_ranks(student, data.test_images, tail)]
-        tables["cls_dist_distance"] += [(seed, epoch, f"{d:.6f}") for epoch, d in diversity(folder / "history.csv")]
         if seed == seeds[0]:
             shown = spread(data.test_labels, tail, ROLLOUT_IMAGES)
             np.savez(out / "rollout.npz", labels=data.test_labels[shown], **rollouts(student, data.test_images[shown]))

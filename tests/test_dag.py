@@ -245,6 +245,21 @@ def test_every_input_is_made_or_there(stages):
                 assert found, f"{name} depends on {dep.def_path}"
 
 
+def test_a_run_depends_on_the_run_it_starts_from_and_a_cache_on_the_run_that_labels_it(stages):
+    def runs(name: str) -> set[str]:
+        paths = {dep.def_path for dep in stages[name].deps}
+        return {path for path in paths if path.startswith(("data/students/", "data/teachers/"))}
+
+    for name, block in PARAMS["experiments"].items():
+        wanted = {f"data/students/{block['start']}", f"data/teachers/{block['teacher']}"}
+        assert runs(f"train_student@{name}") == wanted
+    for name, block in PARAMS["caches"].items():
+        for stage in ("cache_logits", "teacher_entropy"):
+            assert runs(f"{stage}@{name}") == {f"data/{block['teacher_kind']}/{block['teacher']}"}
+    assert "data/students/cifar10_if100-vit-b" in runs("train_student@cifar10_if100-vit_crt-b")
+    assert runs("cache_logits@regnety-cifar10_if50") == {"data/students/cifar10_if50-regnety"}
+
+
 def test_a_study_is_made_of_its_own_entries(stages):
     """The folders that its tables and figures read are filled by all that it lists, and by no other study's entries."""
     for study, block in PARAMS["studies"].items():
