@@ -40,7 +40,8 @@ def begin(network: nn.Module, start: StudentRun, head_only: bool) -> None:
     """Put the run's weights into a fresh network. head_only: the head stays as it was initialised, and it alone is
     trained from here on. Raises UserError where the weights are another network's."""
     own = {name: value for name, value in network.state_dict().items() if head_only and name.startswith(HEAD)}
-    fill(network, start.state | own, start.folder)
+    wrong = f"{start.folder / WEIGHTS}: weights do not fit the model of the experiment that starts from them"
+    fill(network, start.state | own, wrong)
     if head_only:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(HEAD))

@@ -29,16 +29,15 @@ class StudentRun:
 
     def put_into(self, network: nn.Module) -> None:
         """Load the weights. Raises UserError where they are another network's."""
-        fill(network, self.state, self.folder)
+        fill(network, self.state, f"{self.folder / WEIGHTS}: weights do not fit config.yaml")
 
 
-def fill(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Put all weights into a network. Raises UserError, with a run's folder, where names or shapes differ."""
+def fill(network: nn.Module, state: dict[str, Tensor], wrong: str) -> None:
+    """Put all weights into a network. Raises UserError, which begins with `wrong`, where names or shapes differ."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        said = str(error).splitlines()[-1].strip()
-        raise UserError(f"{folder / WEIGHTS}: weights do not fit config.yaml: {said}") from None
+        raise UserError(f"{wrong}: {str(error).splitlines()[-1].strip()}") from None
 
 
 def read_run(folder: Path, data: LongTail) -> StudentRun:

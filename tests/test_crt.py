@@ -349,7 +349,7 @@ def test_a_start_that_does_not_belong_is_refused(first, data, tmp_path):
 def test_weights_of_another_shape_are_refused(first, data):
     wider = build_vit(ModelConfig(**MODEL | {"dim": 32}), 10, distilled=False)
     said = told(lambda: begin(wider, read_start(first, SEED, "first", data), head_only=True))
-    assert said.startswith(f"{first}/seed{SEED}/model.safetensors: weights do not fit")
+    assert said.startswith(f"{first}/seed{SEED}/model.safetensors: weights do not fit the model of the experiment")
 
 
 @pytest.mark.parametrize(
