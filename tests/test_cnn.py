@@ -55,11 +55,12 @@ TRAIN = {
 PARAMS = {
     "studies": {"s": {}},
     "datasets": {"tiny": DATASET},
-    "views": {"v": RECIPE | {"mix_until": 1}},
+    "views": {"v": RECIPE | {"mix_until": 1}, "unmixed": RECIPE | {"mix_prob": 0.0}},
     "caches": {"c": {}},
     "methods": {
         "vit": {"smoothing": 0.1, "smoothing_until": 1},
         "deit_lt": {"alpha": 0.5, "smoothing": 0.1, "smoothing_until": 1, "drw_epoch": None, "drw_beta": 0.9999},
+        "vit_ldam": {"max_margin": 0.5, "scale": 30.0},
     },
     "recipes": {"r": {"model": {"arch": "regnety_002", "image_size": SIZE}, "train": TRAIN}},
     "experiments": {
@@ -180,9 +181,10 @@ def test_a_wrong_block_is_refused(model, expected):
     assert told(lambda: network_config(model, "m")).startswith(expected)
 
 
-def test_a_method_with_a_dist_token_is_refused():
-    said = told(lambda: config_of(method="deit_lt", cache="c"))
-    assert said == "experiments.regnety: method deit_lt needs a DIST token; regnety_002 has none"
+@pytest.mark.parametrize(("method", "change"), [("deit_lt", {"cache": "c"}), ("vit_ldam", {"views": "unmixed"})])
+def test_a_method_with_a_dist_token_or_a_head_of_its_own_is_refused(method, change):
+    said = told(lambda: config_of(method=method, **change))
+    assert said == f"experiments.regnety: method {method} needs a ViT; regnety_002 is a CNN"
 
 
 # ---- its training
