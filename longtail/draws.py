@@ -53,6 +53,20 @@ def padded_corners(words: np.ndarray, height, width, size: int, padding: int) ->
     return np.concatenate([corner, np.full_like(corner, size)], 1)
 
 
+def erasures(words: np.ndarray, applied: np.ndarray, size: int, area, ratio) -> np.ndarray:
+    """Boxes of RandomErasing on size x size pixels. words: uint32 [P, 40]; applied: bool [P]. Returns int64 [P, 4]:
+    left, top, width, height, all 0 where nothing is erased (not applied, or no attempt fitted)."""
+    w = words.reshape(len(words), ATTEMPTS, 4)
+    target = (area[0] + (area[1] - area[0]) * rng.unit(w[..., 0])) * (size * size)
+    aspect = rng.log_uniform_table(*ratio)[w[..., 1] >> 16]  # height over width, the other way round than the crop's
+    box_h = np.rint(np.sqrt(target * aspect)).astype(np.int64)
+    box_w = np.rint(np.sqrt(target / aspect)).astype(np.int64)
+    fits = (box_w < size) & (box_h < size)
+    boxes = _first(fits, box_w, box_h, w[..., 2], w[..., 3], size, size)
+    boxes[~(applied & fits.any(1))] = 0
+    return boxes
+
+
 def _first(fits, box_w, box_h, top, left, height, width) -> np.ndarray:
     """The first attempt that fits, placed uniformly; all arguments [P, ATTEMPTS]. Returns int64 [P, 4]."""
     pick = np.arange(len(fits)), fits.argmax(1)
