@@ -84,9 +84,12 @@ def test_declared_code_is_the_code_that_runs(stage):
     assert set(declared) == needed
 
 
-def test_every_script_is_a_stage_or_the_readme():
+BY_HAND = {"stages/readme.py", "stages/import_checkpoint.py", "stages/export_checkpoint.py"}  # no entry runs them
+
+
+def test_every_script_is_a_stage_or_run_by_hand():
     scripts = {f"stages/{p.name}" for p in (ROOT / "stages").glob("*.py")}
-    assert scripts == {script(stage) for stage in DAG} | {"stages/readme.py"}
+    assert scripts == {script(stage) for stage in DAG} | BY_HAND
 
 
 def test_stages_stand_alone():
