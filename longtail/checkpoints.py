@@ -66,8 +66,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    claim = next((float(values[key]) for key in CLAIMS if isinstance(values.get(key), float | Tensor)), None)
-    return Checkpoint(path, digest, state, container, _epoch(values, container), claim, about)
+    claims = (float(values[key]) for key in CLAIMS if isinstance(values.get(key), float) or _is_number(values.get(key)))
+    return Checkpoint(path, digest, state, container, _epoch(values, container), next(claims, None), about)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict | None]:
@@ -75,9 +75,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict | None]:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("longtail")
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+        return values, json.loads(about) if about else None
+    except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: no safetensors file, or cut short ({error})") from None
-    return values, json.loads(about) if about else None
 
 
 def _read_pickle(path: Path) -> Any:
@@ -95,6 +95,10 @@ def _read_pickle(path: Path) -> Any:
         raise UserError(f"{path}: no checkpoint, or cut short ({_first_line(error)})") from None
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -110,11 +114,11 @@ def _weights(values: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
     if not state:
         raise UserError(f"{path}: holds no weights, '{container}' is empty")
     for name, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(name, str):
             where = (
                 f"expected a dict of tensors, or one under {_listed()}" if container == "bare" else f"in {container}"
             )
-            raise UserError(f"{path}: '{name}' is a {type(value).__name__}, not a tensor; {where}")
+            raise UserError(f"{path}: '{name}' is a {type(value).__name__}, not a named tensor; {where}")
     return container, dict(state)
 
 

@@ -6,7 +6,9 @@ the run, in all files; environment.json says `imported` and where the weights ca
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,17 +70,18 @@ def import_run(
     seed: int,
     workspace: Workspace,
     device: torch.device,
+    tested: bool = True,
 ) -> None:
     """Leave the finished files of one seed in workspace.result.
 
-    order: the output that stands for each class, int64 [C]; None = as it is, refused where another is clearly better.
-    Raises UserError where the checkpoint is of another kind, does not fit the entry's model, or numbers classes
-    differently.
+    order: the output that stands for each class, int64 [C]; None = as it is. tested: refuse it where another order is
+    clearly better, and leave that one in workspace.folder/order.json. Raises UserError where the checkpoint is of
+    another kind, does not fit the entry's model, or numbers classes differently.
     """
     found = recognise(checkpoint.state, str(checkpoint.path))
     if found.kind != like.kind:
         raise UserError(f"{checkpoint.path}: {found.what}, is a {found.kind}; {like.where} is a {like.kind}")
-    if order is None and checkpoint.about is not None:
+    if order is None and tested and checkpoint.about is not None:
         check_class_order(data, checkpoint.about["class_order"], checkpoint.about["class_names"], str(checkpoint.path))
     model = like.build(data.num_classes)
     fit(found, model, f"{checkpoint.path}: for {like.where}")
@@ -86,10 +89,12 @@ def import_run(
         model.load_state_dict(reorder_classes(found.state, order))
     model = model.to(device).eval().requires_grad_(False)
     logits = like.logits(model, data, device)
+    if not all(z.isfinite().all() for z in logits.values()):
+        raise UserError(f"{checkpoint.path}: {found.what}, gives outputs that are not finite; its weights are damaged")
     verdict = examine(torch.stack(list(logits.values())).mean(0).argmax(1).numpy(), data)
     workspace.log(f"{found.what}; top-1 on the test set {verdict.as_is:.2f} %{_claim(checkpoint)}", always=True)
-    if verdict.clear and order is None:
-        raise UserError(f"{checkpoint.path}: {refusal(verdict, data)}")
+    if verdict.clear and tested:
+        raise UserError(f"{checkpoint.path}: {_refusal(verdict, order, data, workspace.folder / 'order.json')}")
     _write(workspace, like, data, seed, model.state_dict(), logits, checkpoint.epoch)
     workspace.write_meta(
         recipe(like.config) if like.kind == "teacher" else {**plain(like.config), "seed": seed},
@@ -109,14 +114,15 @@ def import_run(
     )
 
 
-def refusal(verdict: Verdict, data: LongTail) -> str:
-    """Which order of classes would reconcile the outputs with the labels, and how to say so."""
-    line = f"its outputs are in another order of classes: top-1 {verdict.as_is:.2f} % as it is"
-    if verdict.known is not None:
+def _refusal(verdict: Verdict, given: np.ndarray | None, data: LongTail, path: Path) -> str:
+    """Which order of classes would reconcile the outputs with the labels; a nameless one is written to `path`."""
+    line = f"its outputs are in another order of classes: top-1 {verdict.as_is:.2f} %"
+    if verdict.known is not None and given is None:
         return f"{line}, {verdict.known_top1:.2f} % by {verdict.known}; pass --class-map {verdict.known}"
+    order = verdict.order if given is None else given[verdict.order]
+    path.write_text(json.dumps(order.tolist()))
     return (
-        f"{line}, {verdict.best:.2f} % under {moves(verdict.order, data)}; pass its order with --class-map FILE, "
-        "or --class-map as_is to take it as it is"
+        f"{line}, {verdict.best:.2f} % by {moves(order, data)}; pass --class-map {path}, or as_is to take it as it is"
     )
 
 

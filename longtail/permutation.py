@@ -90,6 +90,7 @@ def known_orders(data: LongTail) -> dict[str, np.ndarray]:
 def moves(order: np.ndarray, data: LongTail) -> str:
     """The classes that an order moves, in words: `cat: output 5, dog: output 3`."""
     listed = [f"{data.class_names[i]}: output {j}" for i, j in enumerate(order.tolist()) if i != j]
+    listed = listed or ["the dataset's order"]
     more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
     return ", ".join(listed[:10]) + more
 

@@ -32,6 +32,8 @@ from longtail.imported import Like, import_run
 from longtail.permutation import known_orders
 from longtail.teacher import TeacherConfig, recipe
 
+AS_IS = "as_is"
+
 
 def entry(everything: dict, kind: str, name: str) -> tuple[Like, tuple[int, ...]]:
     """The entry that the checkpoints shall fit, and its seeds."""
@@ -44,16 +46,13 @@ def entry(everything: dict, kind: str, name: str) -> tuple[Like, tuple[int, ...]
 
 
 def class_map(name: str | None, data: LongTail) -> np.ndarray | None:
-    """The order that --class-map names, int64 [C]; None where it was not given."""
-    if name is None:
-        return None
-    known = {"as_is": np.arange(data.num_classes), **known_orders(data)}
-    if name in known:
-        return known[name]
+    """The order that --class-map names, int64 [C]; None where it was not given or is as_is."""
+    orders = {AS_IS: None, **known_orders(data)}
+    if name is None or name in orders:
+        return orders.get(name)
     if not Path(name).is_file():
-        raise UserError(
-            f"--class-map {name}: neither a file nor an order that differs from the dataset's{nearest(name, known)}"
-        )
+        what = "neither a file nor an order that differs from the dataset's"
+        raise UserError(f"--class-map {name}: {what}{nearest(name, orders)}")
     try:
         order = np.array(json.loads(Path(name).read_text()), np.int64)
     except (ValueError, TypeError, OverflowError) as error:
@@ -71,8 +70,8 @@ def keep_trained(out: Path) -> None:
             raise UserError(f"{path.parent}: holds a run that was trained here; give another --out, or move it away")
 
 
-def work(like: Like, data: LongTail, files: dict[int, Checkpoint], order, device, seed: int, workspace) -> None:
-    import_run(like, data, files[seed], order, seed, workspace, device)
+def work(like: Like, data: LongTail, files: dict[int, Checkpoint], order, tested, device, seed: int, workspace) -> None:
+    import_run(like, data, files[seed], order, seed, workspace, device, tested)
 
 
 def main() -> None:
@@ -96,10 +95,10 @@ def main() -> None:
     order = class_map(args.class_map, data)
     files = {seed: read_checkpoint(path) for seed, path in zip(seeds, args.files, strict=False)}
     identity = recipe(like.config) if args.kind == "teacher" else like.config
-    applied = None if order is None else order.tolist()
-    prints = {s: runs.fingerprint("import", identity, s, data.digest, c.digest, applied) for s, c in files.items()}
+    applied, tested = None if order is None else order.tolist(), args.class_map != AS_IS
+    prints = {s: runs.fingerprint(identity, s, data.digest, c.digest, applied, tested) for s, c in files.items()}
     device = runs.pick_device(args.device)
-    runs.run_seeds(partial(work, like, data, files, order, device), prints, args.out, device, jobs=1)
+    runs.run_seeds(partial(work, like, data, files, order, tested, device), prints, args.out, device, jobs=1)
 
 
 if __name__ == "__main__":

@@ -160,8 +160,9 @@ def test_plain_pickles_are_no_checkpoints(tmp_path):
     ("held", "message"),
     [
         ([1, 2], "holds a list; expected a dict of tensors, or one under state_dict, model or model_ema"),
-        ({"epoch": 3}, "'epoch' is a int, not a tensor; expected a dict of tensors, or one under state_dict"),
-        ({"state_dict": {"a": torch.zeros(1), "b": 2}}, "'b' is a int, not a tensor; in state_dict"),
+        ({"epoch": 3}, "'epoch' is a int, not a named tensor; expected a dict of tensors, or one under state_dict"),
+        ({"state_dict": {"a": torch.zeros(1), "b": 2}}, "'b' is a int, not a named tensor; in state_dict"),
+        ({0: torch.zeros(1)}, "'0' is a Tensor, not a named tensor"),
         ({"model": {}}, "holds no weights, 'model' is empty"),
         ({}, "holds no weights"),
     ],

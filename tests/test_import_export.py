@@ -178,7 +178,12 @@ def test_another_order_of_classes_is_refused_and_applied_on_request(folder):
     assert "moved.pth: its outputs are in another order of classes: top-1" in said
     for move in ("0: output 3", "3: output 0", "6: output 9", "9: output 6"):
         assert move in said
+    (written,) = folder.glob("scratch/*moved*/order.json")
+    assert json.loads(written.read_text()) == order.tolist()
+    assert f"--class-map {written.relative_to(folder)}" in said
     mapped = (*like, "--out", "data/teachers/moved", "--class-map")
+    said = refused(folder, "import_checkpoint", "right.pth", *mapped, "order.json")  # no such order is in that file
+    assert " % by the dataset's order; pass" in said
     finish(folder, "import_checkpoint", "moved.pth", *mapped, "order.json")
     found = [folder / f"data/teachers/{name}/seed0" for name in ("right", "moved")]
     assert np.array_equal(*(logits(place, "logits_best_cls") for place in found))
@@ -187,7 +192,8 @@ def test_another_order_of_classes_is_refused_and_applied_on_request(folder):
     assert facts[0]["source_class_order"] is None and facts[1]["source_class_order"] == order.tolist()
     assert facts[0]["top1"] == facts[1]["top1"] > 50
     finish(folder, "import_checkpoint", "moved.pth", *mapped, "as_is")  # another import may take its place
-    assert json.loads((found[1] / "environment.json").read_text())["top1"] < facts[0]["top1"] - 20
+    accepted = json.loads((found[1] / "environment.json").read_text())
+    assert accepted["top1"] < facts[0]["top1"] - 20 and accepted["source_class_order"] is None
     for given, message in {
         "frequency": "neither a file nor an order that differs from the dataset's",
         "as_si": "did you mean 'as_is'?",
@@ -223,6 +229,11 @@ def test_what_does_not_fit_is_refused(folder):
     assert "is a student; teachers.ldam_drw_sam-tiny is a teacher" in said
     said = refused(folder, "import_checkpoint", "r32.pth", *LIKE_TEACHER, "--out", "data/teachers/ldam_drw_sam-tiny")
     assert "holds a run that was trained here" in said
+    torch.save(
+        filled(saddle(10, True, blocks=1)) | {"linear.weight": torch.full((64, 10), torch.nan)}, folder / "nan.pth"
+    )
+    said = refused(folder, "import_checkpoint", "nan.pth", *LIKE_TEACHER, *out)
+    assert "gives outputs that are not finite; its weights are damaged" in said
     header = json.dumps({"dataset": "tiny", "class_order": "0" * 64, "class_names": [str(9 - i) for i in range(10)]})
     from safetensors.torch import save_file
 
