@@ -24,7 +24,7 @@ from longtail.official import Kind
 from longtail.teacher import WEIGHTS
 from longtail.vit import ModelConfig
 
-SIZES = {(192, 3): "tiny", (384, 6): "small", (768, 12): "base"}  # (dim, heads) at depth 12, patch 16, 224 px
+SIZES = {(192, 3): "tiny", (384, 6): "small", (768, 12): "base"}  # (dim, heads); depth 12, patches of 16 px, 224 px
 FAMILY = {True: "deit_{}_distilled_patch16_224", False: "vit_{}_patch16_224"}  # by whether there is a DIST token
 
 
@@ -67,7 +67,7 @@ def timm_config(run: Run, where: str) -> dict[str, Any]:
     """config.json as timm reads it. Raises UserError where timm would build another model than the run's."""
     shape = params.build(ModelConfig, run.config.get("model"), f"{where}/config.yaml: model")
     name, arguments = architecture(shape, run.distilled)
-    classes = len(run.state["head.weight"])
+    classes = len(run.about["class_names"])
     with torch.device("meta"):
         theirs = timm.create_model(name, num_classes=classes, **arguments).state_dict()
     ours = {key: tuple(value.shape) for key, value in run.state.items()}
@@ -99,20 +99,20 @@ def timm_config(run: Run, where: str) -> dict[str, Any]:
 
 
 def architecture(shape: ModelConfig, distilled: bool) -> tuple[str, dict[str, Any]]:
-    """timm's name, and the arguments in which a model of no standard size differs from it."""
-    wanted = {
-        "img_size": shape.image_size,
-        "patch_size": shape.patch_size,
-        "embed_dim": shape.dim,
-        "depth": shape.depth,
-        "num_heads": shape.heads,
-        "mlp_ratio": shape.mlp_ratio,
+    """timm's name for the size, else for the base model, and the arguments in which the model differs from it."""
+    size = SIZES.get((shape.dim, shape.heads), "base")
+    dim, heads = next(numbers for numbers, name in SIZES.items() if name == size)
+    arguments = {  # the model's, timm's
+        "img_size": (shape.image_size, 224),
+        "patch_size": (shape.patch_size, 16),
+        "embed_dim": (shape.dim, dim),
+        "depth": (shape.depth, 12),
+        "num_heads": (shape.heads, heads),
+        "mlp_ratio": (shape.mlp_ratio, 4.0),
+        "init_values": (shape.layer_scale, None),
+        "no_embed_class": (not shape.special_positions, False),
     }
-    standard = {"img_size": 224, "patch_size": 16, "depth": 12, "mlp_ratio": 4.0}
-    size = SIZES.get((shape.dim, shape.heads))
-    if size and standard.items() <= wanted.items():
-        return FAMILY[distilled].format(size), {}
-    return FAMILY[distilled].format("base"), wanted
+    return FAMILY[distilled].format(size), {name: ours for name, (ours, theirs) in arguments.items() if ours != theirs}
 
 
 def _read(path: Path, parse) -> dict:

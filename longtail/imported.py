@@ -44,11 +44,13 @@ class Like:
     def kind(self) -> str:
         return "teacher" if isinstance(self.config, TeacherConfig) else "student"
 
-    def build(self, classes: int) -> nn.Module:
-        """The entry's model, untrained."""
+    def build(self, data: LongTail) -> tuple[nn.Module, float]:
+        """The entry's model, untrained, and what its outputs are multiplied by before a softmax (METHODS trap 24)."""
         if isinstance(self.config, TeacherConfig):
-            return build_model(self.config, classes).to(memory_format=torch.channels_last)
-        return build_vit(self.config.model, classes, load_method(self.config.method).Method.distilled)
+            model = build_model(self.config, data.num_classes).to(memory_format=torch.channels_last)
+            return model, self.config.logit_scale
+        method = load_method(self.config.method).Method(self.config.loss, data.class_counts)
+        return build_vit(self.config.model, data.num_classes, method.distilled, method.head), method.logit_scale
 
     def logits(self, model: nn.Module, data: LongTail, device: torch.device) -> dict[str, Tensor]:
         """Test logits of each head, float32 [M, C]: plain images (teacher), or resize and centre crop (student)."""
@@ -56,10 +58,6 @@ class Like:
             images = torch.from_numpy(data.test_images).to(device)
             return {"cls": evaluate(model, images, *constants(self.config.normalization, device)).cpu()}
         return _student_logits(model, self.config, data.test_images, device)
-
-    @property
-    def logit_scale(self) -> float:
-        return self.config.logit_scale if isinstance(self.config, TeacherConfig) else 1.0
 
 
 def import_run(
@@ -83,7 +81,7 @@ def import_run(
         raise UserError(f"{checkpoint.path}: {found.what}, is a {found.kind}; {like.where} is a {like.kind}")
     if order is None and tested and checkpoint.about is not None:
         check_class_order(data, checkpoint.about["class_order"], checkpoint.about["class_names"], str(checkpoint.path))
-    model = like.build(data.num_classes)
+    model, scale = like.build(data)
     fit(found, model, f"{checkpoint.path}: for {like.where}")
     if order is not None:
         model.load_state_dict(reorder_classes(found.state, order))
@@ -95,7 +93,7 @@ def import_run(
     workspace.log(f"{found.what}; top-1 on the test set {verdict.as_is:.2f} %{_claim(checkpoint)}", always=True)
     if verdict.clear and tested:
         raise UserError(f"{checkpoint.path}: {_refusal(verdict, order, data, workspace.folder / 'order.json')}")
-    _write(workspace, like, data, seed, model.state_dict(), logits, checkpoint.epoch)
+    _write(workspace, like, data, model.state_dict(), logits, scale, checkpoint.epoch)
     workspace.write_meta(
         recipe(like.config) if like.kind == "teacher" else {**plain(like.config), "seed": seed},
         seed=seed,
@@ -143,7 +141,9 @@ def _student_logits(
     return {head: torch.cat(z) for head, z in parts.items()}
 
 
-def _write(workspace: Workspace, like: Like, data: LongTail, seed: int, state: dict, logits: dict, epoch: int) -> None:
+def _write(
+    workspace: Workspace, like: Like, data: LongTail, state: dict, logits: dict, scale: float, epoch: int
+) -> None:
     folder = workspace.result
     if like.kind == "teacher":
         for name in WEIGHTS.values():
@@ -160,6 +160,6 @@ def _write(workspace: Workspace, like: Like, data: LongTail, seed: int, state: d
         best_epoch=np.int64(epoch),
         last_epoch=np.int64(epoch),
         class_order=np.array(data.class_order),
-        logit_scale=np.float64(like.logit_scale),
+        logit_scale=np.float64(scale),
         **arrays,
     )

@@ -65,7 +65,8 @@ def _cnn(state: State) -> str:
 def _vit(state: State) -> str:
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     tokens = "CLS and DIST" if "dist_token" in state else "CLS"
-    classes = f", {len(state['head.weight'])} classes" if "head.weight" in state else " without a head"
+    weight = state.get("head.weight")
+    classes = " without a head" if weight is None else f", {weight.shape[class_axis(state, 'head')]} classes"
     return f"ViT, width {state['cls_token'].shape[-1]}, depth {depth}, {tokens}{classes}"
 
 

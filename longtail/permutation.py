@@ -68,9 +68,13 @@ def known_orders(data: LongTail) -> dict[str, np.ndarray]:
     frequency: by falling number of training images (ImageNet-LT and iNaturalist in DeiT-LT and Saddle-LongTail; classes
     of equal number in the dataset's order). numbers_as_text: class numbers sorted as text, 0, 1, 10, 100, … (folders
     named by number). names_as_text: class names sorted as text. names_as_numbers: by the number that each name is.
+    source: as the source numbers them, where the dataset relabels its classes (METHODS trap 5).
     """
     classes, names = data.num_classes, list(data.class_names)
-    keys = {
+    keys = {}
+    if (class_map := getattr(data, "class_map", None)) is not None:  # our label of each label of the source
+        keys["source"] = np.argsort(class_map).tolist()
+    keys |= {
         "frequency": [-int(count) for count in data.class_counts],
         "numbers_as_text": [str(number) for number in range(classes)],
         "names_as_text": names,

@@ -9,8 +9,8 @@ entry of `teachers` or `experiments` in params.yaml; several files are the entry
 folder OUT/seed<k>/ as training leaves it, which evaluate, cache_logits and analyse take (docs/checkpoints.md).
 
 The class order is tested: where another order of the outputs predicts the test set clearly better, the file is refused,
-with the order that would reconcile it. --class-map applies one: its name (frequency, numbers_as_text, names_as_text,
-names_as_numbers), a JSON file with a list of the output that stands for each class, or as_is.
+with the order that would reconcile it. --class-map applies one: its name (source, frequency, numbers_as_text,
+names_as_text, names_as_numbers), a JSON file with a list of the output that stands for each class, or as_is.
 Cost: one evaluation of the test set; CIFAR-10, DeiT-B: two hours on one core, a minute on a GPU (estimates).
 """
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 from official_layouts import filled, paco, parameters, saddle
 from projects import put, run, tiny_project
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stage_processes import ANALYSE, CACHE, EVALUATE, EVALUATE_TEACHER, finish, start
 
 from longtail.data import LongTail
@@ -22,7 +22,7 @@ from longtail.evaluation import eval_batch
 from longtail.exported import architecture
 from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.resnet import cifar_resnet
-from longtail.vit import ModelConfig
+from longtail.vit import ModelConfig, build_vit
 
 NPZ = "data/datasets/tiny.npz"
 TEACHER_RUN, STUDENT_RUN = "data/teachers/ldam_drw_sam-tiny/seed0", "data/students/tiny-deit_lt/seed0"
@@ -235,8 +235,6 @@ def test_what_does_not_fit_is_refused(folder):
     said = refused(folder, "import_checkpoint", "nan.pth", *LIKE_TEACHER, *out)
     assert "gives outputs that are not finite; its weights are damaged" in said
     header = json.dumps({"dataset": "tiny", "class_order": "0" * 64, "class_names": [str(9 - i) for i in range(10)]})
-    from safetensors.torch import save_file
-
     save_file(load_file(folder / STUDENT_RUN / "model.safetensors"), folder / "other.safetensors", {"longtail": header})
     said = refused(folder, "import_checkpoint", "other.safetensors", *LIKE_STUDENT, *out)
     assert "same classes, other order; its output column for class i is [9, 8, 7, 6, 5, 4, 3, 2, 1, 0][i]" in said
@@ -300,7 +298,9 @@ def test_standard_sizes_have_timms_names(dim, heads, size):
             769 * dim + (196 + 2 * special) * dim + 12 * (12 * dim**2 + 13 * dim) + 2 * dim + special * 10 * (dim + 1)
         )
         assert parameters(state) == by_hand
-    assert architecture(ModelConfig(224, 16, dim, 11, heads, 4.0, 0.1), True)[1]["depth"] == 11
+    assert architecture(ModelConfig(224, 16, dim, 11, heads, 4.0, 0.1), True)[1] == {"depth": 11}
+    iii = ModelConfig(224, 16, dim, 12, heads, 4.0, 0.1, layer_scale=1e-4, special_positions=False)
+    assert architecture(iii, False)[1] == {"init_values": 1e-4, "no_embed_class": True}
 
 
 def test_exports_replace_nothing_and_say_what_cannot_be(folder):
@@ -313,6 +313,31 @@ def test_exports_replace_nothing_and_say_what_cannot_be(folder):
     }.items():
         assert message in refused(folder, "export_checkpoint", *command)
     assert not list(folder.glob("a.*"))
+
+
+def test_timm_builds_deit_iii(folder):
+    """LayerScale and positions for patches alone, as a run of one seed that has them."""
+    values = {"image_size": 24, "patch_size": 6, "dim": 16, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "drop_path": 0.1}
+    values |= {"drop_path_mode": "constant", "layer_scale": 1.0e-4, "special_positions": False}
+    model = build_vit(ModelConfig(**values), 10, False).eval()
+    torch.nn.init.normal_(model.blocks[0].ls1.gamma)
+    place = folder / "data/students/iii/seed0"
+    place.mkdir(parents=True)
+    config = yaml.safe_load((folder / "data/students/tiny-vit/seed0/config.yaml").read_text())
+    (place / "config.yaml").write_text(yaml.safe_dump(config | {"model": values}))
+    shutil.copy(folder / "data/students/tiny-vit/seed0/environment.json", place)
+    save_file(model.state_dict(), place / "model.safetensors")
+    finish(folder, "export_checkpoint", place, "--out", "exports/model.safetensors")
+    theirs = timm.create_model(f"local-dir:{folder / 'exports'}", pretrained=True).eval()
+    x = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(theirs(x), model(x))
+    del config["model"]["mlp_ratio"]
+    (place / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "model.mlp_ratio: missing" in refused(folder, "export_checkpoint", place, "--out", "other/model.safetensors")
+    (place / "config.yaml").write_text(yaml.safe_dump(config | {"model": values | {"dim": 32}}))
+    said = refused(folder, "export_checkpoint", place, "--out", "other/model.safetensors")
+    assert "not a model that timm's vit_base_patch16_224 can be; the first tensor that differs is blocks.0" in said
 
 
 # --- DVC

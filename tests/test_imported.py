@@ -21,7 +21,7 @@ from torchvision import transforms
 from longtail import params
 from longtail.checkpoints import read_checkpoint
 from longtail.data import LongTail
-from longtail.experiment import resolve
+from longtail.experiment import load_method, resolve
 from longtail.imported import Like, import_run
 from longtail.teacher import TeacherConfig
 from longtail.workspace import Workspace
@@ -73,6 +73,20 @@ def test_a_published_student_is_evaluated_at_256_and_224(data, tmp_path):
             np.testing.assert_allclose(found[f"logits_{phase}_{head}"], z, atol=2e-5)
         assert abs(whole[head] - z).max() > 1e-3  # a view that keeps the border gives others (trap 2)
     assert found["best_epoch"] == found["last_epoch"] == 1150
+
+
+def test_cosines_of_a_student_keep_their_scale(data, tmp_path):
+    """ViT with LDAM, in small: METHODS trap 24."""
+    config, _ = resolve(PARAMS, "cifar10_if100-vit-b")
+    config = replace(config, method="vit_ldam", loss=load_method("vit_ldam").Config(max_margin=0.5, scale=30.0))
+    model = replace(config.model, image_size=32, dim=16, depth=1, heads=2)
+    config = replace(config, model=model, train=replace(config.train, eval_resize=36))
+    state = filled(deit(10, 16, distilled=False, depth=1, patches=4))
+    del state["head.bias"]
+    state["head.weight"] = state["head.weight"].T.contiguous()
+    found = imported(Like("experiments.x", config), data, {"model": state}, tmp_path)
+    assert found["logit_scale"] == 30.0 and abs(found["logits_last_cls"]).max() <= 1 + 1e-6
+    assert "logits_last_dist" not in found and found["last_epoch"] == -1
 
 
 def test_a_published_teacher_is_evaluated_on_plain_images(data, tmp_path):

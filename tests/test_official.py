@@ -112,6 +112,15 @@ def test_resnet_50_is_recognised_and_refused_where_the_entry_builds_a_cifar_resn
         fit(recognise(state, "file"), cifar_resnet(32, 1000, "linear"), "file")
 
 
+def test_a_normed_head_of_a_student_is_transposed():
+    """ViT with LDAM: [in, C] without bias."""
+    state = filled(deit(10, 16, distilled=False, depth=2))
+    del state["head.bias"]
+    state["head.weight"] = state["head.weight"].T.contiguous()
+    assert recognise(state, "file").what == "ViT, width 16, depth 2, CLS, 10 classes"
+    assert torch.equal(reorder_classes(state, np.arange(10)[::-1].copy())["head.weight"], state["head.weight"].flip(1))
+
+
 # --- what does not fit
 
 

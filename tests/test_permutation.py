@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from itertools import permutations
 
 import numpy as np
@@ -77,6 +77,22 @@ def test_orders_of_names():
     assert orders["names_as_text"].tolist() == [1, 3, 0, 2]  # 1, 10, 100, 9
     assert orders["names_as_numbers"].tolist() == [2, 1, 0, 3]  # 1, 9, 10, 100
     assert "names_as_numbers" not in known_orders(data_of(3, 1, names=["b", "a", "1"]))
+
+
+@dataclass(frozen=True)
+class Relabelled(LongTail):
+    """A dataset that numbers its classes by frequency."""
+
+    class_map: np.ndarray | None = None  # our label of each label of the source
+
+
+def test_the_order_of_the_source_of_a_relabelled_dataset():
+    """METHODS trap 5: the source's classes 0, 1, 2 are 2, 0, 1 here, so class 0 is the output 1."""
+    values = {field.name: getattr(data_of(3, 40), field.name) for field in fields(LongTail)}
+    data = Relabelled(**values | {"class_map": np.array([2, 0, 1])})
+    assert known_orders(data)["source"].tolist() == [1, 2, 0]
+    verdict = examine(outputs(guesses(data, 0.8), np.array([1, 2, 0])), data)
+    assert verdict.clear and verdict.known == "source"
 
 
 def test_orders_that_are_the_datasets_own_are_not_listed():
