@@ -25,6 +25,7 @@ from longtail import params, runs
 from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
+from longtail.floor import check_floor
 from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import ViewRecipe, Views
 
@@ -33,6 +34,7 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
     """Build the labels of one seed in workspace.result."""
     folder = seed_folder(teacher, seed)
     model, teacher_config = load_teacher(folder, data, device)
+    check_floor(folder, teacher_config.must_reach, teacher_config.select)
     facts = {
         "cache": name,
         "seed": seed,

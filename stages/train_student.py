@@ -22,6 +22,7 @@ from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
+from longtail.floor import check_floor
 from longtail.student import train_student
 from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import Views
@@ -40,7 +41,8 @@ def run(config: StudentConfig, data: LongTail, source: Path | None, device, prec
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
     elif source is not None:
         folder = seed_folder(source, seed)
-        labels, _ = load_teacher(folder, data, device)
+        labels, teacher_config = load_teacher(folder, data, device)
+        check_floor(folder, teacher_config.must_reach, teacher_config.select)
         facts = {"teacher_digest": teacher_digest(folder)}
     train_student(config, data, seed, labels, workspace, device, precision, micro_batch, facts)
 

@@ -19,7 +19,8 @@ from longtail.losses import drw_weights
 from longtail.schedule import teacher_lr
 from longtail.student import train_student
 from longtail.targets import Targets
-from longtail.teacher import TeacherConfig, build_loss
+from longtail.teacher import build_loss
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import train_teacher
 from longtail.views import Views
 from longtail.vit import ModelConfig
@@ -109,7 +110,7 @@ def test_teacher_takes_sam_steps_at_the_published_size():
 @pytest.mark.parametrize("dataset", STUDIES)
 def test_teacher_recipe(dataset):
     config = params.build(TeacherConfig, PARAMS["teachers"][f"ldam_drw_sam-{dataset}"], "teachers")
-    assert (config.depth, config.epochs, config.batch_size, config.sam_rho) == (32, 200, 128, 0.8)
+    assert (config.arch, config.epochs, config.batch_size, config.sam_rho) == ("resnet32", 200, 128, 0.8)
     assert (config.momentum, config.weight_decay, config.select) == (0.9, 2e-4, "best")
     rates = [teacher_lr(e, config.lr, config.warmup_epochs, config.milestones, config.factors) for e in range(200)]
     assert rates[:6] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])

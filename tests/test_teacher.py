@@ -22,8 +22,10 @@ from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.runs import fingerprint
 from longtail.schedule import teacher_lr
 from longtail.sources import DatasetConfig, make_longtail
-from longtail.teacher import TeacherConfig, build_loss, build_model, load_teacher, recipe
-from longtail.teacher_training import evaluate, train_teacher, weak_batch, weak_parameters, zero_pad
+from longtail.teacher import build_loss, build_model, load_teacher
+from longtail.teacher_config import TeacherConfig, recipe
+from longtail.teacher_training import evaluate, train_teacher
+from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 from longtail.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,17 +44,20 @@ DIGITS = {
 TINY = {
     "study": "digits",
     "dataset": "tiny",
-    "depth": 8,
+    "arch": "resnet8",
     "loss": "ldam",
     "max_margin": 0.5,
     "scale": 30.0,
     "drw_epoch": 8,
     "drw_beta": 0.9999,
+    "paco": None,
     "epochs": 11,
     "batch_size": 32,
+    "drop_last": False,
     "lr": 0.1,
     "momentum": 0.9,
     "weight_decay": 2.0e-4,
+    "schedule": "step",
     "warmup_epochs": 2,
     "milestones": [8, 10],
     "factors": [0.1, 100.0],  # the last epoch wrecks the model on purpose, so that best and last differ
@@ -62,6 +67,7 @@ TINY = {
     "normalization": "digits",
     "select": "best",
     "eval_every": 1,
+    "must_reach": None,
     "seeds": [0],
 }
 
@@ -101,7 +107,7 @@ def trained(tmp_path_factory, data) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": 18}, "6n\\+2"),
+        ({"arch": "resnet50"}, "arch: 'resnet50' is unknown"),
         ({"factors": [0.1]}, "one factor each"),
         ({"milestones": [6, 5]}, "must rise"),
         ({"scale": None}, "ldam needs max_margin and scale"),
@@ -126,7 +132,7 @@ def test_the_published_cifar_teachers_stand_in_params_yaml():
     teachers = params.load(ROOT / "params.yaml")["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         config = params.build(TeacherConfig, teachers[f"ldam_drw_sam-{entry}"], entry)
-        assert (config.dataset, config.depth, config.loss, config.normalization) == (entry, 32, "ldam", "cifar")
+        assert (config.dataset, config.arch, config.loss, config.normalization) == (entry, "resnet32", "ldam", "cifar")
         assert (config.max_margin, config.scale, config.drw_epoch, config.drw_beta) == (0.5, 30.0, 160, 0.9999)
         assert (config.epochs, config.batch_size, config.momentum, config.weight_decay) == (200, 128, 0.9, 2e-4)
         assert (config.sam_rho, config.crop_padding, config.hflip, config.select) == (0.8, 4, 0.5, "best")
@@ -475,7 +481,7 @@ def test_weights_cut_short_are_refused(trained, data, tmp_path, keep):
 
 def test_weights_of_another_architecture_are_refused(trained, data, tmp_path):
     folder = copy_of(trained, tmp_path)
-    (folder / "config.yaml").write_text(yaml.safe_dump(recipe(config_of(depth=14))))
+    (folder / "config.yaml").write_text(yaml.safe_dump(recipe(config_of(arch="resnet14"))))
     with pytest.raises(UserError, match="do not fit"):
         load_teacher(folder, data)
 
