@@ -55,7 +55,7 @@ def paco_loss(
     positive = (labels[:, None] == torch.cat([labels, contrast_labels])) & ~itself
     weighted = pairs.masked_fill(itself, -torch.inf) + (math.log(config.gamma) if config.gamma else -math.inf)
     log_z = torch.cat([classes, weighted], 1).logsumexp(1)
-    number = positive.sum(1)
+    number = positive.sum(1, dtype=dtype)
     of_class = classes.gather(1, labels[:, None]).squeeze(1) - log_z
     of_pairs = (pairs * positive).sum(1) - number * log_z
     return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()
