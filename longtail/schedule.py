@@ -35,7 +35,7 @@ def teacher_cosine_lr(epoch: int, base: float, epochs: int, warmup_epochs: int) 
 
 
 def sam_radius(rho: float | Sequence[tuple[int | None, float]] | None, epoch: int) -> float | None:
-    """SAM's radius in a 0-based epoch: of steps [last epoch + 1, radius] the first that is not over (METHODS §2.4)."""
+    """SAM's radius in a 0-based epoch; of steps [epoch counted from 1, radius] the first not over (METHODS §2.4)."""
     if rho is None or isinstance(rho, float):
         return rho
     return next(radius for last, radius in rho if last is None or epoch + 1 <= last)

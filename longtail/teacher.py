@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -20,6 +21,11 @@ from longtail.files import file_digest
 from longtail.teacher_config import TeacherConfig
 
 WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
+
+
+def recipe(config: TeacherConfig) -> dict[str, Any]:
+    """What makes a run of one seed: the entry without its list of seeds, so that adding a seed changes no other."""
+    return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:

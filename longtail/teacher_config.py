@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from longtail import params
 from longtail.backbone import ARCHITECTURES
 from longtail.errors import nearest
 from longtail.floor import Floor
@@ -36,8 +35,9 @@ class TeacherConfig:
     warmup_epochs: int
     milestones: tuple[int, ...]  # step only: the lr is lr·factors[i] once epoch + 1 > milestones[i]
     factors: tuple[float, ...]  # of the base lr, not of one another
-    sam_rho: float | tuple[tuple[int | None, float], ...] | None  # radius of SAM's ascent, or [last epoch + 1, radius]
-    # in turn, the last one to the end (null); null alone = plain SGD
+    # SAM: radius of its ascent; or steps [epoch, radius], each up to and with its epoch, counted from 1, and the last
+    # one, [null, radius], to the end; null = plain SGD
+    sam_rho: float | tuple[tuple[int | None, float], ...] | None
     crop_padding: int  # zero pixels on each side before the random crop
     hflip: float  # probability
     normalization: str  # name in longtail.normalize.NORMALIZATION
@@ -93,18 +93,13 @@ class TeacherConfig:
         ends = [end for end, _ in self.sam_rho]
         if not ends or ends[-1] is not None or None in ends[:-1] or ends[:-1] != sorted(set(ends[:-1])):
             raise ValueError(
-                f"sam_rho: {params.plain(self.sam_rho)} must be [epoch, rho] in rising order, the last epoch null, "
+                f"sam_rho: {[list(step) for step in self.sam_rho]} must be [epoch, rho] in rising order, the last epoch null, "
                 "e.g. [[5, 0.05], [60, 0.1], [null, 0.5]]"
             )
         if min(rho for _, rho in self.sam_rho) <= 0:
-            raise ValueError(f"sam_rho: {params.plain(self.sam_rho)} has a radius that is not above 0")
+            raise ValueError(f"sam_rho: {[list(step) for step in self.sam_rho]} has a radius that is not above 0")
 
     @property
     def logit_scale(self) -> float:
         """What exported logits must be multiplied by before any softmax: 30 for LDAM's cosines, else 1."""
         return self.scale if self.loss == "ldam" else 1.0
-
-
-def recipe(config: TeacherConfig) -> dict[str, Any]:
-    """What makes a run of one seed: the entry without its list of seeds, so that adding a seed changes no other."""
-    return {key: value for key, value in params.plain(config).items() if key != "seeds"}

@@ -18,8 +18,8 @@ from longtail.errors import UserError
 from longtail.normalize import constants, normalize
 from longtail.sam import sam_step
 from longtail.schedule import sam_radius, teacher_cosine_lr, teacher_lr
-from longtail.teacher import WEIGHTS, save_weights
-from longtail.teacher_config import TeacherConfig, recipe
+from longtail.teacher import WEIGHTS, recipe, save_weights
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_tasks import Forward, Task, build_task
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from pathlib import Path
 from longtail import params, runs
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
-from longtail.teacher_config import TeacherConfig, recipe
+from longtail.teacher import recipe
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import train_teacher
 
 

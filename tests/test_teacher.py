@@ -24,8 +24,8 @@ from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.runs import fingerprint
 from longtail.schedule import teacher_lr
 from longtail.sources import DatasetConfig, make_longtail
-from longtail.teacher import build_loss, build_model, load_teacher
-from longtail.teacher_config import TeacherConfig, recipe
+from longtail.teacher import build_loss, build_model, load_teacher, recipe
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import epoch_size, evaluate, learning_rate, train_teacher
 from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 from longtail.workspace import Workspace
