@@ -93,8 +93,8 @@ class TeacherConfig:
         ends = [end for end, _ in self.sam_rho]
         if not ends or ends[-1] is not None or None in ends[:-1] or ends[:-1] != sorted(set(ends[:-1])):
             raise ValueError(
-                f"sam_rho: {[list(step) for step in self.sam_rho]} must be [epoch, rho] in rising order, the last epoch null, "
-                "e.g. [[5, 0.05], [60, 0.1], [null, 0.5]]"
+                f"sam_rho: {[list(step) for step in self.sam_rho]} must be [epoch, rho] in rising order, "
+                "the last epoch null, e.g. [[5, 0.05], [60, 0.1], [null, 0.5]]"
             )
         if min(rho for _, rho in self.sam_rho) <= 0:
             raise ValueError(f"sam_rho: {[list(step) for step in self.sam_rho]} has a radius that is not above 0")
