@@ -20,8 +20,9 @@ from longtail.ops_pil import flip
 from longtail.paco_config import PaCoViewRecipe
 from longtail.padded_crop import cutout, cutouts, padded_crop, padded_crops
 from longtail.photometric_draws import JITTER_WORDS, corners, cutout_boxes, jitter, uniform
-from longtail.pixels import pick_backend, upload
+from longtail.pixels import pick_backend
 from longtail.resample_torch import resized_crop
+from longtail.upload import upload
 
 # Words of a position in stream "paco_query": corner of the crop, flip, AutoAugment, Cutout.
 _FLIP, _POLICY, _CUTOUT = 2, 3, 3 + autoaugment.WORDS

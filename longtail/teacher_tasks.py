@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail import rng
+from longtail.errors import UserError
 from longtail.normalize import constants, normalize
 from longtail.paco import PaCo, log_prior, paco_loss
 from longtail.paco_views import PaCoViews
@@ -145,5 +146,9 @@ class Contrastive:
 
 
 def build_task(config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> Task:
-    """The task that the entry's loss asks for; networks are initialised from torch's global generator."""
+    """The task that the entry's loss asks for; networks are initialised from torch's global generator.
+
+    Raises UserError where the images are not in memory at one size."""
+    if not isinstance(data.train_images, np.ndarray):
+        raise UserError(f"dataset {data.name}: its images are files; teachers are trained on images in memory")
     return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, bf16)

@@ -7,12 +7,15 @@ The method's loss is longtail/methods/<method>.py; views, model and schedule are
 or from --teacher run online where the entry says `cache: none`; both give the same labels. OUT/seed<k>/ gets the
 weights, the resolved config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A
 run that is killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
+Several GPUs train one student: LONGTAIL_NPROC=4 in the environment here, `torchrun` on several machines
+(docs/cluster.md). The result is that of one process but for the order of float sums.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from longtail.errors import UserError, run_main
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
 from longtail.floor import check_floor
+from longtail.launch import launch
+from longtail.parallel import Team, joined
 from longtail.student import train_student
 from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import Views
@@ -34,8 +39,9 @@ def run(config: StudentConfig, data: LongTail, source: Path | None, device, prec
     if source is not None and config.cache != "none":
         folder = seed_folder(source, seed)
         labels = TeacherLabels.load(folder)
-        views = Views(config.views, data.train_images, seed, device=device)
-        labels.check(views, data, seed, config.train.epochs, str(folder))
+        if workspace.team.leads:
+            views = Views(config.views, data.train_images, seed, device=device)
+            labels.check(views, data, seed, config.train.epochs, str(folder))
         if labels.meta["cache"] != config.cache:
             raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
@@ -62,6 +68,13 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     args = parser.parse_args()
+    launch(sys.argv)
+    with joined(runs.pick_device(args.device)) as (team, device):
+        train(args, team, device)
+
+
+def train(args: argparse.Namespace, team: Team, device) -> None:
+    """Check what was asked for and train every seed that is missing."""
     everything = params.load(args.params)
     config, seeds = resolve(everything, args.entry)
     data = LongTail.load(args.dataset)
@@ -76,7 +89,9 @@ def main() -> None:
     if (cached or online) and source is None:
         option = "--cache" if cached else "--teacher"
         raise UserError(f"experiments.{args.entry} learns from a teacher; pass {option} FOLDER")
-    device, prints = runs.pick_device(args.device), {}
+    if args.jobs > 1 and team.size > 1:
+        raise UserError(f"--jobs {args.jobs}: {team.size} processes train one seed after the other; leave it out")
+    prints = {}
     for seed in seeds:
         upstream = None
         if source is not None:
@@ -84,7 +99,7 @@ def main() -> None:
             upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
         prints[seed] = runs.fingerprint(config, seed, data.digest, upstream)
     work = partial(run, config, data, source, device, args.precision, args.micro_batch)
-    runs.run_seeds(work, prints, args.out, device, args.jobs)
+    runs.run_seeds(work, prints, args.out, device, args.jobs, team)
 
 
 if __name__ == "__main__":

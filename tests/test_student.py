@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
 
@@ -40,6 +42,8 @@ PARAMS = {
     "methods": {
         "deit_lt": {"alpha": 0.5, "smoothing": 0.1, "smoothing_until": 2, "drw_epoch": 2, "drw_beta": 0.9999},
         "vit": {"smoothing": 0.1, "smoothing_until": 2},
+        "deit_iii": {"threshold": 0.0},
+        "vit_ldam": {"max_margin": 0.5, "scale": 30.0},
     },
     "recipes": {
         "r": {
@@ -51,6 +55,9 @@ PARAMS = {
                 "heads": 2,
                 "mlp_ratio": 2.0,
                 "drop_path": 0.0,
+                "drop_path_mode": "linear",
+                "layer_scale": None,
+                "special_positions": True,
             },
             "train": {
                 "epochs": 3,
@@ -63,6 +70,7 @@ PARAMS = {
                 "eps": 1.0e-8,
                 "eval_resize": 18,
                 "eval_every": 2,
+                "optimizer": "adamw",
             },
         }
     },
@@ -166,6 +174,15 @@ def test_an_experiment_is_resolved_with_its_overrides():
         ([("recipes.r.train.eval_every", 0)], "recipes.r.train): at least 1: epochs, eval_every"),
         ([("recipes.r.train.eval_resize", 15)], "experiments.e: eval_resize 15 is below the model's 16 px"),
         ([("recipes.r.model.image_size", 24)], "experiments.e: the model takes 24 px, views.v makes 16"),
+        ([("recipes.r.train.optimizer", "lam")], "optimizer: 'lam' is not one of adamw, lamb; did you mean 'lamb'?"),
+        (
+            [("experiments.e.set", {"model": {"special_positions": False}})],
+            "experiments.e: method deit_lt has a DIST token; it needs model.special_positions true",
+        ),
+        (
+            [("experiments.e.method", "vit_ldam"), ("views.v.mix_prob", 0.5)],
+            "method vit_ldam takes hard labels, but views.v mixes images; its mix_prob must be 0, found 0.5",
+        ),
         ([("experiments.e.cache", "none")], "experiments.e: method deit_lt needs a teacher; name a cache, or"),
         ([("views.v.mix_group", 7)], "views.v: mix_group must be even"),
     ],
@@ -318,8 +335,9 @@ def test_gradients_are_those_of_the_groups_losses_over_accumulate_times_ranks(
 
 @pytest.mark.parametrize("micro_batch", [8, 16])
 def test_smaller_forward_passes_give_the_same_gradients_and_history(spied, data, tmp_path, micro_batch):
+    """With stochastic depth too, which is drawn for the view and not for the pass."""
     recipe = ("views.v", PARAMS["views"]["v"] | {"accumulate": 3})  # one step of six groups, the last two smaller
-    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1})
+    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1}, model={"drop_path": 0.5})
     whole = train(tmp_path / "whole", config, data, Teacher())
     parts = train(tmp_path / "parts", config, data, Teacher(), micro_batch=micro_batch)
     (_, first), (_, second) = spied
@@ -455,7 +473,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stops", [(1,), (3,), (5, 3), (9,)])
 def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stops):
-    """Within an epoch, between epochs and after the last; stochastic depth draws from torch's generator."""
+    """Within an epoch, between epochs and after the last; with stochastic depth."""
 
     class Interrupted(Workspace):
         def tick(self, state):
@@ -471,6 +489,29 @@ def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stop
             train(tmp_path, config, data, Teacher(), Interrupted)
         assert list((tmp_path / "result").iterdir()) == []
     same_result(train(tmp_path, config, data, Teacher()), trained)
+
+
+DEIT_III = {"drop_path": 0.5, "drop_path_mode": "constant", "layer_scale": 1.0e-4, "special_positions": False}
+
+
+def test_a_run_of_deit_iii_is_resumed_with_the_state_of_lamb(data, tmp_path):
+    """Its moments and its count of steps; without the count the first steps after the stop would be larger."""
+
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    train_block = {"optimizer": "lamb", "lr": 0.01, "eval_resize": SIZE}
+    config = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block)
+    whole = train(tmp_path / "whole", config, data, None)
+    for _ in range(4):
+        with pytest.raises(Stop):
+            train(tmp_path / "parts", config, data, None, Interrupted)
+    same_result(train(tmp_path / "parts", config, data, None), whole)
+    adam = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block | {"optimizer": "adamw"})
+    a, b = (load_file(run / "model.safetensors") for run in (whole, train(tmp_path / "adam", adam, data, None)))
+    assert not torch.allclose(a["blocks.0.attn.qkv.weight"], b["blocks.0.attn.qkv.weight"], atol=1e-3)
 
 
 def test_the_seed_and_stochastic_depth_make_a_difference(trained, data, tmp_path):
@@ -508,9 +549,8 @@ def test_a_diverging_run_stops_with_one_line(data, tmp_path):
 
 def test_the_average_head_is_the_mean_of_raw_logits():
     """METHODS trap 43: a confident head outvotes the other, which averaged probabilities would not let it."""
-    evaluate = student._Evaluator(
-        torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8), np.array([0, 1]), "digits", CPU, "fp32"
-    )
+    views = student.EvalViews(np.zeros((2, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    evaluate = student._Evaluator(views, np.array([0, 1]), "digits", CPU, "fp32")
     logits = {"cls": torch.tensor([[9.0, 0.0, 0.0], [1.0, 2.0, 0.0]]), "dist": torch.tensor([[0.0, 4.0, 0.0]] * 2)}
 
     class Heads(torch.nn.Module):
@@ -536,9 +576,29 @@ def test_the_average_head_is_the_mean_of_raw_logits():
 
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     model = build_vit(config_of().model, 10, distilled=True)
-    pixels = student.eval_pixels(data.test_images, SIZE, 18)
-    evaluate = student._Evaluator(pixels, data.test_labels, "digits", CPU, "fp32")
+    views = student.EvalViews(data.test_images, SIZE, 18)
+    evaluate = student._Evaluator(views, data.test_labels, "digits", CPU, "fp32")
     whole = evaluate(model)
     monkeypatch.setattr(student, "EVAL_BATCH", 7)  # 7, 7 and 6
     for head, logits in evaluate(model).items():
         assert logits.shape == (20, 10) and torch.allclose(logits, whole[head], atol=1e-6)
+
+
+# ---- images that are decoded one by one
+
+
+def test_views_made_by_worker_processes_give_the_same_run_also_when_it_is_stopped(data, tmp_path, trained, monkeypatch):
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    decoded, config = replace(data, train_images=Listed(list(data.train_images))), config_of(model={"drop_path": 0.5})
+    monkeypatch.setattr(Views, "workers", 2)
+    monkeypatch.setattr("longtail.views._UNIT", 3)
+    for _ in range(2):  # within the first epoch
+        with pytest.raises(Stop):
+            train(tmp_path, config, decoded, Teacher(), workspace=Interrupted)
+    assert active_children() == []
+    same_result(train(tmp_path, config, decoded, Teacher()), trained)
+    assert active_children() == []

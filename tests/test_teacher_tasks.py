@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,13 @@ def test_an_epoch_leaves_out_what_fills_no_batch():
     assert epoch_size(config, 32) == (1, 32)
     with pytest.raises(UserError, match="31 images, no whole batch"):
         epoch_size(config, 31)
+
+
+def test_images_in_files_are_refused(data):
+    elsewhere = replace(data, train_images=[data.train_images[0]])
+    for config in (config_of(), config_of(**SHORT)):
+        with pytest.raises(UserError, match="dataset tiny: its images are files"):
+            build_task(config, elsewhere, 0, CPU, False)
 
 
 @pytest.mark.parametrize("rho", [None, 0.1])
