@@ -23,6 +23,7 @@ STREAMS = {
     "paco_query": 8,
     "paco_key": 9,
     "paco_queue": 10,
+    "class_balanced": 11,
     "drop_path": 12,
 }
 
