@@ -26,7 +26,8 @@ from longtail.normalize import constants
 from longtail.official import fit, recognise, reorder_classes
 from longtail.params import plain
 from longtail.permutation import Verdict, examine, moves
-from longtail.teacher import WEIGHTS, TeacherConfig, build_model, recipe, save_weights
+from longtail.teacher import WEIGHTS, build_model, recipe, save_weights
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import evaluate
 from longtail.vit import head_logits, special_tokens
 from longtail.workspace import Workspace

@@ -30,7 +30,8 @@ from longtail.errors import UserError, nearest, run_main
 from longtail.experiment import resolve
 from longtail.imported import Like, import_run
 from longtail.permutation import known_orders
-from longtail.teacher import TeacherConfig, recipe
+from longtail.teacher import recipe
+from longtail.teacher_config import TeacherConfig
 
 AS_IS = "as_is"
 

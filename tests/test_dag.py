@@ -290,7 +290,7 @@ def test_every_entry_builds():
     from longtail.dataset_config import DatasetConfig
     from longtail.experiment import resolve
     from longtail.study import StudyConfig
-    from longtail.teacher import TeacherConfig
+    from longtail.teacher_config import TeacherConfig
     from longtail.view_recipe import ViewRecipe
 
     assert list(PARAMS) == list(params.SECTIONS)

@@ -23,7 +23,7 @@ from longtail.checkpoints import read_checkpoint
 from longtail.data import LongTail
 from longtail.experiment import load_method, resolve
 from longtail.imported import Like, import_run
-from longtail.teacher import TeacherConfig
+from longtail.teacher_config import TeacherConfig
 from longtail.workspace import Workspace
 
 PARAMS = params.load(ROOT / "params.yaml")
