@@ -144,12 +144,14 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
+    "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
     "scores": "tiny",
     "tables": "tiny",
     "figures": "tiny",
     "report": "tiny",
+    "overview": "tiny",
 }
 
 
@@ -238,6 +240,7 @@ def test_a_study_is_made_of_its_own_entries(stages):
     for study, block in PARAMS["studies"].items():
         listed = {f"reports/metrics/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/metrics/{study}/teachers/{i['name']}.json" for i in block["teachers"]}
+        listed |= {f"reports/metrics/{study}/caches/{i['name']}.json" for i in block["caches"]}
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
         under = (f"reports/metrics/{study}/", f"reports/analysis/{study}/")
@@ -252,6 +255,7 @@ def test_every_entry_builds():
     from longtail import params
     from longtail.cache import CacheConfig
     from longtail.experiment import resolve
+    from longtail.overview import OverviewConfig
     from longtail.sources import DatasetConfig
     from longtail.study import StudyConfig
     from longtail.teacher import TeacherConfig
@@ -261,7 +265,7 @@ def test_every_entry_builds():
     kinds = {"datasets": DatasetConfig, "views": ViewRecipe, "teachers": TeacherConfig, "caches": CacheConfig}
     built = {
         section: {name: params.build(kind, values, f"{section}.{name}") for name, values in PARAMS[section].items()}
-        for section, kind in (kinds | {"studies": StudyConfig}).items()
+        for section, kind in (kinds | {"studies": StudyConfig, "overviews": OverviewConfig}).items()
     }
     for name, teacher in built["teachers"].items():
         assert name.endswith(f"-{teacher.dataset}") and teacher.dataset in built["datasets"]
@@ -280,6 +284,11 @@ def test_every_entry_builds():
             labels = built["caches"][block["cache"]]
             assert (labels.views, labels.dataset) == (block["views"], block["dataset"]), name
             assert labels.epochs >= config.train.epochs and set(seeds) <= set(labels.seeds), name
+    for overview in built["overviews"].values():
+        assert set(overview.studies) <= set(built["studies"])
+        for series in overview.series:
+            for study, entry in zip(overview.studies, series.entries, strict=True):
+                assert entry is None or PARAMS["experiments"][entry]["study"] == study
     for study in built["studies"].values():
         for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
             assert {i.name for i in items} <= set(PARAMS[section])
