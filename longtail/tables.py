@@ -165,7 +165,7 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cel
 
 
 def _provenance(record: Record) -> tuple[Cell, Cell]:
-    seeds = Cell(str(record.last["n"]) if record.last else "", "seeds")
+    seeds = Cell(str(record.last["n"]) if record.config_hash else "", "seeds")
     return seeds, Cell((record.config_hash or "")[:8], "entry", name=record.name or "")
 
 
