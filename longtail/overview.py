@@ -6,6 +6,7 @@ what is compared over studies is compared here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,13 @@ def tail_accuracy(config: OverviewConfig, values: Values, curves: Mapping[str, d
     figure, ((ax,),) = new_figure()
     rows = []
     for label, phases in values.items():
-        points = [(f, v) for f, v in zip(config.factors, phases["last"], strict=True) if v and v["mean"] is not None]
-        if points:
-            x, mean = [f for f, _ in points], [v["mean"] for _, v in points]
-            spread = [v["stderr"] or 0.0 for _, v in points]
-            ax.errorbar(x, mean, spread, color=colors[label], label=label, marker="o", markersize=4, capsize=2)
-        rows += [(label, f, v["mean"], v["stderr"], v["n"]) for f, v in points]
+        points = [value or {"mean": None, "stderr": None, "n": 0} for value in phases["last"]]
+        mean = [math.nan if p["mean"] is None else p["mean"] for p in points]  # NaN leaves a gap in the line
+        ax.plot(config.factors, mean, color=colors[label], label=label, marker="o", markersize=4)
+        spread = [p["stderr"] or 0.0 for p in points]
+        ax.errorbar(config.factors, mean, spread, color=colors[label], linestyle="none", capsize=2)
+        found = [(f, p) for f, p in zip(config.factors, points, strict=True) if p["mean"] is not None]
+        rows += [(label, f, p["mean"], p["stderr"], p["n"]) for f, p in found]
     for label, curve in curves.items():
         ax.plot(list(curve), list(curve.values()), label=f"{label} (printed)", **printed_style(label, colors))
         rows += [(f"{label} (printed)", factor, value, "", "") for factor, value in curve.items()]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 # eight of Okabe and Ito's kind, distinguishable with colour-vision deficiency; then more, for studies of many entries
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
-COLORS += ("#B2182B", "#1B7837", "#E7298A", "#00868B", "#80B1D3", "#B3A100", "#7A5195", "#4D4D4D")
+COLORS += ("#B2182B", "#1B7837", "#E7298A", "#00868B", "#B3A100", "#7A5195", "#A65E2E", "#4D4D4D")
 GREYS = ("#8a8a8a", "#b9b9b9", "#5c5c5c", "#d6d6d6")
 PRINTED = {"linestyle": (0, (4, 3)), "linewidth": 0.9}  # a thin dashed line
 STYLE = {

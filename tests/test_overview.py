@@ -67,6 +67,8 @@ def test_a_gap_is_left_where_nothing_was_run(metrics):
     assert drawn.rows[2:] == [("ViT (printed)", f, v, "", "") for f, v in ((1, 85.0), (50, 41.0), (100, 23.0))]
     ax = drawn.figure.axes[0]
     assert list(ax.get_xticks()) == [1, 50, 100]
+    ours = next(line for line in ax.lines if line.get_label() == "ViT")
+    assert list(ours.get_xdata()) == [1, 50, 100] and math.isnan(ours.get_ydata()[1])  # no line across the gap
     line = next(line for line in ax.lines if line.get_label() == "ViT (printed)")
     assert line.is_dashed() and line.get_linewidth() < 1 and list(line.get_ydata()) == [85, 41, 23]
 
