@@ -67,16 +67,16 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
     for seed in seeds:
         folder = run / f"seed{seed}"
         student = load_student(folder, data, device)
+        epochs = history(folder / "history.csv")
+        apart = diversity(epochs, folder / "history.csv")
+        tables["cls_dist_distance"] += [(seed, epoch, f"{distance:.6f}") for epoch, distance in apart]
+        tables["curves"] += [(seed, *(row.get(column, "") for column in COLUMNS["curves"][1:])) for row in epochs]
         for images, selected in selections.items():
             distances = attention_distances(student, selected)
             for (block, head), distance in np.ndenumerate(distances):
                 tables["attention_distance"].append((seed, images, block, head, f"{distance:.6f}"))
             print(f"{run.name} seed {seed}: block 1 {distances[0].mean():.1f} px on {images} images", flush=True)
         tables["feature_rank"] += [(seed, *row) for row in feature_ranks(student, data.test_images, tail)]
-        epochs = history(folder / "history.csv")
-        apart = diversity(epochs, folder / "history.csv")
-        tables["cls_dist_distance"] += [(seed, epoch, f"{distance:.6f}") for epoch, distance in apart]
-        tables["curves"] += [(seed, *(row.get(column, "") for column in COLUMNS["curves"][1:])) for row in epochs]
         if seed == seeds[0]:
             shown = spread(data.test_labels, tail, ROLLOUT_IMAGES)
             np.savez(out / "rollout.npz", labels=data.test_labels[shown], **rollouts(student, data.test_images[shown]))

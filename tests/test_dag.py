@@ -296,6 +296,7 @@ def test_every_entry_builds():
 
 def test_every_printed_cell_is_in_the_published_tables():
     from longtail import params
+    from longtail.overview import OverviewConfig, printed
     from longtail.published import CURVES, printed_curve
     from longtail.results import load
     from longtail.study import StudyConfig
@@ -306,10 +307,13 @@ def test_every_printed_cell_is_in_the_published_tables():
         nothing = load(ROOT / "no such folder", name, study)
         for table in study.tables:
             cells = records(table, nothing, ROOT / "data/published")
-            assert len(cells) == len(table.rows) * len(table.columns)
+            assert len(cells) == len(table.all_rows) * len(table.columns)
         for curve in study.curves:
             assert curve.figure in CURVES
             printed_curve(ROOT / "data/published", curve)
+    for name, values in PARAMS["overviews"].items():
+        overview = params.build(OverviewConfig, values, f"overviews.{name}")
+        assert set(printed(overview, ROOT / "data/published")) == {series.label for series in overview.series}
 
 
 def test_mixing_and_smoothing_stop_where_reweighting_starts():
