@@ -75,7 +75,8 @@ def load_student(folder: Path, data: LongTail, device: torch.device) -> Student:
         raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
     try:
         state = load_file(path)
-        model = build_vit(shape, data.num_classes, distilled="dist_token" in state)
+        head = "linear" if "head.bias" in state else "normed"  # NormedLinear has none (METHODS trap 25)
+        model = build_vit(shape, data.num_classes, "dist_token" in state, head)
         model.load_state_dict(state)
     except SafetensorError as error:
         raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtail.errors import UserError, nearest
+from longtail.optimizer import OptimizerName
 from longtail.params import build, entry, merge
 from longtail.view_recipe import ViewRecipe
 from longtail.vit import ModelConfig
@@ -16,7 +17,7 @@ from longtail.vit import ModelConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """AdamW with the fractional-epoch cosine (METHODS 3.5); lr is not scaled by anything."""
+    """One optimizer with the fractional-epoch cosine (METHODS 3.5); lr is not scaled by anything."""
 
     epochs: int
     lr: float  # published: 2.5e-4 on CIFAR (the code's, METHODS trap 33), not the 5e-4 of the paper's table
@@ -28,6 +29,7 @@ class TrainConfig:
     eps: float
     eval_resize: int  # shorter side before the centre crop at test; 256 for 224 inputs, also on CIFAR (trap 2)
     eval_every: int  # epochs between evaluations on the test set; the last epoch is always evaluated
+    optimizer: OptimizerName = "adamw"
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.eval_every, self.eval_resize) < 1 or self.warmup_epochs < 0:
@@ -121,6 +123,13 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
     if config.train.eval_resize < config.model.image_size:
         sizes = f"eval_resize {config.train.eval_resize} is below the model's {config.model.image_size} px"
         raise UserError(f"{where}: {sizes}; the test image is resized to it, then cropped")
+    if method.Method.distilled and not config.model.special_positions:
+        raise UserError(f"{where}: method {experiment.method} has a DIST token; it needs model.special_positions true")
+    if not method.Method.takes_mixed and config.views.mix_prob:
+        raise UserError(
+            f"{where}: method {experiment.method} takes hard labels, but views.{experiment.views} mixes images; its"
+            f" mix_prob must be 0, found {config.views.mix_prob}"
+        )
     if method.Method.needs_teacher and "none" == experiment.cache == experiment.teacher:
         raise UserError(
             f"{where}: method {experiment.method} needs a teacher; name a cache, or a teacher to run online"

@@ -1,4 +1,4 @@
-"""Long-tail losses: pure functions, tensors in, tensors out (METHODS §2.2, §3.4).
+"""Long-tail losses: pure functions, tensors in, tensors out (METHODS §2.2, §3.4, §3.10).
 
 Shapes: logits float [B, C], labels int64 [B], weight float [C] (one per class), class_counts int64 [C]. Every weighted
 loss is a weighted *mean*, sum(w_y·l) / sum(w_y), so the scale of the weights cancels and only their ratio acts.
@@ -39,9 +39,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) 
     return F.cross_entropy(logits, labels, weight)
 
 
+def _ldam_logits(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float) -> Tensor:
+    """scale·(z - m_y on the true class), [B, C]."""
+    return scale * (cosines - F.one_hot(labels, cosines.shape[1]) * margins)
+
+
 def ldam_loss(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy of scale·(z - m_y on the true class); cosines in [-1, 1], margins [C]; scalar."""
-    return F.cross_entropy(scale * (cosines - F.one_hot(labels, cosines.shape[1]) * margins), labels, weight)
+    return F.cross_entropy(_ldam_logits(cosines, labels, margins, scale), labels, weight)
 
 
 def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts, weight: Tensor | None = None) -> Tensor:
@@ -78,3 +83,18 @@ def grouped_weighted_cross_entropy(
 def grouped_soft_target_cross_entropy(logits: Tensor, targets: Tensor, groups: Sequence[int]) -> Tensor:
     """`soft_target_cross_entropy` within each mix group of neighbours, [G]; targets float [B, C]."""
     return group_means(F.cross_entropy(logits, targets, reduction="none"), groups)
+
+
+def grouped_ldam_loss(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float, groups: Sequence[int]) -> Tensor:
+    """`ldam_loss` without class weights within each mix group of neighbours, [G]. groups: sizes, sum B."""
+    losses = F.cross_entropy(_ldam_logits(cosines, labels, margins, scale), labels, reduction="none")
+    return group_means(losses, groups)
+
+
+def grouped_binary_cross_entropy(logits: Tensor, targets: Tensor, groups: Sequence[int]) -> Tensor:
+    """Mean over images *and classes* of -t log s(z) - (1 - t) log s(-z), s the sigmoid, within each mix group, [G].
+
+    targets float [B, C] from 0 to 1, any number of ones an image (DEIT: BCEWithLogitsLoss; METHODS §3.10).
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return group_means(losses.mean(1), groups)

@@ -20,6 +20,7 @@ from longtail.errors import UserError
 from longtail.evaluation import eval_pixels
 from longtail.experiment import StudentConfig, load_method
 from longtail.normalize import constants, normalize
+from longtail.optimizer import build_optimizer
 from longtail.params import plain
 from longtail.schedule import cosine_lr
 from longtail.targets import Targets
@@ -50,10 +51,9 @@ def train_student(
     method = method_file.Method(config.loss, data.class_counts)
     views = Views(config.views, data.train_images, seed, device=device)
     torch.manual_seed(seed)
-    model = build_vit(config.model, data.num_classes, method.distilled).to(device)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, train.weight_decay), lr=train.lr, betas=train.betas, eps=train.eps, fused=True
-    )
+    model = build_vit(config.model, data.num_classes, method.distilled, method.head).to(device)
+    groups = parameter_groups(model, train.weight_decay)
+    optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
     test = eval_pixels(data.test_images, config.model.image_size, train.eval_resize)
     evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision)
@@ -141,7 +141,7 @@ def train_student(
         left = (train.epochs - epoch) * views.positions_per_epoch / rate
         workspace.log(f"epoch {epoch}/{train.epochs}, loss {history[-1]['loss']}, {rate:.0f} img/s, {left:.0f} s left")
         workspace.tick(state)
-    _write(workspace, config, data, seed, model, history, best, last, facts or {})
+    _write(workspace, config, data, seed, model, history, best, last, method.logit_scale, facts or {})
 
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -187,7 +187,7 @@ def _row(epoch: int, lr: float, sums: Tensor, distilled: bool) -> dict:
     return row | ({"cls_dist_distance": float(f"{distance / count:.9g}")} if distilled else {})
 
 
-def _write(workspace: Workspace, config, data: LongTail, seed: int, model, history, best, last, facts: dict) -> None:
+def _write(workspace: Workspace, config, data, seed, model, history, best, last, logit_scale, facts: dict) -> None:
     from safetensors.torch import save_file
 
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
@@ -197,7 +197,7 @@ def _write(workspace: Workspace, config, data: LongTail, seed: int, model, histo
         "best_epoch": np.int64(best["epoch"]),
         "last_epoch": np.int64(config.train.epochs - 1),
         "class_order": np.array(data.class_order),
-        "logit_scale": np.float64(1.0),
+        "logit_scale": np.float64(logit_scale),
     }
     for name, logits in (("last", last), ("best", best["logits"])):
         arrays |= {f"logits_{name}_{head}": z.numpy() for head, z in logits.items() if head != "avg"}

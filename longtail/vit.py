@@ -2,16 +2,21 @@
 
 Sizes are numbers of the recipe. At 224 px and patch 16, dim 192/384/768 with 3/6/12 heads and depth 12 are DeiT-Ti/S/B:
 5.53 / 21.67 / 85.82 M parameters with two 10-way heads, 198 tokens in the order CLS, DIST, patches (DLT:deit_models/).
+DeiT-III is the CLS model with LayerScale, one rate of stochastic depth in every block, and positions for patches alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from timm.layers import DropPath
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from longtail.resnet import Head, NormedLinear
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token")  # 3-D tensors: a rule on ndim alone would decay them
 
@@ -26,7 +31,10 @@ class ModelConfig:
     depth: int
     heads: int
     mlp_ratio: float
-    drop_path: float  # linear ramp from 0 (first block) to this (last block), per sample
+    drop_path: float  # rate of stochastic depth, per sample
+    drop_path_mode: Literal["linear", "constant"] = "linear"  # a ramp from 0 in the first block, or one rate (trap 41)
+    layer_scale: float | None = None  # LayerScale: first factor of a branch's channels; DeiT-III 1e-4, null = none
+    special_positions: bool = True  # CLS and DIST have positions too; DeiT-III: false, patches alone
 
     def __post_init__(self):
         for name in ("image_size", "patch_size", "dim", "depth", "heads"):
@@ -34,6 +42,8 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path is a probability below 1, found {self.drop_path}")
+        if self.layer_scale is not None and self.layer_scale <= 0:
+            raise ValueError(f"layer_scale is above 0, or null for none, found {self.layer_scale}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.dim % self.heads:
@@ -44,18 +54,33 @@ class ModelConfig:
         return self.image_size // self.patch_size
 
 
-def build_vit(config: ModelConfig, num_classes: int, distilled: bool) -> nn.Module:
-    """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG."""
-    return (VisionTransformerDistilled if distilled else VisionTransformer)(
+def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head = "linear") -> nn.Module:
+    """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG.
+
+    head: of the CLS token; "normed" keeps NormedLinear's own initial weights (METHODS trap 25). Raises ValueError for a
+    distilled model without special positions: timm has none, and no paper trains one.
+    """
+    if distilled and not config.special_positions:
+        raise ValueError("special_positions: a model with a DIST token needs true")
+    constant = config.drop_path_mode == "constant"
+    model = (VisionTransformerDistilled if distilled else VisionTransformer)(
         img_size=config.image_size,
         patch_size=config.patch_size,
         embed_dim=config.dim,
         depth=config.depth,
         num_heads=config.heads,
         mlp_ratio=config.mlp_ratio,
-        drop_path_rate=config.drop_path,
+        drop_path_rate=0.0 if constant else config.drop_path,
+        init_values=config.layer_scale,
+        no_embed_class=not config.special_positions,
         num_classes=num_classes,
     )
+    if constant and config.drop_path:
+        for block in model.blocks:
+            block.drop_path1, block.drop_path2 = DropPath(config.drop_path), DropPath(config.drop_path)
+    if head == "normed":
+        model.head = NormedLinear(config.dim, num_classes)
+    return model
 
 
 def special_tokens(model: nn.Module, x: Tensor) -> Tensor:
@@ -64,7 +89,8 @@ def special_tokens(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
-    """Raw logits of each head. tokens: [B, T, d]. Returns {"cls": [B, C]} and, with a DIST token, "dist"."""
+    """Raw logits of each head, cosines of a normed one. tokens: [B, T, d]. Returns {"cls": [B, C]} and, with a DIST
+    token, "dist"."""
     logits = {"cls": model.head(tokens[:, 0])}
     if tokens.shape[1] == 2:
         logits["dist"] = model.head_dist(tokens[:, 1])
@@ -72,7 +98,7 @@ def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """AdamW groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35)."""
+    """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35)."""
     decay, rest = [], []
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim <= 1 or name.endswith(".bias") or name in NO_DECAY

@@ -26,7 +26,9 @@ from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar10_if1", "cifar100_if100", "cifar100_if50")
-FULL = [name for name, block in PARAMS["experiments"].items() if block["study"] in STUDIES]
+DEIT_LT = ("deit_lt", "vit")  # methods of the recipe that METHODS 3.5 to 3.9 describe
+ENTRIES = [name for name, block in PARAMS["experiments"].items() if block["study"] in STUDIES]
+FULL = [name for name in ENTRIES if PARAMS["experiments"][name]["method"] in DEIT_LT]
 TOTAL = {"cifar10_if100": 12406, "cifar10_if50": 13996, "cifar100_if100": 10847, "cifar100_if50": 12608}  # METHODS 11
 TOTAL["cifar10_if1"] = 50000
 MICRO_BATCHES = {"cifar10_if100": 48, "cifar10_if50": 54, "cifar100_if100": 42, "cifar100_if50": 49}  # METHODS 3.5
@@ -182,7 +184,7 @@ def shrunk(name: str, **change):
 
 def labels_of(config, classes: int) -> TeacherLabels | None:
     """What a teacher might have said, for every view of every epoch."""
-    if config.method == "vit":
+    if not load_method(config.method).Method.needs_teacher:
         return None
     random = np.random.default_rng(1)
     table = np.lib.stride_tricks.as_strided(  # one epoch's labels, shown for all of them
@@ -263,6 +265,40 @@ def test_larger_students_train(name, millions, dim, classes, shapes):
     assert shapes["parameters"][0] == pytest.approx(millions * 1e6, rel=1e-3)
     assert workspace.states[0]["lr"] == pytest.approx(1e-6)
     assert workspace.states[0]["loss"] / 4 == pytest.approx(np.log(classes), abs=0.5)
+
+
+# --- DeiT-III
+
+
+def deit_iii(size: str, dataset: str = "cifar10_if100"):
+    """The recipe in place of a plain ViT's; its own views are those of its experiments."""
+    block = PARAMS["experiments"][f"{dataset}-vit-b"] | {"method": "deit_iii", "recipe": f"deit_iii-{size}"}
+    return resolve(PARAMS | {"experiments": {"e": block}}, "e")[0]
+
+
+@pytest.mark.parametrize(("size", "dim", "heads", "rate", "lr"), [("b", 768, 12, 0.2, 3e-3), ("s", 384, 6, 0.05, 4e-3)])
+def test_the_recipe_of_deit_iii(size, dim, heads, rate, lr):
+    """METHODS 3.10; epochs as in the other rows."""
+    config = deit_iii(size)
+    assert config.model == ModelConfig(224, 16, dim, 12, heads, 4.0, rate, "constant", 1e-4, False)
+    train = config.train
+    assert (train.optimizer, train.lr, train.weight_decay, train.warmup_epochs) == ("lamb", lr, 0.05, 5)
+    assert (train.epochs, train.eval_resize, train.betas, train.eps) == (1200, 224, (0.9, 0.999), 1e-8)
+    assert config.loss.threshold == 0.0
+
+
+def test_deit_iii_s_trains(shapes):
+    """Two steps of LAMB on four views each: ten binary losses of log 2 at the start."""
+    config, workspace = deit_iii("s"), Few(2)
+    config = dataclasses.replace(config, views=dataclasses.replace(config.views, mix_group=2, accumulate=1))
+    some_steps(config, workspace)
+    assert shapes["features"] == [(4, 197, 384)] * 2 and shapes["cls"] == [(4, 10)] * 2 and shapes["dist"] == []
+    d = 384  # patch embedding, CLS, positions, blocks with LayerScale, final norm, head
+    assert shapes["parameters"] == [769 * d + d + 196 * d + 12 * (12 * d * d + 15 * d) + 2 * d + 10 * (d + 1)]
+    assert workspace.states[0]["loss"] / 4 == pytest.approx(np.log(2), abs=0.1)
+    groups = workspace.last["optimizer"]["param_groups"]
+    assert [g["weight_decay"] for g in groups] == [0.05, 0.0] and [int(g["step"]) for g in groups] == [2, 2]
+    assert workspace.states[0]["lr"] == pytest.approx(1e-6)
 
 
 def test_views_are_mixed_until_epoch_1100():

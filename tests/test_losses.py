@@ -136,3 +136,55 @@ def test_grouped_gradient_reaches_the_logits(batch):
     losses.grouped_weighted_cross_entropy(a, y, w, [11]).sum().backward()
     losses.cross_entropy(b, y, w).backward()
     torch.testing.assert_close(a.grad, b.grad)
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def test_grouped_binary_cross_entropy_and_its_gradient_by_hand(batch):
+    """-log s(z) where t = 1, -log(1 - s(z)) elsewhere; gradient (s(z) - t) / (classes x images of the group)."""
+    z, y, _ = batch
+    targets = torch.nn.functional.one_hot(y, 4) | torch.nn.functional.one_hot(y.flip(0), 4)  # one class or two
+    targets = targets.double()
+    sizes, logits = [4, 4, 3], z.clone().requires_grad_()
+    losses.grouped_binary_cross_entropy(logits, targets, sizes).sum().backward()
+    start = 0
+    for size, found in zip(sizes, losses.grouped_binary_cross_entropy(z, targets, sizes).tolist(), strict=True):
+        total = 0.0
+        for i in range(start, start + size):
+            for value, t, slope in zip(z[i].tolist(), targets[i].tolist(), logits.grad[i].tolist(), strict=True):
+                total -= math.log(sigmoid(value) if t else 1 - sigmoid(value))
+                assert slope == pytest.approx((sigmoid(value) - t) / (4 * size), rel=1e-12, abs=1e-15)
+        assert found == pytest.approx(total / (4 * size), rel=1e-12)
+        start += size
+
+
+def test_binary_cross_entropy_of_zero_logits_is_log_two_whatever_the_targets_and_classes():
+    for classes in (3, 100):
+        targets = torch.zeros(5, classes, dtype=torch.float64)
+        targets[:, :2] = 1
+        found = losses.grouped_binary_cross_entropy(torch.zeros_like(targets), targets, [5])
+        assert found.tolist() == pytest.approx([math.log(2)], rel=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[11], [4, 4, 3]])
+def test_grouped_ldam_and_its_gradient_by_hand(batch, sizes):
+    """Gradient of the cosines: scale x (softmax - one-hot) / images of the group, the softmax with the margin."""
+    z, y, _ = batch
+    margins = torch.tensor([0.1, 0.2, 0.3, 0.5], dtype=torch.float64)
+    cosines = torch.tanh(z).requires_grad_()
+    found = losses.grouped_ldam_loss(cosines, y, margins, 30.0, sizes)
+    found.sum().backward()
+    start = 0
+    for size, value in zip(sizes, found.tolist(), strict=True):
+        total = 0.0
+        for i in range(start, start + size):
+            row, label = cosines[i].tolist(), y[i].item()
+            row[label] -= margins[label].item()
+            logs = log_softmax([30 * v for v in row])
+            total -= logs[label]
+            slopes = [30 * (math.exp(v) - (c == label)) / size for c, v in enumerate(logs)]
+            assert cosines.grad[i].tolist() == pytest.approx(slopes, rel=1e-9, abs=1e-12)
+        assert value == pytest.approx(total / size, rel=1e-12)
+        start += size

@@ -9,7 +9,8 @@ import torch
 
 from longtail import params
 from longtail.errors import UserError
-from longtail.methods import deit_lt, vit
+from longtail.losses import ldam_margins
+from longtail.methods import deit_iii, deit_lt, vit, vit_ldam
 from longtail.targets import Targets
 
 COUNTS = [1000, 50, 2]
@@ -152,7 +153,9 @@ def test_a_mix_group_keeps_its_own_mean():
 def test_losses_of_half_precision_logits_are_float32():
     logits, targets = made()
     half = {head: z.bfloat16() for head, z in logits.items()}
-    for method in (deit_lt.Method(CONFIG, COUNTS), vit.Method(vit.Config(0.1, 7), COUNTS)):
+    methods = [deit_lt.Method(CONFIG, COUNTS), vit.Method(vit.Config(0.1, 7), COUNTS)]
+    methods += [deit_iii.Method(deit_iii.Config(0.0), COUNTS), vit_ldam.Method(vit_ldam.Config(0.5, 30.0), COUNTS)]
+    for method in methods:
         loss = method.loss(half, targets, 7)
         assert loss.dtype == torch.float32
         assert torch.equal(loss, method.loss({head: z.float() for head, z in half.items()}, targets, 7))
@@ -168,6 +171,64 @@ def test_plain_vit_is_the_cls_term_alone(epoch):
     assert (deit_lt.Method.distilled, deit_lt.Method.needs_teacher) == (True, True)
 
 
+def bce_by_hand(logits, multi_hot: list[list[int]]) -> list[float]:
+    """-log s(z) of targets, -log s(-z) of the rest; mean over classes, then over each group."""
+    losses = []
+    for row, target in zip(logits.double().tolist(), multi_hot, strict=True):
+        terms = [math.log1p(math.exp(-z if t else z)) for z, t in zip(row, target, strict=True)]
+        losses.append(sum(terms) / len(terms))
+    return by_group(losses, [1.0] * 6)
+
+
+BOTH = [[1, 0, 0], [0, 1, 1], [0, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]  # own and partner's class
+LARGER = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 1, 0]]  # the one with more than half
+
+
+@pytest.mark.parametrize(("threshold", "multi_hot"), [(0.0, BOTH), (0.5, LARGER)])
+@pytest.mark.parametrize("epoch", [0, 1000])
+def test_deit_iii_is_binary_cross_entropy_with_both_mixed_classes(threshold, multi_hot, epoch):
+    """METHODS 3.10: targets > 0 become 1, whatever lam; no smoothing, no phase."""
+    logits, targets = made()
+    method = deit_iii.Method(deit_iii.Config(threshold), COUNTS)
+    loss = method.loss({"cls": logits["cls"]}, replace(targets, teacher=None), epoch)
+    assert loss.shape == (2,) and loss.dtype == torch.float32
+    assert loss.tolist() == pytest.approx(bce_by_hand(logits["cls"], multi_hot), rel=1e-5)
+
+
+def test_a_partner_without_a_share_is_no_target_of_deit_iii():
+    """lam = 1: the partner's class is not in the image."""
+    logits, targets = made()
+    partner = torch.tensor([1, 2, 1, 2, 0, 1])  # of views 0 and 3, which are not mixed, another than their own
+    method = deit_iii.Method(deit_iii.Config(0.0), COUNTS)
+    loss = method.loss({"cls": logits["cls"]}, replace(targets, partner=partner), 0)
+    assert loss.tolist() == pytest.approx(bce_by_hand(logits["cls"], BOTH), rel=1e-5)
+
+
+def test_ldam_of_a_vit_by_hand():
+    """Hard labels, no weights; margins of METHODS 2.2, n^(-1/4) scaled to the largest."""
+    logits, targets = made()
+    cosines = torch.tanh(logits["cls"])
+    method = vit_ldam.Method(vit_ldam.Config(max_margin=0.5, scale=30.0), COUNTS)
+    losses = []
+    for row, y in zip(cosines.double().tolist(), Y, strict=True):
+        row[y] -= 0.5 * (COUNTS[y] / min(COUNTS)) ** -0.25
+        losses.append(-log_softmax([30 * z for z in row])[y])
+    for epoch in (0, 1199):
+        loss = method.loss({"cls": cosines}, replace(targets, teacher=None, lam=torch.ones(6)), epoch)
+        assert loss.dtype == torch.float32 and loss.tolist() == pytest.approx(by_group(losses, [1.0] * 6), rel=1e-4)
+    assert torch.equal(method.margins, ldam_margins(COUNTS, 0.5)) and method.logit_scale == 30.0
+
+
+def test_methods_say_which_head_and_views_they_take():
+    configs = {deit_lt: CONFIG, vit: vit.Config(0.1, 7), deit_iii: deit_iii.Config(0.0)}
+    for module, config in configs.items():
+        method = module.Method(config, COUNTS)
+        assert (method.head, method.takes_mixed, method.logit_scale) == ("linear", True, 1.0)
+    assert (vit_ldam.Method.head, vit_ldam.Method.takes_mixed) == ("normed", False)
+    for module in (deit_iii, vit_ldam):
+        assert (module.Method.distilled, module.Method.needs_teacher) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("method", "change", "expected"),
     [
@@ -175,13 +236,19 @@ def test_plain_vit_is_the_cls_term_alone(epoch):
         (deit_lt, {"drw_beta": 1.0}, "methods.m: drw_beta is from 0 to below 1, found 1.0"),
         (deit_lt, {"smoothing": -0.1}, "methods.m: smoothing is from 0 to below 1, found -0.1"),
         (vit, {"smoothing": 1.0}, "methods.m: smoothing is from 0 to below 1, found 1.0"),
+        (deit_iii, {"threshold": 1.0}, "methods.m: threshold is from 0 to below 1, found 1.0"),
+        (vit_ldam, {"max_margin": -0.1}, "methods.m: max_margin must not be negative, found -0.1"),
+        (vit_ldam, {"scale": 0.0}, "methods.m: scale must be above 0, found 0.0"),
         (deit_lt, {"drw_epoch": 0.5}, "methods.m.drw_epoch: expected int, found 0.5"),
         (vit, {"alpha": 0.5}, "methods.m.alpha: unknown key"),
     ],
 )
 def test_wrong_settings_are_refused(method, change, expected):
-    good = {"smoothing": 0.1, "smoothing_until": 7}
-    if method is deit_lt:
-        good |= {"alpha": 0.5, "drw_epoch": 7, "drw_beta": 0.9999}
+    good = {
+        deit_lt: params.plain(CONFIG),
+        vit: {"smoothing": 0.1, "smoothing_until": 7},
+        deit_iii: {"threshold": 0.0},
+        vit_ldam: {"max_margin": 0.5, "scale": 30.0},
+    }[method]
     with pytest.raises(UserError, match=expected.replace(".", r"\.")):
         params.build(method.Config, good | change, "methods.m")

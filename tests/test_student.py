@@ -40,6 +40,8 @@ PARAMS = {
     "methods": {
         "deit_lt": {"alpha": 0.5, "smoothing": 0.1, "smoothing_until": 2, "drw_epoch": 2, "drw_beta": 0.9999},
         "vit": {"smoothing": 0.1, "smoothing_until": 2},
+        "deit_iii": {"threshold": 0.0},
+        "vit_ldam": {"max_margin": 0.5, "scale": 30.0},
     },
     "recipes": {
         "r": {
@@ -51,6 +53,9 @@ PARAMS = {
                 "heads": 2,
                 "mlp_ratio": 2.0,
                 "drop_path": 0.0,
+                "drop_path_mode": "linear",
+                "layer_scale": None,
+                "special_positions": True,
             },
             "train": {
                 "epochs": 3,
@@ -63,6 +68,7 @@ PARAMS = {
                 "eps": 1.0e-8,
                 "eval_resize": 18,
                 "eval_every": 2,
+                "optimizer": "adamw",
             },
         }
     },
@@ -166,6 +172,15 @@ def test_an_experiment_is_resolved_with_its_overrides():
         ([("recipes.r.train.eval_every", 0)], "recipes.r.train): at least 1: epochs, eval_every"),
         ([("recipes.r.train.eval_resize", 15)], "experiments.e: eval_resize 15 is below the model's 16 px"),
         ([("recipes.r.model.image_size", 24)], "experiments.e: the model takes 24 px, views.v makes 16"),
+        ([("recipes.r.train.optimizer", "lam")], "optimizer: 'lam' is not one of adamw, lamb; did you mean 'lamb'?"),
+        (
+            [("experiments.e.set", {"model": {"special_positions": False}})],
+            "experiments.e: method deit_lt has a DIST token; it needs model.special_positions true",
+        ),
+        (
+            [("experiments.e.method", "vit_ldam"), ("views.v.mix_prob", 0.5)],
+            "method vit_ldam takes hard labels, but views.v mixes images; its mix_prob must be 0, found 0.5",
+        ),
         ([("experiments.e.cache", "none")], "experiments.e: method deit_lt needs a teacher; name a cache, or"),
         ([("views.v.mix_group", 7)], "views.v: mix_group must be even"),
     ],
@@ -471,6 +486,29 @@ def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stop
             train(tmp_path, config, data, Teacher(), Interrupted)
         assert list((tmp_path / "result").iterdir()) == []
     same_result(train(tmp_path, config, data, Teacher()), trained)
+
+
+DEIT_III = {"drop_path": 0.5, "drop_path_mode": "constant", "layer_scale": 1.0e-4, "special_positions": False}
+
+
+def test_a_run_of_deit_iii_is_resumed_with_the_state_of_lamb(data, tmp_path):
+    """Its moments and its count of steps; without the count the first steps after the stop would be larger."""
+
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    train_block = {"optimizer": "lamb", "lr": 0.01, "eval_resize": SIZE}
+    config = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block)
+    whole = train(tmp_path / "whole", config, data, None)
+    for _ in range(4):
+        with pytest.raises(Stop):
+            train(tmp_path / "parts", config, data, None, Interrupted)
+    same_result(train(tmp_path / "parts", config, data, None), whole)
+    adam = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block | {"optimizer": "adamw"})
+    a, b = (load_file(run / "model.safetensors") for run in (whole, train(tmp_path / "adam", adam, data, None)))
+    assert not torch.allclose(a["blocks.0.attn.qkv.weight"], b["blocks.0.attn.qkv.weight"], atol=1e-3)
 
 
 def test_the_seed_and_stochastic_depth_make_a_difference(trained, data, tmp_path):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import timm
 import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from longtail import params
@@ -84,6 +88,102 @@ def test_blocks_are_those_of_the_published_model():
     modules = list(model.modules())
     assert {m.eps for m in modules if isinstance(m, nn.LayerNorm)} == {1e-6}
     assert {m.p for m in modules if isinstance(m, nn.Dropout)} <= {0.0}
+
+
+def deit_iii(size: str) -> ModelConfig:
+    """METHODS 3.10 and trap 41."""
+    rate = {"s": 0.05, "b": 0.2}[size]
+    changes = {"drop_path": rate, "drop_path_mode": "constant", "layer_scale": 1e-4, "special_positions": False}
+    return replace(published(size), **changes)
+
+
+@pytest.mark.parametrize(("size", "name"), [("b", "deit3_base_patch16_224"), ("s", "deit3_small_patch16_224")])
+def test_deit_iii_has_the_parameters_of_timm_s(size, name):
+    with torch.device("meta"):
+        ours, theirs = build_vit(deit_iii(size), 10, False), timm.create_model(name, num_classes=10)
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    dim = SIZES[size][0]
+    assert count(ours) == by_hand(dim, 196, 1, 1, 10) + 12 * 2 * dim  # two vectors of LayerScale a block
+    assert ours.pos_embed.shape == (1, 196, dim)
+
+
+def test_deit_iii_computes_what_timm_s_does():
+    ours = build_vit(replace(deit_iii("s"), depth=2, image_size=32), 10, False).eval()
+    theirs = timm.create_model("deit3_small_patch16_224", num_classes=10, depth=2, img_size=32).eval()
+    state = {name: value + torch.randn_like(value) / 10 for name, value in ours.state_dict().items()}
+    for model in (ours, theirs):
+        model.load_state_dict(state)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(head_logits(ours, special_tokens(ours, x))["cls"], theirs(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "rate"), [("s", 0.05), ("b", 0.2)])
+def test_deit_iii_drops_paths_at_one_rate_and_starts_branches_small(size, rate):
+    model = build_vit(replace(deit_iii(size), image_size=32), 10, False)
+    for block in model.blocks:
+        for drop, scale in ((block.drop_path1, block.ls1), (block.drop_path2, block.ls2)):
+            assert drop.drop_prob == rate and drop.scale_by_keep
+            assert torch.equal(scale.gamma, torch.full((SIZES[size][0],), 1e-4))
+    spared = {id(p) for p in parameter_groups(model, 0.05)[1]["params"]}
+    assert all(id(p) in spared for n, p in model.named_parameters() if n.endswith("gamma") or n == "pos_embed")
+
+
+def test_a_dropped_branch_is_left_out_and_a_kept_one_rescaled():
+    """Half of the branches at rate .5, each image by itself; kept ones twice as large, so that the mean stays."""
+    torch.manual_seed(0)
+    model = build_vit(small(depth=1, drop_path=0.5, drop_path_mode="constant"), 5, False)
+    block = model.blocks[0]
+    x = torch.randn(1, 10, 16).expand(400, -1, -1)
+    with torch.no_grad():
+        branch = block.train().drop_path1(x)
+    kept = branch.flatten(1).abs().sum(1) > 0
+    assert 150 < kept.sum() < 250 and torch.allclose(branch[kept], 2 * x[kept])
+    assert torch.equal(block.eval().drop_path1(x), x)
+
+
+def test_positions_of_patches_alone():
+    model = build_vit(small(special_positions=False), 5, False).eval()
+    x = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        special_tokens(model, x)
+        patches = model.patch_embed.proj(x).flatten(2).transpose(1, 2)
+        assert seen[0].shape == (3, 10, 16)
+        assert torch.equal(seen[0][:, 0], model.cls_token[:, 0].expand(3, -1))
+        assert torch.allclose(seen[0][:, 1:], patches + model.pos_embed, atol=1e-6)
+    with pytest.raises(ValueError, match="special_positions: a model with a DIST token needs true"):
+        build_vit(small(special_positions=False), 5, True)
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_deit_s_own_model_starts_as_timm_makes_it(distilled):
+    """What DeiT-III added has no part in the other students' first weights."""
+    torch.manual_seed(5)
+    ours = build_vit(small(drop_path=0.3), 5, distilled).state_dict()
+    torch.manual_seed(5)
+    kind = VisionTransformerDistilled if distilled else VisionTransformer
+    theirs = kind(img_size=12, patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5).state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_normed_head_gives_cosines_and_keeps_its_own_first_weights():
+    """METHODS trap 25: columns of unit norm, no bias; timm's truncated normal would leave them at .02."""
+    torch.manual_seed(0)
+    model = build_vit(small(dim=64, heads=4), 5, False, "normed").eval()
+    weight = model.head.weight
+    assert weight.shape == (64, 5) and torch.allclose(weight.norm(dim=0), torch.ones(5))
+    assert not any(name == "head.bias" for name, _ in model.named_parameters())
+    x = torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        cls = special_tokens(model, x)[:, 0].double()
+        cosines = head_logits(model, special_tokens(model, x))["cls"]
+        expected = (cls @ weight.double()) / (cls.norm(dim=1)[:, None] * weight.double().norm(dim=0))
+        assert torch.allclose(cosines.double(), expected, atol=1e-6) and cosines.abs().max() <= 1
+        with torch.autocast("cpu", torch.bfloat16):
+            assert head_logits(model, special_tokens(model, x))["cls"].dtype == torch.float32
+    assert any(p is weight for p in parameter_groups(model, 0.05)[0]["params"])
 
 
 def test_initial_weights_are_those_of_the_published_model():
@@ -176,6 +276,8 @@ def test_the_distance_of_the_tokens_is_one_minus_their_cosine():
         ({"dim": 190}, "recipes.r: dim 190 is not a multiple of heads 3"),
         ({"heads": 0}, "recipes.r: heads must be at least 1, found 0"),
         ({"drop_path": 1.0}, "recipes.r: drop_path is a probability below 1, found 1.0"),
+        ({"layer_scale": 0.0}, "recipes.r: layer_scale is above 0, or null for none, found 0.0"),
+        ({"drop_path_mode": "flat"}, "recipes.r.drop_path_mode: 'flat' is not one of linear, constant"),
         ({"depth": "12"}, "recipes.r.depth: expected int, found '12' (str); YAML reads 12 as text, write 12"),
     ],
 )

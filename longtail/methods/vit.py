@@ -21,10 +21,13 @@ class Config:
 
 
 class Method:
-    """distilled: the model has a DIST token; needs_teacher: the loss reads the teacher's labels."""
+    """What a method says of itself: see longtail/methods/__init__.py."""
 
     distilled = False
     needs_teacher = False
+    takes_mixed = True
+    head = "linear"
+    logit_scale = 1.0
 
     def __init__(self, config: Config, class_counts):
         self.config = config

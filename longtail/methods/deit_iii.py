@@ -1,0 +1,43 @@
+"""DeiT-III (Touvron et al., ECCV 2022): a CLS token and binary cross-entropy on multi-hot targets, no teacher.
+
+Every class that a mixed image has a share of is a full target: t_c = 1 where lam * [c = y] + (1 - lam) * [c = partner]
+is above the threshold, else 0, without label smoothing. The loss is the mean over images and classes, a C-th of the sum
+over classes that other codes take (DEIT: BCEWithLogitsLoss; METHODS 3.10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from longtail.losses import grouped_binary_cross_entropy
+from longtail.targets import Targets
+
+
+@dataclass(frozen=True)
+class Config:
+    threshold: float  # a class whose share of the mixed label is above this is a target; DEIT: 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"threshold is from 0 to below 1, found {self.threshold}")
+
+
+class Method:
+    """What a method says of itself: see longtail/methods/__init__.py."""
+
+    distilled = False
+    needs_teacher = False
+    takes_mixed = True
+    head = "linear"
+    logit_scale = 1.0
+
+    def __init__(self, config: Config, class_counts):
+        self.config = config
+
+    def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
+        """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}."""
+        cls = logits["cls"].float()
+        multi_hot = (targets.soft(cls.shape[1], 0.0) > self.config.threshold).to(cls.dtype)
+        return grouped_binary_cross_entropy(cls, multi_hot, targets.groups)
