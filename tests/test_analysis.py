@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 from longtail import analysis
@@ -17,6 +18,7 @@ from longtail.attention import attention_probabilities, attention_rollout, mean_
 from longtail.data import LongTail, author_groups, class_order, content_digest, count_groups
 from longtail.errors import UserError
 from longtail.evaluation import eval_batch
+from longtail.file_images import FileImages, read_header
 from longtail.params import plain
 from longtail.rank import block_tokens, feature_rank
 from longtail.vit import ModelConfig, build_vit
@@ -104,6 +106,22 @@ def test_measures_are_streamed_and_of_the_evaluation_view(run, monkeypatch):
     assert found["tokens"].tolist() == ["cls", "dist"]
     mean = rollout_rows(maps, 2).mean(1).numpy()  # of CLS and DIST, before each is scaled
     np.testing.assert_allclose(found["average"], mean / mean.max((1, 2), keepdims=True), rtol=1e-4)
+
+
+def test_images_in_files_give_what_the_same_in_memory_give(run, tmp_path):
+    data, _, folder = run
+    student, tail = load_student(folder / "seed0", data, CPU), tail_test(data)
+    for k, image in enumerate(data.test_images):
+        Image.fromarray(image).save(tmp_path / f"{k:02}.png")
+    names = [f"{k:02}.png" for k in range(len(data.test_images))]
+    heads = np.array([read_header(tmp_path / name) for name in names])
+    files = FileImages(str(tmp_path), np.array([n.encode() for n in names]), heads[:, :2], heads[:, 2], 0)
+    expected = attention_distances(student, data.test_images[tail])
+    np.testing.assert_array_equal(attention_distances(student, files[tail]), expected)
+    assert feature_ranks(student, files, tail) == feature_ranks(student, data.test_images, tail)
+    np.testing.assert_array_equal(
+        rollouts(student, files[tail[:4]])["maps"], rollouts(student, data.test_images[tail[:4]])["maps"]
+    )
 
 
 def test_spread_takes_the_classes_in_turn():
