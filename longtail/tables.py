@@ -116,7 +116,7 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
         "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
     )
     grid.remarks.append(ours + "the test set, as the papers do.")
-    by_count = [row.label for row in table.rows if row.groups == "count"]
+    by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
     if by_count:
         rule = "more than 100, 20 to 100, fewer than 20 training images"
         grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else by rank.")

@@ -213,7 +213,7 @@ def test_a_row_can_be_grouped_by_counts(results):
     rows = [{"label": rule, "entry": "s-deit_lt", "groups": rule} for rule in ("author", "count")]
     text = one_table(other, columns=["top1", "tail"], rows=rows)
     assert "| 34.00 |" in text[4] and "| 12.00 |" in text[6]
-    assert any("fewer than 20 training images in: count; else by rank." in line for line in text)
+    assert any("fewer than 20 training images in: “count”; else by rank." in line for line in text)
     made = study(tables=[{"name": "x", "caption": "X.", "columns": ["tail"], "rows": rows}]).tables[0]
     assert [cell.column for cell in records(made, other, PUBLISHED)] == ["tail", "few"]
 
