@@ -10,6 +10,7 @@ Writes into OUT (METHODS 4.1 to 4.4; last-epoch weights, test images under the e
     cls_dist_distance.csv   seed, epoch, distance: 1 - cosine(CLS, DIST) on training views; header only without DIST
     curves.csv              seed, epoch, loss, test_top1_<head>: empty where the epoch or the head was not evaluated
     rollout.npz             first seed: images uint8 [K, S, S, 3], labels, tokens, maps [K, T, g, g], average [K, g, g]
+Of a CNN all are headers only, and there is no rollout.npz.
 Digits: a few seconds on one core. CIFAR-10, ViT-B: minutes on a GPU.
 """
 
@@ -71,6 +72,9 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
         apart = diversity(epochs, folder / "history.csv")
         tables["cls_dist_distance"] += [(seed, epoch, f"{distance:.6f}") for epoch, distance in apart]
         tables["curves"] += [(seed, *(row.get(column, "") for column in COLUMNS["curves"][1:])) for row in epochs]
+        if not student.attends:
+            print(f"{run.name} seed {seed}: a CNN, which has no attention and no tokens to analyse", flush=True)
+            continue
         for images, selected in selections.items():
             distances = attention_distances(student, selected)
             for (block, head), distance in np.ndenumerate(distances):

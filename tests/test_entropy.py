@@ -47,17 +47,23 @@ TEACHER = TeacherConfig(
 )
 NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of which the teacher sees the centres
     "size": 24,
+    "crop": "resized",
     "crop_scale": [1.0, 1.0],
     "crop_ratio": [1.0, 1.0],
+    "crop_padding": 4,
     "hflip": 0.0,
     "rand_ops": 0,
     "rand_prob": 0.0,
     "rand_magnitude": 0.0,
     "rand_std": 0.0,
+    "three_augment": False,
+    "blur_radius": [0.1, 2.0],
+    "jitter": 0.0,
     "erase_prob": 0.0,
     "erase_area": [0.1, 0.2],
     "erase_ratio": [1.0, 1.0],
     "normalization": "cifar",
+    "sampler": "shuffle",
     "repeats": 1,
     "virtual_world": 1,
     "mix_group": 4,
@@ -68,8 +74,11 @@ NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of w
     "mix_prob": 0.0,
     "switch_prob": 0.0,
     "mix_until": 0,
+    "teacher_view": "same",
     "teacher_stride": 3,
     "teacher_offset": 1,
+    "teacher_padding": 4,
+    "teacher_normalization": "cifar",
 }
 STRONG = NOTHING | {
     "rand_ops": 2,
@@ -202,7 +211,8 @@ def stage(monkeypatch, tmp_path, data, recipe=STRONG, train=True):
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(build_model(TEACHER, 3).state_dict(), folder / "model.safetensors", dataset())
         (folder / "config.yaml").write_text(yaml.safe_dump(plain(TEACHER)))
-    cache = {"study": "toy", "teacher": "t", "dataset": "toy", "views": "v", "epochs": 4, "top_k": 0, "seeds": [0, 5]}
+    cache = {"study": "toy", "teacher": "t", "teacher_kind": "teachers", "dataset": "toy", "views": "v"}
+    cache |= {"epochs": 4, "top_k": 0, "seeds": [0, 5]}
     values = {"caches": {"c": cache}, "views": {"v": recipe}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     args = [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
 
@@ -333,8 +335,9 @@ def test_gradients_are_those_of_the_groups_losses_over_accumulate_times_ranks(
 
 @pytest.mark.parametrize("micro_batch", [8, 16])
 def test_smaller_forward_passes_give_the_same_gradients_and_history(spied, data, tmp_path, micro_batch):
+    """With stochastic depth too, which is drawn for the view and not for the pass."""
     recipe = ("views.v", PARAMS["views"]["v"] | {"accumulate": 3})  # one step of six groups, the last two smaller
-    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1})
+    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1}, model={"drop_path": 0.5})
     whole = train(tmp_path / "whole", config, data, Teacher())
     parts = train(tmp_path / "parts", config, data, Teacher(), micro_batch=micro_batch)
     (_, first), (_, second) = spied
@@ -470,7 +473,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stops", [(1,), (3,), (5, 3), (9,)])
 def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stops):
-    """Within an epoch, between epochs and after the last; stochastic depth draws from torch's generator."""
+    """Within an epoch, between epochs and after the last; with stochastic depth."""
 
     class Interrupted(Workspace):
         def tick(self, state):
@@ -579,3 +582,23 @@ def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     monkeypatch.setattr(student, "EVAL_BATCH", 7)  # 7, 7 and 6
     for head, logits in evaluate(model).items():
         assert logits.shape == (20, 10) and torch.allclose(logits, whole[head], atol=1e-6)
+
+
+# ---- images that are decoded one by one
+
+
+def test_views_made_by_worker_processes_give_the_same_run_also_when_it_is_stopped(data, tmp_path, trained, monkeypatch):
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    decoded, config = replace(data, train_images=Listed(list(data.train_images))), config_of(model={"drop_path": 0.5})
+    monkeypatch.setattr(Views, "workers", 2)
+    monkeypatch.setattr("longtail.views._UNIT", 3)
+    for _ in range(2):  # within the first epoch
+        with pytest.raises(Stop):
+            train(tmp_path, config, decoded, Teacher(), workspace=Interrupted)
+    assert active_children() == []
+    same_result(train(tmp_path, config, decoded, Teacher()), trained)
+    assert active_children() == []

@@ -11,23 +11,30 @@ from sklearn.datasets import load_digits, load_sample_image
 from torchvision.transforms import functional as F
 
 from longtail import ops_pil, params, views
+from longtail.batch import teacher_view
 from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION
-from longtail.views import ViewRecipe, Views, combine, teacher_view
+from longtail.views import ViewRecipe, Views, combine
 
 CIFAR = {
     "size": 224,
+    "crop": "resized",
     "crop_scale": [0.08, 1.0],
     "crop_ratio": [0.75, 1.3333333333],
+    "crop_padding": 4,
     "hflip": 0.5,
     "rand_ops": 2,
     "rand_prob": 0.5,
     "rand_magnitude": 9.0,
     "rand_std": 0.5,
+    "three_augment": False,
+    "blur_radius": [0.1, 2.0],
+    "jitter": 0.0,
     "erase_prob": 0.25,
     "erase_area": [0.02, 0.3333333333],
     "erase_ratio": [0.3, 3.3333333333],
     "normalization": "imagenet",
+    "sampler": "shuffle",
     "repeats": 3,
     "virtual_world": 2,
     "mix_group": 128,
@@ -38,8 +45,11 @@ CIFAR = {
     "mix_prob": 1.0,
     "switch_prob": 0.5,
     "mix_until": 1100,
+    "teacher_view": "same",
     "teacher_stride": 7,
     "teacher_offset": 3,
+    "teacher_padding": 4,
+    "teacher_normalization": "cifar",
 }
 SMALL = {"size": 24, "teacher_stride": 3, "teacher_offset": 1, "mix_group": 8, "accumulate": 2, "round_to": 0}
 WEAK = {"rand_ops": 0, "erase_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
@@ -90,6 +100,21 @@ def test_a_batch_is_complete_and_consistent(digits):
         seen += batch.positions.tolist()
     assert seen == list(range(76))
     assert [g.stop - g.start for g in of.step(0, 2).groups] == [6, 6]
+
+
+@pytest.mark.parametrize("backend", ["pil", "torch"])
+def test_views_of_some_groups_are_those_of_the_whole_step(tiles, backend):
+    """Whatever part of a step another process makes, and whatever this one has drawn ahead."""
+    of = Views(recipe(**SMALL), tiles, 3, backend)
+    for step in range(of.steps_per_epoch):
+        whole = of.step(2, step)
+        for groups in (slice(0, 1), slice(1, 3), slice(1, None)):
+            rows = [row for group in whole.groups[groups] for row in range(group.start, group.stop)]
+            part = Views(recipe(**SMALL), tiles, 3, backend).step(2, step, groups=groups)
+            for name in ("x", "index", "partner", "lam", "positions"):
+                assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
+            assert part.groups[0].start == 0 and part.groups[-1].stop == len(rows)
+            assert [g.stop - g.start for g in part.groups] == [g.stop - g.start for g in whole.groups[groups]]
 
 
 def test_mixing_never_crosses_groups():
