@@ -1,6 +1,7 @@
 """What a trained student shows besides its accuracy: attention distance, feature rank, rollout (METHODS 4.1-4.3).
 
-All on test images under the evaluation transform. Tail classes are those of the author rule (class index).
+All on test images under the evaluation transform; attention distance on training images too (P0 Fig. S.3). Tail
+classes are those of the author rule (class index).
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ def tail_test(data: LongTail) -> np.ndarray:
     if not len(positions):
         raise UserError(f"dataset {data.name}: no test image of a tail class (cuts {list(data.cuts)})")
     return positions
+
+
+def tail_train(data: LongTail) -> np.ndarray:
+    """Positions of the tail classes' training images, int64 (P0 Fig. S.3); every class has some."""
+    return np.flatnonzero(data.author_groups[data.train_labels] == TAIL)
 
 
 def attention_distances(student: Student, images: np.ndarray) -> np.ndarray:

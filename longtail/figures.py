@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longtail.metrics import AUTHOR_GROUPS, summarise
-from longtail.plots import COLORS, PRINTED, line_with_band, new_figure
+from longtail.plots import COLORS, line_with_band, new_figure, printed_style
 
 Rows = list[dict[str, str]]  # a CSV
 Colors = Mapping[str, str]
@@ -101,36 +101,19 @@ def _shares(bins: Rows) -> tuple[list[float], list[float]]:
     return [*(left for left, _ in counts), list(counts)[-1][1]], [100.0 * c / total for c in counts.values()]
 
 
-def cls_dist_distance(series: Mapping[str, Rows], colors: Colors, printed: Mapping[str, list]) -> Drawing | None:
-    """Distance of CLS and DIST by epoch; {label: cls_dist_distance.csv}. printed: {label: [(epoch, value)]}."""
-    series = {label: rows for label, rows in series.items() if rows}  # a plain ViT has no DIST
+def attention_distance(
+    series: Mapping[str, Rows], images: str, colors: Colors, printed: Mapping[str, list]
+) -> Drawing | None:
+    """Mean attention distance of the sorted heads of blocks 1 (solid) and 2 (dashed), {label: its csv}.
+
+    images: `test` or `train`, the tail classes' images to draw. printed: {label: [(block from 1, head, value)]}.
+    """
+    series = {label: [row for row in rows if row["images"] == images] for label, rows in series.items()}
+    series = {label: rows for label, rows in series.items() if rows}
     if not series:
         return None
-    figure, ((ax,),) = new_figure()
-    rows = []
-    for label, found in series.items():
-        points = over_seeds(found, ("epoch",), "distance")
-        x = [int(epoch) for (epoch,) in points]
-        mean, stderr, n = zip(*points.values(), strict=True)
-        line_with_band(ax, x, mean, stderr, color=colors[label], label=label)
-        rows += [(label, *point) for point in zip(x, mean, stderr, n, strict=True)]
-    for label, curve in printed.items():
-        ax.plot(*zip(*curve, strict=True), label=f"{label} (printed)", **PRINTED)
-        rows += [(f"{label} (printed)", x, value, "", "") for x, value in curve]
-    ax.set(xlabel="Epoch", ylabel="1 − cosine(CLS, DIST)")
-    ax.set_xlim(left=0)
-    ax.set_ylim(bottom=0)
-    ax.legend()
-    return Drawing(figure, ("label", "epoch", "mean", "stderr", "n"), rows)
-
-
-def attention_distance(series: Mapping[str, Rows], colors: Colors) -> Drawing | None:
-    """Mean attention distance of the sorted heads of blocks 1 (solid) and 2 (dashed), {label: its csv}."""
-    series = {label: rows for label, rows in series.items() if rows}  # a CNN has no attention
-    if not series:
-        return None
-    figure, ((ax,),) = new_figure()
-    rows = []
+    figure, ((ax,),) = new_figure(width=5.8)
+    out = []
     for label, found in series.items():
         points = over_seeds(found, ("block", "head"), "distance_px")
         for block, style in (("0", "-"), ("1", (0, (4, 2)))):
@@ -138,11 +121,18 @@ def attention_distance(series: Mapping[str, Rows], colors: Colors) -> Drawing | 
             name = label if block == "0" else None
             style = {"linestyle": style, "color": colors[label], "marker": "o", "markersize": 3.5}
             ax.plot([h for h, _ in heads], [m for _, m in heads], label=name, **style)
-        rows += [(label, int(block), int(head), *value) for (block, head), value in points.items()]
+        out += [(label, int(block), int(head), *value) for (block, head), value in points.items()]
+    for label, points in printed.items():
+        style = printed_style(label, colors)
+        for block, line in ((1, style["linestyle"]), (2, (0, (1, 1.5)))):
+            heads = [(head + 1, value) for b, head, value in points if b == block]
+            name = f"{label} (printed)" if block == 1 else None
+            ax.plot([h for h, _ in heads], [v for _, v in heads], label=name, **{**style, "linestyle": line})
+        out += [(f"{label} (printed)", int(block) - 1, int(head), value, "", "") for block, head, value in points]
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="Head, sorted by distance", ylabel="Mean attention distance (px)")
     figure.legend(loc="outside upper center", ncols=min(3, len(series)))
-    return Drawing(figure, ("label", "block", "head", "mean_px", "stderr", "n"), rows)
+    return Drawing(figure, ("label", "block", "head", "mean_px", "stderr", "n"), out)
 
 
 def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[str, list]) -> Drawing | None:
@@ -165,7 +155,8 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
                 line_with_band(ax, x, mean, stderr, label=label, color=colors[label], marker="o", markersize=3.5)
         if token == "dist":
             for label, curve in printed.items():
-                ax.plot([b + 1 for b, _ in curve], [v for _, v in curve], label=f"{label} (printed)", **PRINTED)
+                x, values = [b + 1 for b, _ in curve], [v for _, v in curve]
+                ax.plot(x, values, label=f"{label} (printed)", **printed_style(label, colors))
                 out += [(f"{label} (printed)", token, "", int(b), v, "", "") for b, v in curve]
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(title=f"{token.upper()} token", xlabel="Block")

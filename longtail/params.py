@@ -20,7 +20,7 @@ import yaml
 
 from longtail.errors import UserError, nearest
 
-SECTIONS = ("studies", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
+SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
 T = TypeVar("T")
 
 

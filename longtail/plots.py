@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,10 +13,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe-Ito, distinguishable with colour-vision deficiency; black is kept for printed curves
+# eight of Okabe and Ito's kind, distinguishable with colour-vision deficiency; then more, for studies of many entries
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6A3D9A")
+COLORS += ("#B2182B", "#1B7837", "#E7298A", "#00868B", "#B3A100", "#7A5195", "#A65E2E", "#4D4D4D")
 GREYS = ("#8a8a8a", "#b9b9b9", "#5c5c5c", "#d6d6d6")
-PRINTED = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 0.8}  # a thin dashed line
+PRINTED = {"linestyle": (0, (4, 3)), "linewidth": 0.9}  # a thin dashed line
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
     "font.size": 9,
@@ -57,6 +58,11 @@ def colors_of(students: Sequence[str], teachers: Sequence[str]) -> dict[str, str
     """One colour a label, the same in all figures of a study; teachers are grey."""
     named = {label: COLORS[i % len(COLORS)] for i, label in enumerate(students)}
     return {label: GREYS[i % len(GREYS)] for i, label in enumerate(teachers)} | named
+
+
+def printed_style(label: str, colors: Mapping[str, str]) -> dict:
+    """How a printed curve is drawn: thin, dashed, in the colour of our entry of that label, else black."""
+    return {**PRINTED, "color": colors.get(label, "black")}
 
 
 def line_with_band(ax: Axes, x, mean, stderr, **style) -> None:

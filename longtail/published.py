@@ -7,11 +7,12 @@ paper or was lost when the paper was read (the note says which).
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from longtail.errors import UserError, nearest
-from longtail.study import Curve, Printed
+from longtail.study import ON_VIEWS, Curve, Printed
 
 FIELDS = ("paper", "table", "dataset", "imbalance", "method", "backbone", "metric", "split", "value", "stderr", "note")
 DOUBTS = ("DOUBTFUL", "DISAGREES", "MISSING")  # how a note begins that a reader of the cell must see
@@ -24,10 +25,19 @@ GROUP_SPLITS = {
     "medium": "mid",
     "few": "tail",
 }
-METRICS = {"top5": "top5", "ece": "ECE", "mce": "MCE"}  # our column: the CSVs' metric, split `all`
+METRICS = {  # our column: the CSVs' metric, split `all`
+    "top5": "top5",
+    "ece": "ECE",
+    "mce": "MCE",
+    ON_VIEWS: "teacher_acc_on_train_views",
+}
 
 DIGITISED = "deit_lt_figures_digitised.csv"
-CURVES = {"cls_dist_distance": ("cls_dist_cosine_distance", "epoch"), "feature_rank": ("feature_rank_DIST", "block")}
+CURVES = {  # figure of ours: the CSV's metric, and how its split tells the place of a point
+    "cls_dist_distance": ("cls_dist_cosine_distance", r"epoch(\d+)"),
+    "attention_distance": ("mean_attention_distance_px", r"block(\d+)_sortedhead(\d+)"),
+    "feature_rank": ("feature_rank_DIST", r"block(\d+)"),
+}
 
 
 @dataclass(frozen=True)
@@ -79,17 +89,18 @@ def select(rows: list[dict[str, str]], where: str, **wanted: str) -> list[dict[s
 
 def printed_cells(folder: Path, printed: Printed, columns: tuple[str, ...], where: str) -> dict[str, PrintedCell]:
     """{column: cell} of the columns that are printed. Raises UserError unless each is exactly one row of the CSV."""
-    rows = read(folder, printed.file)
     where = f"{where} ({printed.file})"
-    named = {key: str(getattr(printed, key)) for key in ("dataset", "imbalance", "method", "backbone")}
-    rows = select(rows, where, **named)
+    named = {key: str(getattr(printed, key)) for key in ("dataset", "imbalance", "method")}
+    rows = select(read(folder, printed.file), where, **named)
     cells = {}
     for column in printed.columns if printed.columns is not None else columns:
         if column not in columns:
             raise UserError(f"{where}: printed column '{column}' is no column of the table{nearest(column, columns)}")
         if column not in GROUP_SPLITS and column not in METRICS:
             raise UserError(f"{where}: no paper prints '{column}'; list the printed ones under `columns`")
-        key = {"metric": METRICS.get(column, "top1"), "split": GROUP_SPLITS.get(column, "all")}
+        backbone = printed.teacher_backbone if column == ON_VIEWS else None
+        key = {"backbone": backbone or printed.backbone}
+        key |= {"metric": METRICS.get(column, "top1"), "split": GROUP_SPLITS.get(column, "all")}
         found = select(rows, where, **key)
         if len(found) > 1:
             raise UserError(
@@ -99,11 +110,20 @@ def printed_cells(folder: Path, printed: Printed, columns: tuple[str, ...], wher
     return cells
 
 
-def printed_curve(folder: Path, curve: Curve) -> list[tuple[float, float]]:
-    """(epoch or block, value) read off a printed figure, ascending. Raises UserError for a method that is not in it."""
-    metric, prefix = CURVES[curve.figure]
+def printed_curve(folder: Path, curve: Curve) -> list[tuple[float, ...]]:
+    """Points read off a printed figure, ascending: (epoch, value), (block, value), or (block from 1, head, value).
+
+    Raises UserError for a method that is not in it.
+    """
+    metric, place = CURVES[curve.figure]
     rows = select(read(folder, DIGITISED), f"curve '{curve.label}' ({DIGITISED})", metric=metric, method=curve.method)
-    return sorted((float(row["split"].removeprefix(prefix)), float(row["value"])) for row in rows)
+    return sorted((*map(float, re.fullmatch(place, row["split"]).groups()), float(row["value"])) for row in rows)
+
+
+def printed_tails(folder: Path, method: str) -> dict[int, float]:
+    """{imbalance factor: tail accuracy} of a method in Fig. 1c. Raises UserError for a method that is not in it."""
+    rows = select(read(folder, DIGITISED), f"Fig. 1c ({DIGITISED})", table="fig 1c", split="tail", method=method)
+    return {int(row["imbalance"]): float(row["value"]) for row in rows}
 
 
 def source_of(row: dict[str, str]) -> str:

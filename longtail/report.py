@@ -6,8 +6,9 @@ import base64
 from dataclasses import dataclass
 from html import escape
 
+from longtail.captions import FIGURES
 from longtail.render import entry_id
-from longtail.study import FIGURES, StudyConfig
+from longtail.study import StudyConfig
 
 SHOWN_SCALE = 0.64  # of the PNG's pixels: figures have 180 to the inch, so text is about as large as the page's
 CSS = """

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtail.errors import UserError
-from longtail.study import Row, StudyConfig
+from longtail.study import ON_VIEWS, Column, Row, StudyConfig
 
 SCHEMA = 1
+MAKER = {
+    "experiment": "stages/evaluate.py",
+    "teacher": "stages/evaluate.py",
+    "cache": "stages/evaluate_labels.py",
+}
 
 
 @dataclass(frozen=True)
@@ -18,32 +23,55 @@ class Results:
 
     experiments: dict[str, dict]
     teachers: dict[str, dict]
+    caches: dict[str, dict]
 
     def of(self, row: Row) -> dict | None:
         """The metrics file of a table row; None when it names no entry or the entry was not run."""
         return self.experiments.get(row.entry) if row.entry else self.teachers.get(row.teacher)
 
+    def value(self, row: Row, column: Column, phase: str) -> dict | None:
+        """{mean, stderr, n} of one cell at the last or best epoch; None where it was not run.
+
+        Raises UserError for a head that the run has not. A teacher's accuracy on views knows no epoch and no head.
+        """
+        if column == ON_VIEWS:
+            found = self.caches.get(row.cache)
+            return found["summary"][column] if found else None
+        metrics = self.of(row)
+        if metrics is None:
+            return None
+        heads = metrics["summary"][phase]
+        if row.head not in heads:
+            raise UserError(f"row '{row.label}': {metrics['entry']} has no head '{row.head}'; it has cls")
+        return heads[row.head][row.measured(column)]
+
 
 def load(folder: Path, name: str, study: StudyConfig) -> Results:
-    """<folder>/<entry>.json and <folder>/teachers/<teacher>.json. Raises UserError for a file of something else."""
-    experiments = {i.name: _read(folder / f"{i.name}.json", i.name, "experiment", name) for i in study.experiments}
-    teachers = {i.name: _read(folder / "teachers" / f"{i.name}.json", i.name, "teacher", name) for i in study.teachers}
-    return Results(*({k: v for k, v in found.items() if v is not None} for found in (experiments, teachers)))
+    """The study's files: <entry>.json, teachers/<teacher>.json, caches/<cache>.json under the folder.
+
+    Raises UserError for a file of something else.
+    """
+    kinds = (
+        (study.experiments, folder, "experiment"),
+        (study.teachers, folder / "teachers", "teacher"),
+        (study.caches, folder / "caches", "cache"),
+    )
+    found = (
+        {i.name: read(under / f"{i.name}.json", i.name, kind, name) for i in items} for items, under, kind in kinds
+    )
+    return Results(*({k: v for k, v in each.items() if v is not None} for each in found))
 
 
-def _read(path: Path, entry: str, kind: str, study: str) -> dict | None:
+def read(path: Path, entry: str, kind: str, study: str) -> dict | None:
+    """A metrics file; None where it is missing. Raises UserError where it is cut short, or of something else."""
     if not path.is_file():
         return None
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         found = {key: metrics[key] for key in ("schema", "entry", "kind", "study")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: cut short or no metrics file ({error}); run stages/evaluate.py {entry} again"
-        ) from None
+        raise UserError(f"{path}: cut short or no metrics file ({error}); run {MAKER[kind]} {entry} again") from None
     for key, wanted in {"schema": SCHEMA, "entry": entry, "kind": kind, "study": study}.items():
         if found[key] != wanted:
-            raise UserError(
-                f"{path}: {key} is {found[key]!r}, expected {wanted!r}; run stages/evaluate.py {entry} again"
-            )
+            raise UserError(f"{path}: {key} is {found[key]!r}, expected {wanted!r}; run {MAKER[kind]} {entry} again")
     return metrics

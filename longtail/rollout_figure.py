@@ -1,7 +1,8 @@
-"""The grid of attention rollout maps (Fig. 5): one row an image, one column a token of an experiment."""
+"""Grids of attention rollout maps: a column for each token of an experiment (Fig. 5), or for their mean (Fig. S.2)."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,35 +11,55 @@ from longtail.figures import Drawing
 from longtail.plots import new_figure
 
 SHOWN = 4  # images
+Columns = list[tuple[str, str, np.ndarray]]  # label, what the maps are of, maps [K, g, g] in 0..1
 
 
 def rollout(series: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing | None:
     """{label: rollout.npz}: images uint8 [K, H, W, 3], maps float [K, T, g, g] in 0..1, tokens [T], labels [K]."""
+    shown = _of_the_same_images(series)
+    maps = [(label, str(token), s["maps"][:, t]) for label, s in shown.items() for t, token in enumerate(s["tokens"])]
+    return _grid(shown, maps)
+
+
+def rollout_mean(series: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing | None:
+    """{label: rollout.npz}: also average float [K, g, g] in 0..1, of an image's tokens together."""
+    shown = _of_the_same_images(series)
+    return _grid(shown, [(label, "+".join(map(str, s["tokens"])), s["average"]) for label, s in shown.items()])
+
+
+def _of_the_same_images(series: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Mapping[str, np.ndarray]]:
+    """Those whose images are the first one's; a column of other images would be no comparison."""
+    first = next(iter(series.values()), None)
+    return {label: s for label, s in series.items() if np.array_equal(s["labels"], first["labels"])}
+
+
+def _grid(series: Mapping[str, Mapping[str, np.ndarray]], columns: Columns) -> Drawing | None:
+    """One row an image, one column a map; None where there is nothing."""
     if not series:
         return None
-    first = next(iter(series.values()))
-    shown = min(SHOWN, len(first["images"]))
-    same = {k: s for k, s in series.items() if np.array_equal(s["labels"], first["labels"])}  # of the same images
-    columns = [(label, t, str(token)) for label, s in same.items() for t, token in enumerate(s["tokens"])]
-    figure, axes = new_figure(columns=1 + len(columns), rows=shown, width=1.25, height=1.25)
-    rows = []
-    for k in range(shown):
-        for ax in axes[k]:
+    images, labels = (next(iter(series.values()))[key] for key in ("images", "labels"))
+    figure, axes = new_figure(columns=1 + len(columns), rows=min(SHOWN, len(images)), width=1.25, height=1.25)
+    out = []
+    for k, line in enumerate(axes):
+        for ax in line:
             ax.set(xticks=[], yticks=[])
             ax.grid(False)
             ax.spines[:].set_visible(False)
-        image = first["images"][k]
+        image = images[k]
         extent = (0, image.shape[1], image.shape[0], 0)
-        axes[k][0].imshow(image, extent=extent, interpolation="nearest")
-        axes[k][0].set_ylabel(f"class {int(first['labels'][k])}")
-        for ax, (label, t, token) in zip(axes[k][1:], columns, strict=True):
-            attention = np.asarray(same[label]["maps"][k][t], np.float64)
+        line[0].imshow(image, extent=extent, interpolation="nearest")
+        line[0].set_ylabel(f"class {int(labels[k])}")
+        for ax, (label, token, maps) in zip(line[1:], columns, strict=True):
+            attention = np.asarray(maps[k], np.float64)
             ax.imshow(image.mean(-1), extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             ax.imshow(attention, extent=extent, cmap="inferno", alpha=0.65, vmin=0, vmax=1, interpolation="bilinear")
-            rows += [
-                (label, token, k, int(first["labels"][k]), y, x, float(a)) for (y, x), a in np.ndenumerate(attention)
-            ]
+            out += [(label, token, k, int(labels[k]), y, x, float(a)) for (y, x), a in np.ndenumerate(attention)]
     axes[0][0].set_title("image", fontsize=7.5)
-    for ax, (label, _, token) in zip(axes[0][1:], columns, strict=True):
-        ax.set_title(f"{label}\n{token.upper()}", fontsize=7.5)
-    return Drawing(figure, ("label", "token", "image", "class", "row", "column", "attention"), rows)
+    for ax, (label, token, _) in zip(axes[0][1:], columns, strict=True):
+        ax.set_title(f"{wrapped(label)}\n{token.upper()}", fontsize=7.5)
+    return Drawing(figure, ("label", "token", "image", "class", "row", "column", "attention"), out)
+
+
+def wrapped(label: str, width: int = 16) -> str:
+    """A label in lines that fit above a column."""
+    return "\n".join(textwrap.wrap(label, width))

@@ -7,16 +7,22 @@ that names no entry, stays visibly empty.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from longtail.captions import FIGURES
+from longtail.errors import nearest
 
 # fmt: off
 Column = Literal[
     "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
     "ece", "mce", "classwise_ece", "nll",
+    "teacher_top1_on_views",
 ]
 # fmt: on
 Head = Literal["avg", "cls", "dist"]
+ON_VIEWS = "teacher_top1_on_views"  # of a cache: the teacher's accuracy on the training views it labels (trap 55)
+COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
 
 COLUMN_LABELS = {
     "top1": "All",
@@ -33,6 +39,7 @@ COLUMN_LABELS = {
     "mce": "MCE",
     "classwise_ece": "Class-wise ECE",
     "nll": "NLL",
+    ON_VIEWS: "Teacher on views",
 }
 
 
@@ -46,21 +53,49 @@ class Printed:
     dataset: str
     imbalance: int  # rho
     columns: tuple[Column, ...] | None = None  # the table's columns that are printed; all of them when left out
+    teacher_backbone: str | None = None  # under which the CSV keeps the row's teacher_top1_on_views
 
 
 @dataclass(frozen=True)
 class Row:
-    """One table row: ours (an experiment, or a teacher), printed, or both."""
+    """One table row: ours (an experiment, or a teacher), printed, or both.
+
+    groups: by which rule our head, mid and tail are made; the papers mix rules within one table (METHODS 1.2).
+    """
 
     label: str
     entry: str | None = None  # under experiments
     teacher: str | None = None  # under teachers
     head: Head = "avg"  # avg = mean of raw logits; the only head where there is one
     printed: Printed | None = None
+    cache: str | None = None  # under caches; for the column teacher_top1_on_views
+    groups: Literal["author", "count"] = "author"  # head, mid, tail by class index, or by number of images
+    copied: bool = False  # of others' work, which the paper copies and nobody runs here
 
     def __post_init__(self) -> None:
         if self.entry and self.teacher:
             raise ValueError(f"row '{self.label}' names an entry and a teacher; one row is one run")
+        if self.copied and (self.entry or self.teacher or self.cache or not self.printed):
+            raise ValueError(f"row '{self.label}' is copied: it has printed numbers and no run")
+
+    def measured(self, column: Column) -> Column:
+        """The metric that stands in a column of this row."""
+        return COUNT_RULE.get(column, column) if self.groups == "count" else column
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Rows of others' work that stand first in a printed table."""
+
+    file: str
+    backbone: str
+    dataset: str
+    imbalance: int
+    methods: tuple[str, ...]
+
+    def rows(self) -> tuple[Row, ...]:
+        place = (self.backbone, self.dataset, self.imbalance)
+        return tuple(Row(m, printed=Printed(self.file, m, *place), copied=True) for m in self.methods)
 
 
 @dataclass(frozen=True)
@@ -71,6 +106,12 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    copied: Copied | None = None
+
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """Copied rows, then the study's own."""
+        return (self.copied.rows() if self.copied else ()) + self.rows
 
     def __post_init__(self) -> None:
         if not self.columns or not self.rows:
@@ -91,8 +132,8 @@ class Item:
 class Curve:
     """A curve read off a printed figure, drawn thin and dashed behind ours."""
 
-    figure: Literal["cls_dist_distance", "feature_rank"]
-    label: str
+    figure: Literal["cls_dist_distance", "attention_distance", "feature_rank"]
+    label: str  # that of an entry gives it the entry's colour
     method: str  # as in deit_lt_figures_digitised.csv
 
 
@@ -108,6 +149,7 @@ class StudyConfig:
     caches: tuple[Item, ...]  # whose teacher entropy is analysed
     tables: tuple[Table, ...]
     curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
+    figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
 
     def __post_init__(self) -> None:
         for what in ("experiments", "teachers", "caches", "tables"):
@@ -117,7 +159,8 @@ class StudyConfig:
                 raise ValueError(f"{what} names '{min(twice)}' twice")
         if self.curves and not self.comparable:
             raise ValueError("curves: printed curves belong to a comparable study")
-        known = {"entry": self.experiments, "teacher": self.teachers}
+        self._check_figures()
+        known = {"entry": self.experiments, "teacher": self.teachers, "cache": self.caches}
         for table in self.tables:
             for row in table.rows:
                 for kind, items in known.items():
@@ -127,37 +170,22 @@ class StudyConfig:
                             f"table '{table.name}', row '{row.label}': {kind} '{name}' is not listed in the study"
                         )
 
+    def _check_figures(self) -> None:
+        for figure, names in self.figures.items():
+            if figure not in FIGURES:
+                raise ValueError(f"figures.{figure}: no such figure{nearest(figure, FIGURES)}")
+            known = [item.name for item in self.candidates(figure)]
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"figures.{figure}: '{name}' is not listed in the study{nearest(name, known)}")
 
-# Figures of a study: {name: (title, caption)}. Both the stage that draws them and the report read this.
-FIGURES = {
-    "groups": (
-        "Accuracy by class group (as Fig. 1c)",
-        "Averaged head, last epoch: accuracy on head, mid and tail classes (mean over seeds, bars: standard error, "
-        "dots: seeds).",
-    ),
-    "entropy": (
-        "Teacher entropy in and out of distribution (Fig. 3)",
-        "Entropy of the teacher's softmax for the images it was trained on (in) and for the student's strong, mixed "
-        "views (out); dotted lines mark the means. Share of images, all seeds together.",
-    ),
-    "cls_dist_distance": (
-        "Distance between CLS and DIST (Fig. 4a)",
-        "1 - cosine similarity of the final CLS and DIST tokens over the training views of an epoch (line: mean over "
-        "seeds, band: standard error).",
-    ),
-    "attention_distance": (
-        "Mean attention distance (Fig. 4b)",
-        "Per head, on images of tail classes, heads sorted ascending within a block; solid: block 1, dashed: block 2. "
-        "Rows and columns of CLS and DIST are left out (mean over seeds).",
-    ),
-    "feature_rank": (
-        "Feature rank by block (Fig. 4c)",
-        "Directions needed to reconstruct the tail classes' tokens to 1 % of their squared norm, centred by the mean "
-        "of all classes (line: mean over seeds, band: standard error). The uncentred variant is in the CSV.",
-    ),
-    "rollout": (
-        "Attention rollout (Fig. 5)",
-        "Where the CLS and DIST tokens look, on images of tail classes: heads averaged, identity added, rows "
-        "normalised, blocks multiplied, each map divided by its maximum.",
-    ),
-}
+    def candidates(self, figure: str) -> tuple[Item, ...]:
+        """What a figure could show: caches for teacher entropy, teachers and students for accuracy, else students."""
+        if figure == "entropy":
+            return self.caches
+        return self.teachers + self.experiments if figure == "groups" else self.experiments
+
+    def shown(self, figure: str) -> tuple[Item, ...]:
+        """What it shows: the entries named under `figures`, in that order, or all."""
+        items = {item.name: item for item in self.candidates(figure)}
+        return tuple(items[name] for name in self.figures.get(figure, items))

@@ -11,10 +11,9 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtail.errors import UserError
 from longtail.published import PrintedCell, printed_cells
 from longtail.results import Results
-from longtail.study import COLUMN_LABELS, StudyConfig, Table
+from longtail.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
 
 NOT_RUN = "not run"
 OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
@@ -26,13 +25,14 @@ class Record:
 
     row: int
     label: str
-    column: str
+    column: str  # the metric measured: `few` under the heading Tail in a row of the count rule
     head: str
     name: str | None  # the entry or teacher; None = no entry yet
     config_hash: str | None  # None = not run
     printed: PrintedCell | None  # None = the paper does not print it
     last: dict | None  # {"mean", "stderr", "n"}; None = not run
     best: dict | None
+    copied: bool = False  # of others' work: there is no ours
 
     def difference(self, phase: str) -> float | None:
         """Ours minus printed, in points; None unless there are both."""
@@ -66,24 +66,25 @@ class Grid:
 
 
 def records(table: Table, results: Results, published: Path) -> list[Record]:
-    """Every cell of a table, row by row. Raises UserError for a selector or a head that is not there."""
+    """Every cell of a table, row by row, copied rows first. Raises UserError for a selector or head not there."""
     found = []
-    for number, row in enumerate(table.rows):
+    for number, row in enumerate(table.all_rows):
         where = f"table '{table.name}', row '{row.label}'"
         printed = printed_cells(published, row.printed, table.columns, where) if row.printed else {}
         metrics = results.of(row)
-        if metrics and row.head not in metrics["summary"]["last"]:
-            raise UserError(f"{where}: {metrics['entry']} has no head '{row.head}'; it has cls")
+        about = {"head": row.head, "name": row.entry or row.teacher, "copied": row.copied}
+        about["config_hash"] = metrics["config_hash"] if metrics else None
         for column in table.columns:
-            ours = {p: metrics["summary"][p][row.head][column] if metrics else None for p in OURS}
-            hashed = metrics["config_hash"] if metrics else None
-            name = row.entry or row.teacher
-            found.append(Record(number, row.label, column, row.head, name, hashed, printed.get(column), **ours))
+            ours = {phase: results.value(row, column, phase) for phase in OURS}
+            measured = row.measured(column)
+            found.append(Record(number, row.label, measured, printed=printed.get(column), **about, **ours))
     return found
 
 
-def number(value: dict | None) -> Cell:
-    """`88.10 ± 0.21`, `88.10` for a single seed, `–` for an empty group, `not run`."""
+def number(value: dict | None, copied: bool = False) -> Cell:
+    """`88.10 ± 0.21`, `88.10` for a single seed, `–` for an empty group, `not run`; nothing in a copied row."""
+    if copied:
+        return Cell("", "ours")
     if value is None:
         return Cell(NOT_RUN, "missing")
     if value["mean"] is None:
@@ -104,7 +105,7 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     """The grid of a table. Differences are left out where the study is not comparable with what is printed."""
     wide = len(table.columns) == 1
     grid = Grid(table.name, table.caption, _header(table, wide, study.comparable))
-    for index in range(len(table.rows)):
+    for index in range(len(table.all_rows)):
         mine = [c for c in cells if c.row == index]
         block = _wide(mine[0], grid, study.comparable) if wide else _stacked(mine, grid, study.comparable)
         grid.blocks.append(block)
@@ -115,6 +116,10 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
         "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
     )
     grid.remarks.append(ours + "the test set, as the papers do.")
+    by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
+    if by_count:
+        rule = "more than 100, 20 to 100, fewer than 20 training images"
+        grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else by rank.")
     if sources and not study.comparable:
         grid.remarks.append(
             "The printed numbers are of another dataset or recipe: compare the pattern, not the values."
@@ -132,33 +137,35 @@ def _header(table: Table, wide: bool, comparable: bool) -> list[str]:
 def _wide(record: Record, grid: Grid, comparable: bool) -> list[list[Cell]]:
     line = [Cell(record.label, "label"), _printed(record, grid)]
     for phase in OURS:
-        line.append(number(getattr(record, phase)))
+        line.append(number(getattr(record, phase), record.copied))
         if comparable:
             line.append(Cell(signed(record.difference(phase)), "difference"))
     return [[*line, *_provenance(record)]]
 
 
 def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cell]]:
-    first, lines = cells[0], []
+    lines = []
+    run = next((c for c in cells if c.last and c.column != ON_VIEWS), None)  # a cell of the row's own run
+    first = run or cells[0]
     if any(c.printed for c in cells):
         lines.append(
             [Cell("printed", "what"), *(_printed(c, grid) for c in cells), Cell("", "seeds"), Cell("", "entry")]
         )
-    for phase, text in OURS.items():
-        line = [Cell(text if first.last else "ours", "what")]
+    for phase, text in () if first.copied else OURS.items():
+        line = [Cell(text if run else "ours", "what")]
         for c in cells:
             cell = number(getattr(c, phase))
             if comparable and c.difference(phase) is not None:
                 cell.text += f" ({signed(c.difference(phase))})"
             line.append(cell)
         lines.append([*line, *(_provenance(first) if phase == "last" else (Cell("", "seeds"), Cell("", "entry")))])
-        if first.last is None:  # one line says it
+        if run is None:  # one line says it
             break
     return [[Cell(first.label, "label", span=0 if i else len(lines)), *line] for i, line in enumerate(lines)]
 
 
 def _provenance(record: Record) -> tuple[Cell, Cell]:
-    seeds = Cell(str(record.last["n"]) if record.last else "", "seeds")
+    seeds = Cell(str(record.last["n"]) if record.config_hash else "", "seeds")
     return seeds, Cell((record.config_hash or "")[:8], "entry", name=record.name or "")
 
 

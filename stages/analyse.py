@@ -4,9 +4,11 @@
         --dataset data/datasets/digits_if20.npz --out reports/analysis/digits/digits-deit_lt
 
 Writes into OUT (METHODS 4.1 to 4.4; last-epoch weights, test images under the evaluation transform):
-    attention_distance.csv  seed, block, head, distance_px: tail-class images; heads sorted ascending within a block
+    attention_distance.csv  seed, images, block, head, distance_px: tail-class images of the test and of the training
+                            set; heads sorted ascending within a block
     feature_rank.csv        seed, token, block, centring, rank: directions that hold 99 % of the tail's feature energy
     cls_dist_distance.csv   seed, epoch, distance: 1 - cosine(CLS, DIST) on training views; header only without DIST
+    curves.csv              seed, epoch, loss, test_top1_<head>: empty where the epoch or the head was not evaluated
     rollout.npz             first seed: images uint8 [K, S, S, 3], labels, tokens, maps [K, T, g, g], average [K, g, g]
 Of a CNN all are headers only, and there is no rollout.npz.
 Digits: a few seconds on one core. CIFAR-10, ViT-B: minutes on a GPU.
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 
 from longtail import params
-from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test
+from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test, tail_train
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.output import new_folder
@@ -30,47 +32,58 @@ from longtail.runs import pick_device
 
 ROLLOUT_IMAGES = 8
 COLUMNS = {
-    "attention_distance": ("seed", "block", "head", "distance_px"),
+    "attention_distance": ("seed", "images", "block", "head", "distance_px"),
     "feature_rank": ("seed", "token", "block", "centring", "rank"),
     "cls_dist_distance": ("seed", "epoch", "distance"),
+    "curves": ("seed", "epoch", "loss", "test_top1_cls", "test_top1_dist", "test_top1_avg"),
 }
 
 
-def diversity(history: Path) -> list[tuple[int, float]]:
-    """(epoch, 1 - cosine) from a run's history.csv; empty where it has no such column (plain ViT)."""
-    if not history.is_file():
-        raise UserError(f"{history}: no such file; train the entry first (stages/train_student.py)")
-    text = history.read_text()
+def history(path: Path) -> list[dict[str, str]]:
+    """A run's history.csv, one row an epoch; none of an imported run. Raises UserError where it is cut short."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
+    text = path.read_text()
     if not text.endswith("\n"):
-        raise UserError(f"{history}: cut short, its last line has no end; train the entry again")
+        raise UserError(f"{path}: cut short, its last line has no end; train the entry again")
     rows = list(csv.DictReader(text.splitlines()))
-    if rows and "cls_dist_distance" not in rows[0]:
-        return []
+    if any(None in row or None in row.values() or not row.get("epoch", "").isdigit() for row in rows):
+        raise UserError(f"{path}: cut short or damaged; train the entry again")
+    return rows
+
+
+def diversity(rows: list[dict[str, str]], path: Path) -> list[tuple[int, float]]:
+    """(epoch, 1 - cosine) of a history; empty where it has no such column (plain ViT)."""
     try:
-        return [(int(row["epoch"]), float(row["cls_dist_distance"])) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{history}: cut short or damaged ({error}); train the entry again") from None
+        return [(int(r["epoch"]), float(r["cls_dist_distance"])) for r in rows if "cls_dist_distance" in r]
+    except ValueError as error:
+        raise UserError(f"{path}: cut short or damaged ({error}); train the entry again") from None
 
 
 def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torch.device) -> None:
     """Fill the folder `out` from run/seed<k> of every seed."""
     tail = tail_test(data)
+    selections = {"test": data.test_images[tail], "train": data.train_images[tail_train(data)]}
     tables: dict[str, list[tuple]] = {name: [] for name in COLUMNS}
     for seed in seeds:
         folder = run / f"seed{seed}"
         student = load_student(folder, data, device)
-        tables["cls_dist_distance"] += [(seed, epoch, f"{d:.6f}") for epoch, d in diversity(folder / "history.csv")]
+        epochs = history(folder / "history.csv")
+        apart = diversity(epochs, folder / "history.csv")
+        tables["cls_dist_distance"] += [(seed, epoch, f"{distance:.6f}") for epoch, distance in apart]
+        tables["curves"] += [(seed, *(row.get(column, "") for column in COLUMNS["curves"][1:])) for row in epochs]
         if not student.attends:
             print(f"{run.name} seed {seed}: a CNN, which has no attention and no tokens to analyse", flush=True)
             continue
-        distances = attention_distances(student, data.test_images[tail])
-        for (block, head), distance in np.ndenumerate(distances):
-            tables["attention_distance"].append((seed, block, head, f"{distance:.6f}"))
+        for images, selected in selections.items():
+            distances = attention_distances(student, selected)
+            for (block, head), distance in np.ndenumerate(distances):
+                tables["attention_distance"].append((seed, images, block, head, f"{distance:.6f}"))
+            print(f"{run.name} seed {seed}: block 1 {distances[0].mean():.1f} px on {images} images", flush=True)
         tables["feature_rank"] += [(seed, *row) for row in feature_ranks(student, data.test_images, tail)]
         if seed == seeds[0]:
             shown = spread(data.test_labels, tail, ROLLOUT_IMAGES)
             np.savez(out / "rollout.npz", labels=data.test_labels[shown], **rollouts(student, data.test_images[shown]))
-        print(f"{run.name} seed {seed}: block 1 {distances[0].mean():.1f} px", flush=True)
     for name, columns in COLUMNS.items():
         with open(out / f"{name}.csv", "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

@@ -1,7 +1,8 @@
 """The figures of a study as PDF and PNG, with the numbers drawn as CSV beside each.
 
-Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank
-and rollout maps from the analysis folders. Entries that were not run are left out, and a figure without any is skipped.
+Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank,
+rollout maps, training loss and test accuracy by epoch from the analysis folders. Which entries a figure shows stands
+under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is skipped.
 Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
@@ -14,17 +15,20 @@ import argparse
 import csv
 from pathlib import Path
 
-from longtail import figures, params
+import numpy as np
+
+from longtail import epoch_figures, figures, params
+from longtail.captions import FIGURES
 from longtail.errors import UserError, run_main
 from longtail.output import new_folder
 from longtail.plots import colors_of, save
 from longtail.predictions import read_npz
 from longtail.published import CURVES, printed_curve
 from longtail.results import load
-from longtail.rollout_figure import rollout
-from longtail.study import FIGURES, Item, StudyConfig
+from longtail.rollout_figure import rollout, rollout_mean
+from longtail.study import Item, StudyConfig
 
-ROLLOUT_KEYS = ("images", "maps", "tokens", "labels")
+ROLLOUT_KEYS = ("images", "maps", "average", "tokens", "labels")
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -48,27 +52,48 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
     """{figure name: drawing} of what was run."""
     results = load(metrics, name, study)
     entries = {**results.teachers, **results.experiments}
-    labels = {item.name: item.label for item in study.teachers + study.experiments}
     curves = {f: {c.label: printed_curve(published, c) for c in study.curves if c.figure == f} for f in CURVES}
-    colors = colors_of([i.label for i in study.experiments], [i.label for i in study.teachers])
-    students, teachers = (analysis, study.experiments), (analysis / "teachers", study.caches)
-    maps = {item.label: analysis / item.name / "rollout.npz" for item in study.experiments}
+    students = dict.fromkeys([*(i.label for i in study.experiments), *(c.label for c in study.curves)])
+    colors = colors_of(list(students), [i.label for i in study.teachers])
+
+    def read(figure: str, file: str, *columns: str) -> dict[str, list[dict[str, str]]]:
+        return series(analysis, study.shown(figure), file, *columns)
+
+    def distances(figure: str, images: str, printed: dict) -> figures.Drawing | None:
+        found = read(figure, "attention_distance.csv", "images", "block", "head", "distance_px")
+        return figures.attention_distance(found, images, colors, printed)
+
+    def maps(figure: str) -> dict[str, dict[str, np.ndarray]]:
+        paths = {item.label: analysis / item.name / "rollout.npz" for item in study.shown(figure)}
+        return {label: read_npz(path, ROLLOUT_KEYS) for label, path in paths.items() if path.is_file()}
+
+    def epochs(figure: str, column: str) -> tuple[dict, dict]:
+        return read(figure, "curves.csv", "epoch", column), colors
+
+    accuracy = {i.label: entries[i.name] for i in study.shown("groups") if i.name in entries}
+    teachers = analysis / "teachers", study.shown("entropy")
     drawn = {
-        "groups": figures.groups({labels[entry]: found for entry, found in entries.items()}, colors),
+        "groups": figures.groups(accuracy, colors),
         "entropy": figures.entropy(
             series(*teachers, "entropy.csv", "domain", "bin_left", "bin_right", "count"),
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
-        "cls_dist_distance": figures.cls_dist_distance(
-            series(*students, "cls_dist_distance.csv", "epoch", "distance"), colors, curves["cls_dist_distance"]
+        "cls_dist_distance": epoch_figures.cls_dist_distance(
+            read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"),
+            colors,
+            curves["cls_dist_distance"],
         ),
-        "attention_distance": figures.attention_distance(
-            series(*students, "attention_distance.csv", "block", "head", "distance_px"), colors
-        ),
+        "attention_distance": distances("attention_distance", "test", curves["attention_distance"]),
+        "attention_distance_train": distances("attention_distance_train", "train", {}),
         "feature_rank": figures.feature_rank(
-            series(*students, "feature_rank.csv", "token", "block", "centring", "rank"), colors, curves["feature_rank"]
+            read("feature_rank", "feature_rank.csv", "token", "block", "centring", "rank"),
+            colors,
+            curves["feature_rank"],
         ),
-        "rollout": rollout({label: read_npz(path, ROLLOUT_KEYS) for label, path in maps.items() if path.is_file()}),
+        "rollout": rollout(maps("rollout")),
+        "rollout_mean": rollout_mean(maps("rollout_mean")),
+        "training_loss": epoch_figures.training_loss(*epochs("training_loss", "loss")),
+        "test_accuracy": epoch_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }
     return {figure: drawing for figure, drawing in drawn.items() if drawing is not None}
 

@@ -13,11 +13,12 @@ import argparse
 from pathlib import Path
 
 from longtail import params
+from longtail.captions import FIGURES
 from longtail.errors import UserError, run_main
 from longtail.output import write_text
 from longtail.report import EntryLine, page
 from longtail.results import load
-from longtail.study import FIGURES, StudyConfig
+from longtail.study import StudyConfig
 
 
 def collect(name: str, study: StudyConfig, metrics: Path, analysis: Path) -> list[EntryLine]:

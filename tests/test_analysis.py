@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 from longtail import analysis
-from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test
+from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test, tail_train
 from longtail.attention import attention_probabilities, attention_rollout, mean_attention_distance, rollout_rows
 from longtail.data import LongTail, author_groups, class_order, content_digest, count_groups
 from longtail.errors import UserError
 from longtail.evaluation import eval_batch
+from longtail.file_images import FileImages, read_header
 from longtail.params import plain
 from longtail.rank import block_tokens, feature_rank
 from longtail.vit import ModelConfig, build_vit
@@ -62,8 +64,8 @@ def save_run(folder, data, seed, distilled=True):
     facts = {"class_order": data.class_order, "dataset_digest": data.digest, "class_names": list(data.class_names)}
     (folder / "environment.json").write_text(json.dumps(facts))
     distance = ",0.25" if distilled else ""
-    header = "epoch,lr,loss" + (",cls_dist_distance" if distilled else "")
-    (folder / "history.csv").write_text(f"{header}\n0,0.1,1.0{distance}\n1,0.1,0.5{distance}\n")
+    header = "epoch,lr,loss,test_top1_cls" + (",cls_dist_distance" if distilled else "")
+    (folder / "history.csv").write_text(f"{header}\n0,0.1,1.0,{distance}\n1,0.1,0.5,62.5{distance}\n")
     return model.eval()
 
 
@@ -106,6 +108,22 @@ def test_measures_are_streamed_and_of_the_evaluation_view(run, monkeypatch):
     np.testing.assert_allclose(found["average"], mean / mean.max((1, 2), keepdims=True), rtol=1e-4)
 
 
+def test_images_in_files_give_what_the_same_in_memory_give(run, tmp_path):
+    data, _, folder = run
+    student, tail = load_student(folder / "seed0", data, CPU), tail_test(data)
+    for k, image in enumerate(data.test_images):
+        Image.fromarray(image).save(tmp_path / f"{k:02}.png")
+    names = [f"{k:02}.png" for k in range(len(data.test_images))]
+    heads = np.array([read_header(tmp_path / name) for name in names])
+    files = FileImages(str(tmp_path), np.array([n.encode() for n in names]), heads[:, :2], heads[:, 2], 0)
+    expected = attention_distances(student, data.test_images[tail])
+    np.testing.assert_array_equal(attention_distances(student, files[tail]), expected)
+    assert feature_ranks(student, files, tail) == feature_ranks(student, data.test_images, tail)
+    np.testing.assert_array_equal(
+        rollouts(student, files[tail[:4]])["maps"], rollouts(student, data.test_images[tail[:4]])["maps"]
+    )
+
+
 def test_spread_takes_the_classes_in_turn():
     labels = np.array([4, 3, 4, 4, 3, 0, 4])
     positions = np.flatnonzero(labels >= 3)
@@ -137,10 +155,13 @@ def test_stage_writes_every_seed(run, monkeypatch, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == [
         "attention_distance.csv",
         "cls_dist_distance.csv",
+        "curves.csv",
         "feature_rank.csv",
         "rollout.npz",
     ]
-    distances = rows(out / "attention_distance.csv")
+    every = rows(out / "attention_distance.csv")
+    assert [(r["seed"], r["images"]) for r in every[::8]] == [(s, i) for s in "03" for i in ("test", "train")]
+    distances = [r for r in every if r["images"] == "test"]
     assert [r["seed"] for r in distances] == ["0"] * 8 + ["3"] * 8
     assert [(r["block"], r["head"]) for r in distances[:8]] == [(str(b), str(h)) for b in range(2) for h in range(4)]
     for start in range(0, 16, 4):
@@ -149,12 +170,33 @@ def test_stage_writes_every_seed(run, monkeypatch, tmp_path):
     ranks = rows(out / "feature_rank.csv")
     assert len(ranks) == 2 * 2 * 2 * 2 and all(1 <= int(r["rank"]) <= 16 for r in ranks)
     assert rows(out / "cls_dist_distance.csv")[-1] == {"seed": "3", "epoch": "1", "distance": "0.250000"}
+    empty = dict.fromkeys(("test_top1_dist", "test_top1_avg"), "")
+    curves = rows(out / "curves.csv")
+    assert curves[2] == {"seed": "3", "epoch": "0", "loss": "1.0", "test_top1_cls": "", **empty}
+    assert curves[3] == {"seed": "3", "epoch": "1", "loss": "0.5", "test_top1_cls": "62.5", **empty}
     with np.load(out / "rollout.npz") as file:
         assert file["maps"].shape == (8, 2, 3, 3) and file["maps"].dtype == np.float32
         assert file["labels"].tolist() == [3, 4] * 4
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     stage(monkeypatch, tmp_path, folder, [0, 3])
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}  # the same bytes again
+
+
+def test_training_images_of_the_tail_are_those_of_the_last_classes(run, monkeypatch, tmp_path):
+    """Classes 3 and 4 have the last 3 + 2 of 24 training images; so are their distances."""
+    data, model, folder = run
+    assert tail_train(data).tolist() == [19, 20, 21, 22, 23]
+    maps = attention_probabilities(model, eval_batch(data.train_images[19:], 24, 28, "imagenet"))
+    expected = np.sort([mean_attention_distance(m, 3, 8, 2).numpy() for m in maps], 1)
+    out = stage(monkeypatch, tmp_path, folder, [0])
+    found = [float(r["distance_px"]) for r in rows(out / "attention_distance.csv") if r["images"] == "train"]
+    np.testing.assert_allclose(found, expected.ravel(), rtol=1e-5)
+
+
+def test_a_run_without_epochs_has_empty_curves(run, monkeypatch, tmp_path):
+    (run[2] / "seed0/history.csv").write_text("epoch,lr,loss\n")
+    out = stage(monkeypatch, tmp_path, run[2], [0])
+    assert rows(out / "curves.csv") == rows(out / "cls_dist_distance.csv") == []
 
 
 def test_stage_on_a_plain_vit(monkeypatch, tmp_path):

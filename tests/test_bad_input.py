@@ -20,8 +20,10 @@ from stage_processes import (
     CACHE,
     ENTROPY,
     EVALUATE,
+    EVALUATE_LABELS,
     EVALUATE_TEACHER,
     FIGURES,
+    OVERVIEW,
     REPORT,
     STUDENT,
     SUBSAMPLE,
@@ -40,7 +42,8 @@ NPZ = "data/datasets/tiny.npz"
 TEACHER_RUN = "data/teachers/ldam_drw_sam-tiny/seed0"
 CACHE_RUN = "data/caches/ldam_drw_sam-tiny/seed0"
 STUDENT_RUN = "data/students/tiny-deit_lt/seed0"
-COMMANDS = (SUBSAMPLE, TEACHER, CACHE, STUDENT, EVALUATE, ENTROPY, ANALYSE, TABLES, FIGURES, REPORT)
+COMMANDS = (SUBSAMPLE, TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_LABELS, ENTROPY, ANALYSE, TABLES, FIGURES, REPORT)
+COMMANDS += (OVERVIEW,)
 STAGES = {command[0]: command for command in COMMANDS}
 
 
@@ -596,7 +599,7 @@ def test_execution_settings(arguments, message, copy):
 
 
 def test_the_folder_that_the_cases_spoil_is_right(copy):
-    for command in (TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_TEACHER, ANALYSE, ENTROPY):
+    for command in (TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_TEACHER, EVALUATE_LABELS, ANALYSE, ENTROPY):
         finish(copy, *anew(command))
     config = yaml.safe_load((copy / f"{STUDENT[-1]}-new/seed0/config.yaml").read_text())
     assert config["views"]["mix_group"] == 8

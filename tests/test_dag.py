@@ -86,6 +86,7 @@ def test_declared_code_is_the_code_that_runs(stage):
 
 BY_HAND = {  # no entry runs them, and they decide no result
     "stages/readme.py",
+    "stages/coverage.py",
     "stages/doctor.py",
     "stages/pack.py",
     "stages/import_checkpoint.py",
@@ -165,12 +166,14 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
+    "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
     "scores": "tiny",
     "tables": "tiny",
     "figures": "tiny",
     "report": "tiny",
+    "overview": "tiny",
 }
 
 
@@ -274,6 +277,7 @@ def test_a_study_is_made_of_its_own_entries(stages):
     for study, block in PARAMS["studies"].items():
         listed = {f"reports/metrics/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/metrics/{study}/teachers/{i['name']}.json" for i in block["teachers"]}
+        listed |= {f"reports/metrics/{study}/caches/{i['name']}.json" for i in block["caches"]}
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
         under = (f"reports/metrics/{study}/", f"reports/analysis/{study}/")
@@ -289,6 +293,7 @@ def test_every_entry_builds():
     from longtail.cache import CacheConfig
     from longtail.dataset_config import DatasetConfig
     from longtail.experiment import resolve
+    from longtail.overview import OverviewConfig
     from longtail.study import StudyConfig
     from longtail.teacher_config import TeacherConfig
     from longtail.view_recipe import ViewRecipe
@@ -297,7 +302,7 @@ def test_every_entry_builds():
     kinds = {"datasets": DatasetConfig, "views": ViewRecipe, "teachers": TeacherConfig, "caches": CacheConfig}
     built = {
         section: {name: params.build(kind, values, f"{section}.{name}") for name, values in PARAMS[section].items()}
-        for section, kind in (kinds | {"studies": StudyConfig}).items()
+        for section, kind in (kinds | {"studies": StudyConfig, "overviews": OverviewConfig}).items()
     }
     for name, teacher in built["teachers"].items():
         assert name.endswith(f"-{teacher.dataset}") and teacher.dataset in built["datasets"]
@@ -325,6 +330,11 @@ def test_every_entry_builds():
         if config.start != "none":
             start, starts = resolve(PARAMS, config.start)
             assert (start.dataset, start.model) == (config.dataset, config.model) and set(seeds) <= set(starts), name
+    for overview in built["overviews"].values():
+        assert set(overview.studies) <= set(built["studies"])
+        for series in overview.series:
+            for study, entry in zip(overview.studies, series.entries, strict=True):
+                assert entry is None or PARAMS["experiments"][entry]["study"] == study
     for study in built["studies"].values():
         for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
             assert {i.name for i in items} <= set(PARAMS[section])
@@ -332,6 +342,7 @@ def test_every_entry_builds():
 
 def test_every_printed_cell_is_in_the_published_tables():
     from longtail import params
+    from longtail.overview import OverviewConfig, printed
     from longtail.published import CURVES, printed_curve
     from longtail.results import load
     from longtail.study import StudyConfig
@@ -342,10 +353,13 @@ def test_every_printed_cell_is_in_the_published_tables():
         nothing = load(ROOT / "no such folder", name, study)
         for table in study.tables:
             cells = records(table, nothing, ROOT / "data/published")
-            assert len(cells) == len(table.rows) * len(table.columns)
+            assert len(cells) == len(table.all_rows) * len(table.columns)
         for curve in study.curves:
             assert curve.figure in CURVES
             printed_curve(ROOT / "data/published", curve)
+    for name, values in PARAMS["overviews"].items():
+        overview = params.build(OverviewConfig, values, f"overviews.{name}")
+        assert set(printed(overview, ROOT / "data/published")) == {series.label for series in overview.series}
 
 
 def test_mixing_and_smoothing_stop_where_reweighting_starts():

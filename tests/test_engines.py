@@ -22,8 +22,8 @@ import pytest
 import yaml
 from projects import EDITS, UNREAD, WHO, call, edited, environment, fake_project, put, run, stale
 
+from longtail.captions import FIGURES
 from longtail.errors import UserError
-from longtail.study import FIGURES
 from workflow import bridge
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC

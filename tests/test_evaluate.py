@@ -153,3 +153,46 @@ def test_bad_input_is_one_clear_line(tmp_path, capsys, what):
     assert evaluate(tmp_path) == 2 and not (tmp_path / "e.json").exists()
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and message in said, said
+
+
+# --- teachers on the views they label
+
+
+def label(root: Path, entry: str = "c", **changes) -> int:
+    """stages/evaluate_labels.py on a cache of two seeds, 50 % and 53 % right; changes: of seed 1's meta.json."""
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"caches": {"c": {"study": "s", "teacher": "t", "seeds": [0, 1]}}})
+    )
+    for seed, share in ((0, 50.0), (1, 53.0)):
+        folder = root / "c" / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        meta = {"cache": "c", "teacher_top1_on_views": share} | (changes if seed else {})
+        (folder / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if v is not None}))
+    return run_stage(
+        "evaluate_labels", entry, "--cache", root / "c", "--out", root / "c.json", "--params", root / "params.yaml"
+    )
+
+
+def test_teacher_on_the_views_it_labels(tmp_path):
+    """Mean of 50 and 53 is 51.5; standard error sqrt(4.5)/sqrt(2) = 1.5."""
+    assert label(tmp_path) == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert {k: found[k] for k in ("schema", "entry", "kind", "study", "teacher")} == {
+        **{"schema": 1, "entry": "c", "kind": "cache", "study": "s", "teacher": "t"}
+    }
+    assert found["seeds"]["1"] == {"teacher_top1_on_views": 53.0}
+    assert found["summary"]["teacher_top1_on_views"] == {"mean": 51.5, "stderr": 1.5, "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cache": "d"}, "of cache 'd', expected 'c'"),
+        ({"teacher_top1_on_views": None}, "lacks 'teacher_top1_on_views'; make the cache again"),
+        ({"teacher_top1_on_views": "x"}, "make the cache again"),
+    ],
+)
+def test_a_cache_that_does_not_tell_is_refused(tmp_path, capsys, changes, message):
+    assert label(tmp_path, **changes) == 2
+    said = capsys.readouterr().err
+    assert message in said and "seed1" in said and not (tmp_path / "c.json").exists()

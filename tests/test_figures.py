@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from longtail import figures
-from longtail.rollout_figure import rollout
+from longtail import epoch_figures, figures
+from longtail.rollout_figure import rollout, rollout_mean
 
 COLORS = {"A": "red", "B": "blue"}
 
@@ -45,28 +45,49 @@ def test_entropy_is_in_percent_of_each_domain_over_all_seeds():
 
 def test_printed_curve_is_thin_dashed_and_behind_nothing_of_ours():
     series = {"A": rows("seed epoch distance", (0, 0, 0.1), (0, 1, 0.2)), "plain ViT": []}
-    drawn = figures.cls_dist_distance(series, COLORS, {"paper": [(100.0, 0.012)]})
-    ours, printed = drawn.figure.axes[0].lines
+    curves = {"paper": [(100.0, 0.012)], "A": [(1.0, 0.1)]}
+    drawn = epoch_figures.cls_dist_distance(series, COLORS, curves)
+    ours, printed, of_a = drawn.figure.axes[0].lines
     assert (ours.get_label(), printed.get_label()) == ("A", "paper (printed)")
+    assert (printed.get_color(), of_a.get_color()) == ("black", "red")  # of the entry it stands beside
     assert printed.get_linewidth() < ours.get_linewidth() and printed.is_dashed() and not ours.is_dashed()
-    assert drawn.rows[-1] == ("paper (printed)", 100.0, 0.012, "", "")
-    assert figures.cls_dist_distance({"plain ViT": []}, COLORS, {"paper": [(100.0, 0.012)]}) is None
+    assert drawn.rows[2] == ("paper (printed)", 100.0, 0.012, "", "")
+    assert epoch_figures.cls_dist_distance({"plain ViT": []}, COLORS, curves) is None
+
+
+def test_curves_leave_out_epochs_that_were_not_evaluated():
+    keys = "seed epoch loss test_top1_avg"
+    seeds = rows(keys, (0, 0, 2.0, ""), (0, 1, 1.0, 50.0), (1, 0, 4.0, ""), (1, 1, 2.0, 60.0))
+    series = {"A": seeds, "B": rows(keys, (0, 0, 3.0, ""))}
+    loss = epoch_figures.training_loss(series, COLORS)
+    assert loss.rows == [("A", 0, 3.0, 1.0, 2), ("A", 1, 1.5, 0.5, 2), ("B", 0, 3.0, None, 1)]
+    accuracy = epoch_figures.test_accuracy(series, COLORS)
+    assert accuracy.rows == [("A", 1, 55.0, 5.0, 2)]
+    assert [line.get_label() for line in accuracy.figure.axes[0].lines] == ["A"]
 
 
 def test_attention_distance_draws_two_blocks_of_all():
-    series = {"A": rows("seed block head distance_px", *[(0, b, h, 10 * b + h) for b in range(3) for h in range(2)])}
-    drawn = figures.attention_distance(series, COLORS)
-    first, second = drawn.figure.axes[0].lines
+    shift = {"test": 0, "train": 100}
+    values = [(0, i, b, h, 10 * b + h + shift[i]) for i in shift for b in range(3) for h in range(2)]
+    series = {"A": rows("seed images block head distance_px", *values)}
+    read_off = {"A": [(1, 0, 5.0), (1, 1, 6.0), (2, 0, 7.0)]}
+    drawn = figures.attention_distance(series, "test", COLORS, read_off)
+    first, second, *printed = drawn.figure.axes[0].lines
     assert (list(first.get_ydata()), list(second.get_ydata())) == ([0, 1], [10, 11])
     assert second.is_dashed() and not first.is_dashed()
-    assert len(drawn.rows) == 6
+    assert [(list(p.get_xdata()), list(p.get_ydata())) for p in printed] == [([1, 2], [5, 6]), ([1], [7])]
+    assert all(p.is_dashed() and p.get_color() == "red" and p.get_linewidth() < 1 for p in printed)
+    assert len(drawn.rows) == 6 + 3
+    on_train = figures.attention_distance(series, "train", COLORS, {})
+    assert [list(line.get_ydata()) for line in on_train.figure.axes[0].lines] == [[100, 101], [110, 111]]
+    assert figures.attention_distance(series, "val", COLORS, read_off) is None
 
 
 def test_an_entry_without_attention_is_left_out():
     """A CNN's files have a header alone."""
-    assert figures.attention_distance({"CNN": []}, {"CNN": "red"}) is None
+    assert figures.attention_distance({"CNN": []}, "test", {"CNN": "red"}, {}) is None
     assert figures.feature_rank({"CNN": []}, {"CNN": "red"}, {}) is None
-    assert figures.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
+    assert epoch_figures.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
 
 
 def test_feature_rank_draws_the_centred_variant_and_keeps_both():
@@ -87,14 +108,22 @@ def test_rollout_has_a_column_for_each_token_of_each_entry():
     def maps(tokens, labels=(7, 8)):
         shape = (2, len(tokens), 3, 3)
         images = np.zeros((2, 6, 6, 3), np.uint8)
-        return {"images": images, "maps": np.ones(shape), "tokens": np.array(tokens), "labels": np.array(labels)}
+        average = np.full((2, 3, 3), len(tokens) / 2)
+        named = {"tokens": np.array(tokens), "labels": np.array(labels), "average": average}
+        return {"images": images, "maps": np.ones(shape), **named}
 
-    drawn = rollout({"A": maps(["cls"]), "B": maps(["cls", "dist"]), "other images": maps(["cls"], (7, 9))})
+    series = {"A": maps(["cls"]), "B": maps(["cls", "dist"]), "other images": maps(["cls"], (7, 9))}
+    drawn = rollout(series)
     assert len(drawn.figure.axes) == 2 * (1 + 1 + 2)
     assert {row[:2] for row in drawn.rows} == {("A", "cls"), ("B", "cls"), ("B", "dist")}
     assert len(drawn.rows) == 2 * 3 * 9
+    mean = rollout_mean(series)
+    assert len(mean.figure.axes) == 2 * (1 + 2)
+    assert {(label, token, value) for label, token, *_, value in mean.rows} == {("A", "cls", 0.5), ("B", "cls+dist", 1)}
 
 
 def test_nothing_was_run():
     assert figures.groups({}, COLORS) is None and figures.entropy({}, {}) is None and rollout({}) is None
-    assert figures.attention_distance({}, COLORS) is None and figures.feature_rank({}, COLORS, {}) is None
+    assert figures.attention_distance({}, "test", COLORS, {}) is None and rollout_mean({}) is None
+    assert epoch_figures.training_loss({}, COLORS) is None and epoch_figures.test_accuracy({}, COLORS) is None
+    assert figures.feature_rank({}, COLORS, {}) is None

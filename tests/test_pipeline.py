@@ -11,6 +11,8 @@ import pytest
 import yaml
 from projects import EDITS, UNREAD, edited, put, run, stale
 
+from longtail.captions import FIGURES
+
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
 ENTRIES = ("tiny-vit", "tiny-deit_lt", "ldam_drw_sam-tiny")
@@ -23,7 +25,7 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
 
 def test_every_output_is_there(repo):
     lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
-    assert len(lock) == 14
+    assert len(lock) == 15
     for stage in lock.values():
         for out in stage["outs"]:
             path = repo / out["path"]
@@ -32,7 +34,7 @@ def test_every_output_is_there(repo):
     tables = {p.name for p in (repo / "reports/tables/tiny").iterdir()}
     assert {f"{name}.{kind}" for name in ("overall", "experts") for kind in ("csv", "md", "tex", "html")} <= tables
     figures = {p.stem for p in (repo / "reports/figures/tiny").glob("*.png")}
-    assert {"groups", "entropy", "cls_dist_distance", "attention_distance", "feature_rank", "rollout"} == figures
+    assert figures == set(FIGURES)
     assert not any((repo / "scratch").iterdir())
 
 
@@ -49,7 +51,7 @@ def test_the_report_names_everything(repo):
     for name in (*ENTRIES, "Plain ViT", "Distilled ViT", "SAM teacher", "A tiny study"):
         assert name in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script src" not in page
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == len(FIGURES)
     assert "not run" not in page
 
 

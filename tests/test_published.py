@@ -9,7 +9,7 @@ import pytest
 from reporting import PUBLISHED, S3, T2
 
 from longtail.errors import UserError
-from longtail.published import FIELDS, PrintedCell, printed_cells, printed_curve, read, select
+from longtail.published import FIELDS, PrintedCell, printed_cells, printed_curve, printed_tails, read, select
 from longtail.study import Curve, Printed
 
 FILES = sorted(p.name for p in PUBLISHED.glob("*.csv"))
@@ -92,8 +92,28 @@ def test_curve_read_off_figure_4a():
     points = printed_curve(PUBLISHED, Curve("cls_dist_distance", "DeiT-LT", "DeiT-LT [teacher=L-D-SAM]"))
     assert points[0] == (100, 0.012) and points[-1] == (1200, 0.435)
     assert points == sorted(points)
+    heads = printed_curve(PUBLISHED, Curve("attention_distance", "ViT", "ViT"))
+    assert len(heads) == 24 and heads[0] == (1, 0, 101.0) and heads[-1] == (2, 11, 114.7)
+    assert [head for _, head, _ in heads] == [*range(12), *range(12)]  # as numbers: 10 comes after 9
     with pytest.raises(UserError, match="did you mean"):
         printed_curve(PUBLISHED, Curve("feature_rank", "x", "DeiT-LT [teacher=LDSAM]"))
+
+
+def test_tails_read_off_figure_1c():
+    assert printed_tails(PUBLISHED, "ViT") == {1: 85, 50: 41, 100: 23}
+    assert printed_tails(PUBLISHED, "DeiT-LT") == {1: 94.5, 50: 75, 100: 64.5}
+    with pytest.raises(UserError, match="did you mean 'DeiT'"):
+        printed_tails(PUBLISHED, "DeIT")
+
+
+def test_the_teachers_accuracy_on_views_stands_under_the_teachers_backbone():
+    """DeiT-LT Table 1, first row: a RegNetY of 79.1 on the views, a DeiT-B of 70.2 on the test set."""
+    first = {**T2, "file": "deit_lt_table_1.csv", "method": "distill from RegNetY-16GF", "backbone": "DeiT-B"}
+    columns = ("top1", "teacher_top1_on_views")
+    cells = printed_cells(PUBLISHED, Printed(**first, teacher_backbone="RegNetY-16GF"), columns, "row")
+    assert {k: c.text for k, c in cells.items()} == {"top1": "70.2", "teacher_top1_on_views": "79.1"}
+    with pytest.raises(UserError, match="no row with metric 'teacher_acc_on_train_views'"):
+        printed_cells(PUBLISHED, Printed(**first), columns, "row")
 
 
 def test_select_narrows_in_order():

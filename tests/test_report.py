@@ -53,11 +53,14 @@ def made(tmp_path_factory):
     write_csv(
         own / "cls_dist_distance.csv", "seed,epoch,distance", [(s, e, e / 10 + s) for s in (0, 1) for e in (0, 1)]
     )
-    distances = [(s, b, h, 1 + b + h + s) for s in (0, 1) for b in range(3) for h in (0, 1)]
-    write_csv(own / "attention_distance.csv", "seed,block,head,distance_px", distances)
+    distances = [(s, "test", b, h, 1 + b + h + s) for s in (0, 1) for b in range(3) for h in (0, 1)]
+    write_csv(own / "attention_distance.csv", "seed,images,block,head,distance_px", distances)
+    curves = [(s, e, 2 - e, "", "", 50 + s if e else "") for s in (0, 1) for e in (0, 1)]
+    write_csv(own / "curves.csv", "seed,epoch,loss,test_top1_cls,test_top1_dist,test_top1_avg", curves)
     maps = np.linspace(0, 1, 2 * 2 * 4).reshape(2, 2, 2, 2).astype(np.float32)
     images = np.full((2, 8, 8, 3), 90, np.uint8)
-    np.savez(own / "rollout.npz", images=images, maps=maps, tokens=np.array(["cls", "dist"]), labels=np.array([1, 2]))
+    about = {"images": images, "tokens": np.array(["cls", "dist"]), "labels": np.array([1, 2])}
+    np.savez(own / "rollout.npz", maps=maps, average=maps.mean(1), **about)
 
     def run(stage, out, *inputs):
         command = ["s", "--params", root / "params.yaml", "--out", root / out]
@@ -83,9 +86,10 @@ def read(made):
 
 def test_figures_drawn_and_skipped(made):
     names = {p.stem for p in (made / "figures").iterdir()}
-    assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout"}
+    curves = {"training_loss", "test_accuracy"}
+    assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout", "rollout_mean"} | curves
     assert len(list((made / "figures").iterdir())) == 3 * len(names)
-    assert "not run: entropy, feature_rank" in (made / "said").read_text()
+    assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
 
 
 def test_numbers_behind_the_figures(made):

@@ -73,6 +73,13 @@ def test_the_readme_shows_the_tables_as_they_are():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_coverage_page_is_what_is_there():
+    """docs/coverage.md, from docs/coverage.yaml, params.yaml and the reports in git."""
+    place = ["--coverage", "docs/coverage.yaml", "--reports", "reports", "--out", "docs/coverage.md", "--check"]
+    done = subprocess.run([sys.executable, "stages/coverage.py", *place], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_ci_is_the_test_command():
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     assert "make test" in (ROOT / ".ci/run").read_text()

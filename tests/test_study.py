@@ -13,11 +13,11 @@ from longtail import params
 from longtail.errors import UserError
 from longtail.metrics import SCALARS
 from longtail.published import printed_cells, printed_curve
-from longtail.study import COLUMN_LABELS, Column, StudyConfig
+from longtail.study import COLUMN_LABELS, ON_VIEWS, Column, StudyConfig
 
 
 def test_columns_are_the_metrics():
-    assert set(typing.get_args(Column)) == set(SCALARS) == set(COLUMN_LABELS)
+    assert set(typing.get_args(Column)) == set(SCALARS) | {ON_VIEWS} == set(COLUMN_LABELS)
 
 
 def test_builds_from_yaml():
@@ -48,11 +48,26 @@ def changed(path: list, value) -> dict:
         (["tables", 0, "rows"], [], "at least one column and one row"),
         (["tables", 0, "rows", 0, "printed", "imbalance"], "100", "expected int, found '100'"),
         (["comparable"], "yes", "expected bool"),
+        (["figures"], {"rolout": ["s-vit"]}, "figures.rolout: no such figure; did you mean 'rollout'"),
+        (["figures"], {"rollout": ["s-vti"]}, "figures.rollout: 's-vti' is not listed .*did you mean 's-vit'"),
+        (["figures"], {"entropy": ["s-vit"]}, "figures.entropy: 's-vit' is not listed in the study; valid: c"),
+        (["tables", 0, "rows", 1, "cache"], "k", "cache 'k' is not listed"),
+        (["tables", 0, "rows", 1, "copied"], True, "'ViT' is copied: it has printed numbers and no run"),
+        (["tables", 0, "rows", 1, "groups"], "rank", "'rank' is not one of author, count"),
     ],
 )
 def test_mistakes_are_told(path, value, message):
     with pytest.raises(UserError, match=message):
         params.build(StudyConfig, changed(path, value), "studies.s")
+
+
+def test_a_figure_shows_what_it_is_told_in_that_order_or_all():
+    chosen = study(figures={"rollout": ["s-deit_lt"], "groups": ["s-deit_lt", "t"], "entropy": []})
+    assert [item.name for item in chosen.shown("rollout")] == ["s-deit_lt"]
+    assert [item.name for item in chosen.shown("groups")] == ["s-deit_lt", "t"]
+    assert chosen.shown("entropy") == ()
+    assert [item.name for item in chosen.shown("feature_rank")] == ["s-vit", "s-deit_lt"]
+    assert [item.name for item in study().shown("entropy")] == ["c"]
 
 
 def test_printed_curves_need_a_comparable_study():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import io
 
 import pytest
 import yaml
-from reporting import PUBLISHED, run_stage, study, study_dict, write_metrics
+from reporting import PUBLISHED, T2, run_stage, study, study_dict, write_metrics
 
 from longtail.errors import UserError
 from longtail.render import tex, to_html, to_latex, to_markdown
@@ -176,3 +177,59 @@ def test_cost_is_the_mean_of_the_seeds_that_ran(results):
         "| DeiT-LT (`s-deit_lt`) | 3 | 11 |  |",
     ]
     assert lines[-1] == "Training in all: 1 minutes of one process."
+
+
+# --- copied rows, mixed group rules, teachers on views
+
+
+def one_table(results, **changes) -> list[str]:
+    """Markdown lines of a table with those keys over the made-up results."""
+    made = study(tables=[{"name": "x", "caption": "X.", "rows": [], **changes}])
+    cells = records(made.tables[0], results, PUBLISHED)
+    return to_markdown(layout(made.tables[0], cells, made)).splitlines()
+
+
+COPIED = {"file": "deit_lt_table_2.csv", "backbone": "ResNet-32", "dataset": "CIFAR-10-LT", "imbalance": 100}
+
+
+def test_rows_copied_from_others_come_first_and_are_not_called_unrun(results):
+    row = {"label": "ViT", "entry": "s-vit", "printed": {**T2, "method": "ViT", "backbone": "ViT-B"}}
+    copied = {**COPIED, "methods": ["MiSLAS", "RIDE"]}
+    text = one_table(results, columns=["top1"], rows=[row], copied=copied)
+    assert text[4] == "| MiSLAS | 82.1 |  |  |  |  |  |  |"
+    assert text[5] == "| RIDE | – |  |  |  |  |  |  |"
+    assert text[6].startswith("| ViT | 62.6 | *not run* |")
+    text = one_table(results, columns=["top1", "tail"], rows=[{**row, "printed": None}], copied=None)
+    assert text[4] == "| ViT | ours | *not run* | *not run* |  | `s-vit` |"
+    with pytest.raises(UserError, match="no row with method 'MISLAS'; did you mean 'MiSLAS'"):
+        one_table(results, columns=["top1"], rows=[row], copied={**COPIED, "methods": ["MISLAS"]})
+
+
+def test_a_row_can_be_grouped_by_counts(results):
+    """METHODS 1.2: rows of one printed table were made with different rules."""
+    other = copy.deepcopy(results)
+    other.experiments["s-deit_lt"]["summary"]["last"]["avg"]["few"] = {"mean": 12.0, "stderr": None, "n": 3}
+    other.experiments["s-deit_lt"]["summary"]["last"]["avg"]["tail"] = {"mean": 34.0, "stderr": None, "n": 3}
+    rows = [{"label": rule, "entry": "s-deit_lt", "groups": rule} for rule in ("author", "count")]
+    text = one_table(other, columns=["top1", "tail"], rows=rows)
+    assert "| 34.00 |" in text[4] and "| 12.00 |" in text[6]
+    assert any("fewer than 20 training images in: “count”; else by rank." in line for line in text)
+    made = study(tables=[{"name": "x", "caption": "X.", "columns": ["tail"], "rows": rows}]).tables[0]
+    assert [cell.column for cell in records(made, other, PUBLISHED)] == ["tail", "few"]
+
+
+def test_teacher_on_views_stands_beside_its_student(results):
+    """DeiT-LT Table 1: 56.6 on the mixed views, 79.4 of the student. A cache may be there before its student."""
+    t1 = {**T2, "file": "deit_lt_table_1.csv", "method": "distill from ResNet-32 strong mix", "backbone": "DeiT-B"}
+    row = {"label": "Mixed", "cache": "c", "printed": {**t1, "teacher_backbone": "ResNet-32"}}
+    share = {"summary": {"teacher_top1_on_views": {"mean": 57.5, "stderr": None, "n": 1}}}
+    columns = ["teacher_top1_on_views", "top1"]
+    alone = dataclasses.replace(results, caches={"c": share})
+    text = one_table(alone, columns=columns, rows=[{**row, "entry": "s-vit"}])
+    assert text[2] == "|  |  | Teacher on views | All | Seeds | Entry |"
+    assert text[4:6] == [
+        "| Mixed | printed | 56.6 | 79.4 |  |  |",
+        "|  | ours | 57.50 (+0.9) | *not run* |  | `s-vit` |",
+    ]
+    text = one_table(results, columns=columns, rows=[{**row, "entry": "s-deit_lt"}])
+    assert text[5] == "|  | ours, last epoch | *not run* | 88.00 ± 1.15 (+8.6) | 3 | `s-deit_lt` 01234567 |"

@@ -1,0 +1,56 @@
+"""The figures of a study: {name: (title, caption)}. The stage that draws them and the reports read this."""
+
+from __future__ import annotations
+
+FIGURES = {
+    "groups": (
+        "Accuracy by class group",
+        "Averaged head, last epoch: accuracy on head, mid and tail classes (mean over seeds, bars: standard error, "
+        "dots: seeds).",
+    ),
+    "entropy": (
+        "Teacher entropy in and out of distribution (Fig. 3)",
+        "Entropy of the teacher's softmax for the images it was trained on (in) and for the student's strong, mixed "
+        "views (out); dotted lines mark the means. Share of images, all seeds together.",
+    ),
+    "cls_dist_distance": (
+        "Distance between CLS and DIST (Fig. 4a)",
+        "1 - cosine similarity of the final CLS and DIST tokens over the training views of an epoch (line: mean over "
+        "seeds, band: standard error; thin dashed: read off the printed figure).",
+    ),
+    "attention_distance": (
+        "Mean attention distance (Fig. 4b)",
+        "Per head, on test images of tail classes, heads sorted ascending within a block; solid: block 1, dashed: "
+        "block 2. Rows and columns of CLS and DIST are left out (mean over seeds; thin: read off the printed figure, "
+        "block 1 dashed, block 2 dotted).",
+    ),
+    "attention_distance_train": (
+        "Mean attention distance on training images (Fig. S.3)",
+        "As above, on the training images of tail classes under the evaluation transform.",
+    ),
+    "feature_rank": (
+        "Feature rank by block (Fig. 4c and S.4)",
+        "Directions needed to reconstruct the tail classes' tokens to 1 % of their squared norm, centred by the mean "
+        "of all classes (line: mean over seeds, band: standard error; thin dashed: read off the printed figure). The "
+        "uncentred variant is in the CSV.",
+    ),
+    "rollout": (
+        "Attention rollout (Fig. 5)",
+        "Where the CLS and DIST tokens look, on images of tail classes: heads averaged, identity added, rows "
+        "normalised, blocks multiplied, each map divided by its maximum.",
+    ),
+    "rollout_mean": (
+        "Attention rollout, CLS and DIST together (Fig. S.2)",
+        "The mean of an image's CLS and DIST maps, divided by its maximum; a plain ViT has the CLS map alone.",
+    ),
+    "training_loss": (
+        "Training loss (Fig. S.1)",
+        "Mean loss over the training views of an epoch (line: mean over seeds, band: standard error). Losses of "
+        "different kinds are not on one scale: compare the shapes.",
+    ),
+    "test_accuracy": (
+        "Test accuracy during training (Fig. S.5)",
+        "Averaged head, top-1 on the test set at the epochs that were evaluated (line: mean over seeds, band: standard "
+        "error).",
+    ),
+}
