@@ -16,6 +16,7 @@ from longtail.cache import CacheConfig, TeacherLabels
 from longtail.data import LongTail, author_groups, count_groups, longtail_counts
 from longtail.experiment import load_method, resolve
 from longtail.losses import drw_weights
+from longtail.parallel import ALONE
 from longtail.schedule import teacher_lr
 from longtail.student import train_student
 from longtail.targets import Targets
@@ -71,6 +72,8 @@ class Enough(Exception):
 
 class Few:
     """A workspace that keeps the state in memory and ends the run after some steps; start: a state to go on from."""
+
+    team = ALONE
 
     def __init__(self, steps: int, start: dict | None = None):
         self.steps, self.start, self.states = steps, start, []
