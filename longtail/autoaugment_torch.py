@@ -8,8 +8,8 @@ from torch import Tensor
 from longtail import autoaugment, ops_torch
 from longtail.nearest_torch import affine_nearest, fixed_point, rotation
 from longtail.photometric_torch import by_choice
-from longtail.pixels import upload
 from longtail.resample_torch import slide
+from longtail.upload import upload
 
 
 def apply(pixels: Tensor, op: str, arguments: np.ndarray, variant: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 _PASSES = 3
 _PRECISION = 24  # bits of the weights
+_TEMPORARY = {"cpu": 2**23, "cuda": 2**30}  # bytes that one int64 copy of the images in work may take
 
 
 def box_weights(radius: np.ndarray) -> np.ndarray:
@@ -36,6 +37,11 @@ def box_weights(radius: np.ndarray) -> np.ndarray:
 
 def gaussian_blur(pixels: Tensor, weights: Tensor) -> Tensor:
     """pixels: uint8 [n, 3, H, W]; weights: int64 [n, taps] from `box_weights`, on the same device. A new tensor."""
+    rows = max(1, _TEMPORARY[pixels.device.type] // (8 * max(1, pixels[:1].numel())))
+    return torch.cat([_blur(*part) for part in zip(pixels.split(rows), weights.split(rows), strict=True)])
+
+
+def _blur(pixels: Tensor, weights: Tensor) -> Tensor:
     for axis in (3, 2):
         for _ in range(_PASSES):
             pixels = _box(pixels, weights, axis)

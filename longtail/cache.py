@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.batch import Batch, teacher_input
 from longtail.data import LongTail, check_class_order, check_labels
 from longtail.errors import UserError
 from longtail.params import digest
-from longtail.views import Batch, ViewRecipe, Views, combine, teacher_view
+from longtail.views import ViewRecipe, Views, combine
 from longtail.workers import in_order
 from longtail.workspace import Workspace
 
@@ -60,19 +61,20 @@ def seed_folder(folder: Path, seed: int) -> Path:
 
 
 def teacher_labels(teacher: nn.Module, x: Tensor, recipe: ViewRecipe) -> Tensor:
-    """The teacher's argmax for the student's normalised, mixed views, int64 [B]."""
+    """The teacher's argmax for what a batch shows it, int64 [B]; x: `Batch.shown`."""
     return teacher_logits(teacher, x, recipe).argmax(1)
 
 
 @torch.no_grad()
 def teacher_logits(teacher: nn.Module, x: Tensor, recipe: ViewRecipe) -> Tensor:
-    """The teacher's raw output for the student's normalised, mixed views, float32 [B, C] in every precision.
+    """The teacher's raw output for what a batch shows it, float32 [B, C] in every precision.
 
-    x: float32 [B, 3, S, S]. The teacher sees the strided slice of the student's tensor, student normalisation included:
-    that is what the published runs fed it (METHODS 3.3, traps 1 and 8).
+    x: `Batch.shown`, float32 [B, 3, S, S]. Of the student's normalised, mixed views the teacher sees the strided slice,
+    student normalisation included: that is what the published runs fed it (METHODS 3.3, traps 1 and 8). Weak views come
+    at the teacher's size in its own normalisation (DeiT-LT Table 1).
     """
     with torch.autocast(x.device.type, enabled=False), _exact_float32():
-        return teacher(teacher_view(x, recipe.teacher_stride, recipe.teacher_offset).contiguous())
+        return teacher(teacher_input(x, recipe))
 
 
 @contextmanager
@@ -174,9 +176,8 @@ def _answers(
     """Every step of an epoch with the teacher's answers, on the CPU: labels int64 [n]; topk_classes int64 and
     topk_logprob float32 [n, top_k], most probable first."""
     device = next(teacher.parameters()).device
-    for step in range(views.steps_per_epoch):
-        batch = views.step(epoch, step, digest=True)
-        logits = teacher_logits(teacher, batch.x.to(device), views.recipe)
+    for batch in views.steps(epoch, digest=True):
+        logits = teacher_logits(teacher, batch.shown.to(device), views.recipe)
         answers = {"labels": logits.argmax(1).cpu()}
         if top_k:
             top = (scale * logits).log_softmax(1).topk(top_k)

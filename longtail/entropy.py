@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.batch import teacher_input
 from longtail.data import LongTail
 from longtail.normalize import constants, normalize
 from longtail.teacher import TeacherConfig
 from longtail.teacher_training import weak_batch, weak_parameters, zero_pad
-from longtail.views import Views, teacher_view
+from longtail.views import Views
 
 BATCH = 500  # images
 
@@ -58,11 +59,10 @@ def entropy_out(teacher: nn.Module, views: Views, logit_scale: float, device: to
     """Entropy on every view of the student's first epoch. float64 [views.positions_per_epoch], on the CPU.
 
     Out of distribution: strongly augmented and mixed, in the student's normalisation, brought to the teacher's size by
-    the same slice as for its labels (METHODS 3.3).
+    the same slice as for its labels (METHODS 3.3). Weak views where those are what it labels.
     """
     entropies = []
-    for step in range(views.steps_per_epoch):
-        x = views.step(0, step).x.to(device)
-        seen = teacher_view(x, views.recipe.teacher_stride, views.recipe.teacher_offset).contiguous()
+    for batch in views.steps(0):
+        seen = teacher_input(batch.shown.to(device), views.recipe)
         entropies.append(softmax_entropy(teacher(seen), logit_scale).cpu())
     return torch.cat(entropies)

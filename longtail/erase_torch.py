@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtail import rng
-from longtail.pixels import upload
+from longtail.upload import upload
 
 _LOW, _HALF = 0xFFFFFFFF, 0xFFFF
 

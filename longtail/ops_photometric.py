@@ -35,6 +35,13 @@ def gaussian_blur(image: Image.Image, radius: float) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(float(radius)))
 
 
+def one_of_three(image: Image.Image, choice: int, radius: float) -> Image.Image:
+    """choice: index into THREE; radius: of the blur, where it is that."""
+    if THREE[choice] == "blur":
+        return gaussian_blur(image, radius)
+    return grayscale(image) if THREE[choice] == "grayscale" else solarize(image)
+
+
 def hue_shift(factor: float | np.ndarray) -> np.ndarray:
     """What torchvision adds to the 8-bit hue at a factor (turns, -.5 to .5): int64 in [0, 256), truncated toward 0."""
     return np.trunc(np.asarray(factor, np.float64) * 255).astype(np.int64) % 256

@@ -71,6 +71,11 @@ def resized_crop(pixels: np.ndarray, left: int, top: int, width: int, height: in
     return Image.frombytes("RGB", (width, height), crop).resize((size, size), _BICUBIC)
 
 
+def resized(pixels: np.ndarray, width: int, height: int) -> Image.Image:
+    """The whole image by one bicubic resize. pixels: uint8 [H, W, 3]."""
+    return Image.frombytes("RGB", pixels.shape[1::-1], pixels.tobytes()).resize((width, height), _BICUBIC)
+
+
 def flip(image: Image.Image) -> Image.Image:
     """Mirror left and right."""
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

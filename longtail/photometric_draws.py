@@ -32,11 +32,12 @@ def jitter(words: np.ndarray, strengths: tuple[float, float, float, float], prob
     return np.where(used, order, -1), factors
 
 
-def corners(words: np.ndarray, height: int, width: int, size: int, padding: int) -> np.ndarray:
-    """Of size x size crops from a padded image: left and top in it, int64 [P, 2]. words: uint32 [P, 2].
+def corners(words: np.ndarray, height, width, size: int, padding: int) -> np.ndarray:
+    """Of size x size crops from padded images: left and top in them, int64 [P, 2]. words: uint32 [P, 2]; height, width:
+    of the images, int or int64 [P].
 
-    Raises ValueError where the padded image is smaller than the crop."""
-    room = np.array([width, height]) + 2 * padding - size + 1
+    Raises ValueError where a padded image is smaller than the crop."""
+    room = np.stack(np.broadcast_arrays(width, height), -1) + (2 * padding - size + 1)
     if (room < 1).any():
         raise ValueError(f"a crop of {size} does not fit into {height} x {width} pixels with {padding} on every side")
     return rng.below(words, room)

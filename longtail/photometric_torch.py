@@ -17,7 +17,7 @@ from longtail.blur_torch import box_weights
 from longtail.blur_torch import gaussian_blur as blur_with
 from longtail.hue_torch import shift_hue
 from longtail.ops_photometric import BLENDS, JITTER, SOLARIZE_FROM, THREE, hue_shift
-from longtail.pixels import upload
+from longtail.upload import upload
 
 
 def by_choice(pixels: Tensor, choice: np.ndarray, op: Callable[[int, Tensor, np.ndarray], Tensor]) -> Tensor:

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from longtail import ops_pil, ops_torch
-from longtail.draws import ViewDraws
-from longtail.resample_torch import resized_crop
+from longtail import ops_photometric, ops_pil, ops_torch, photometric_torch
+from longtail.draws import ViewDraws, enlarged
+from longtail.images import Images
+from longtail.normalize import NORMALIZATION
+from longtail.padded_crop import padded_crop, padded_crops
+from longtail.resample_torch import resized, resized_crop
+from longtail.upload import upload
+from longtail.view_recipe import ViewRecipe
 
 BACKENDS = ("auto", "pil", "torch")
 _CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
@@ -19,61 +25,78 @@ _SMALL = 24  # pixels a side, up to which a call per image costs more than the a
 _TEMPORARY = {"cpu": 2**24, "cuda": 2**31}  # bytes that one float64 copy of the views in work may take
 
 
-def pick_backend(backend: str, device: torch.device, size: int) -> str:
-    """`pil` or `torch`. auto: torch on CUDA; on a CPU the faster one by benchmarks/views.py, torch for small views."""
+def pick_backend(backend: str, device: torch.device, size: int, in_memory: bool = True) -> str:
+    """`pil` or `torch`. auto: torch on CUDA; on a CPU the faster one by benchmarks/views.py, torch for small views; pil
+    for images that are not one array in memory, which torch needs."""
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, found {backend!r}")
+    if backend == "torch" and not in_memory:
+        raise ValueError("backend torch needs the images as one array in memory; use pil or auto")
     if backend != "auto":
         return backend
-    return "torch" if device.type == "cuda" or size <= _SMALL else "pil"
-
-
-def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """To the device without waiting for what it is doing: through page-locked memory."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return "torch" if in_memory and (device.type == "cuda" or size <= _SMALL) else "pil"
 
 
 class PillowPixels:
     """The reference."""
 
-    def __init__(self, images: np.ndarray, size: int, fill: tuple[int, int, int], device: torch.device) -> None:
-        """images: uint8 [N, H, W, 3]; size: side of a view; fill: color of what geometric operations move in."""
-        self.images, self.size, self.fill, self.device = images, size, fill, device
+    def __init__(self, images: Images | np.ndarray, recipe: ViewRecipe, device: torch.device) -> None:
+        self.images, self.recipe, self.device = images, recipe, device
+        self.fill = _fill(recipe)
 
     def __call__(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
         """Views of images `index` (int64 [n]) as drawn: uint8 [n, 3, S, S] on the device."""
-        pixels = np.empty((len(index), 3, self.size, self.size), np.uint8)
+        size = self.recipe.size
+        pixels = np.empty((len(index), 3, size, size), np.uint8)
+        self.into(pixels, index, drawn)
+        return upload(pixels, self.device)
+
+    def into(self, pixels: np.ndarray, index: np.ndarray, drawn: ViewDraws) -> None:
+        """The same into an array, uint8 [n, 3, S, S], without touching the device."""
+        size = self.recipe.size
         columns = index, drawn.crop, drawn.flip, drawn.op, drawn.magnitude, drawn.negative
+        columns += drawn.three, drawn.radius, drawn.order, drawn.factor
         for start in range(0, len(index), _CHUNK):
             rows = slice(start, start + _CHUNK)
             made = b"".join(self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
-            made = np.frombuffer(made, np.uint8).reshape(-1, self.size, self.size, 3)
+            made = np.frombuffer(made, np.uint8).reshape(-1, size, size, 3)
             pixels[rows] = made.transpose(0, 3, 1, 2)
-        return upload(pixels, self.device)
 
-    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives) -> bytes:
-        view = ops_pil.resized_crop(self.images[image], *crop, self.size)
+    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives, three, radius, order, factors) -> bytes:
+        view = self._cropped(self.images[image], *crop)
         if flip:
             view = ops_pil.flip(view)
         for op, magnitude, negative in zip(ops, magnitudes, negatives, strict=True):
             if op >= 0:
                 name = ops_pil.OPS[op]
                 view = ops_pil.apply(view, name, ops_pil.level_argument(name, magnitude, negative), self.fill)
-        return view.tobytes()
+        if three >= 0:
+            view = ops_photometric.one_of_three(view, three, radius)
+        return ops_photometric.color_jitter(view, order, factors).tobytes()
+
+    def _cropped(self, pixels: np.ndarray, left: int, top: int, width: int, height: int) -> Image.Image:
+        size = self.recipe.size
+        if self.recipe.crop == "resized":
+            return ops_pil.resized_crop(pixels, left, top, width, height, size)
+        tall, wide = (int(side) for side in enlarged(*pixels.shape[:2], size))
+        whole = np.asarray(ops_pil.resized(pixels, wide, tall))
+        return Image.fromarray(padded_crop(whole, left, top, size, self.recipe.crop_padding, reflect=True))
 
 
 class TorchPixels:
     """The images lie on the device; views are grouped by operation. Called as PillowPixels, with the same result."""
 
-    def __init__(self, images: np.ndarray, size: int, fill: tuple[int, int, int], device: torch.device) -> None:
+    def __init__(self, images: np.ndarray, recipe: ViewRecipe, device: torch.device) -> None:
+        """images: uint8 [N, H, W, 3]."""
         self.images = torch.from_numpy(images).permute(0, 1, 3, 2).contiguous().to(device)  # [N, H, 3, W]
-        self.fill = torch.tensor(fill, dtype=torch.uint8).to(device)
-        self.size, self.device = size, device
-        self.chunk = max(1, _TEMPORARY[device.type] // (8 * 3 * size * size))
+        self.fill = torch.tensor(_fill(recipe), dtype=torch.uint8).to(device)
+        self.recipe, self.device = recipe, device
+        sides = enlarged(*images.shape[1:3], recipe.size) if recipe.crop == "padded" else (recipe.size,) * 2
+        self.height, self.width = (int(side) for side in sides)  # of what is made of a source before it is cropped
+        self.chunk = max(1, _TEMPORARY[device.type] // (8 * 3 * self.height * self.width))
 
     def __call__(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
-        pixels = torch.empty(len(index), 3, self.size, self.size, dtype=torch.uint8, device=self.device)
+        pixels = torch.empty(len(index), 3, self.recipe.size, self.recipe.size, dtype=torch.uint8, device=self.device)
         parts = -(-len(index) // self.chunk)  # of equal size: groups by operation are then as large as they can be
         for part in range(parts):
             rows = slice(part * len(index) // parts, (part + 1) * len(index) // parts)
@@ -81,8 +104,7 @@ class TorchPixels:
         return pixels
 
     def _views(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
-        images = self.images.index_select(0, upload(index, self.device))
-        pixels = resized_crop(images, upload(drawn.crop, self.device), upload(drawn.flip, self.device), self.size)
+        pixels = self._cropped(index, drawn)
         for op, magnitude, negative in zip(drawn.op.T, drawn.magnitude.T, drawn.negative.T, strict=True):
             groups = np.argsort(op, kind="stable")  # rows of -1, not applied, come first
             ends = np.searchsorted(op[groups], np.arange(-1, len(ops_pil.OPS)), side="right").tolist()
@@ -91,9 +113,24 @@ class TorchPixels:
             for name, span in spans:
                 levels = zip(magnitude[groups[span]].tolist(), negative[groups[span]].tolist(), strict=True)
                 values = [ops_pil.level_argument(name, *level) for level in levels]
-                arguments[span] = ops_torch.arguments(name, values, self.size)
+                arguments[span] = ops_torch.arguments(name, values, self.recipe.size)
             groups, arguments = upload(groups, self.device), upload(arguments, self.device)
             for name, span in spans:
                 of = pixels.index_select(0, groups[span])
                 pixels.index_copy_(0, groups[span], ops_torch.apply(of, name, arguments[span], self.fill))
-        return pixels
+        if self.recipe.three_augment:
+            pixels = photometric_torch.one_of_three(pixels, drawn.three, drawn.radius)
+        return photometric_torch.color_jitter(pixels, drawn.order, drawn.factor)
+
+    def _cropped(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
+        images = self.images.index_select(0, upload(index, self.device))
+        crop, flip, size = upload(drawn.crop, self.device), upload(drawn.flip, self.device), self.recipe.size
+        if self.recipe.crop == "resized":
+            return resized_crop(images, crop, flip, size)
+        whole = resized(images, self.height, self.width)
+        return padded_crops(whole, crop[:, :2], flip, size, self.recipe.crop_padding, reflect=True)
+
+
+def _fill(recipe: ViewRecipe) -> tuple[int, int, int]:
+    """Color of what geometric operations move in."""
+    return ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])

@@ -69,15 +69,36 @@ def resized_crop(rows: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor
 
     rows: uint8 [n, H, 3, W], the layout in which both passes are plain matrix products; boxes: int64 [n, 4], left, top,
     width, height, inside the image; flip: bool [n]. Returns uint8 [n, 3, size, size]."""
-    n, height, _, width = rows.shape
+    _, height, _, width = rows.shape
     left, top, box_width, box_height = boxes.unbind(1)
     across = _matrices(left, box_width, width, size)
     across = torch.where(flip[:, None, None], across.flip(1), across)
-    down = _matrices(top, box_height, height, size)
+    return _resampled(rows, _matrices(top, box_height, height, size), across)
+
+
+def resized(rows: Tensor, height: int, width: int) -> Tensor:
+    """The whole of each image at height x width (bicubic). rows: uint8 [n, H, 3, W]. Returns uint8 [n, 3, height,
+    width]."""
+    down, across = (_matrix(rows.shape[axis], size, rows.device) for axis, size in ((1, height), (3, width)))
+    return _resampled(rows, down.expand(len(rows), -1, -1), across.expand(len(rows), -1, -1))
+
+
+@cache
+def _matrix(source: int, size: int, device: torch.device) -> Tensor:
+    """Resize of a whole axis of source pixels to size, float64 [size, source]."""
+    first, weight = weights(source, size)
+    matrix = np.zeros((size, source + weight.shape[1]))
+    np.put_along_axis(matrix, first[:, None] + np.arange(weight.shape[1]), weight * 2.0**-_PRECISION, 1)
+    return torch.from_numpy(matrix[:, :source].copy()).to(device)  # taps beyond the image weigh 0
+
+
+def _resampled(rows: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Both passes, to h x w. rows: uint8 [n, H, 3, W]; down: float64 [n, h, H]; across: float64 [n, w, W]."""
+    n, height, _, width = rows.shape
     half = rows.new_full((), 0.5, dtype=torch.float64)
     x = torch.baddbmm(half, rows.view(n, height * 3, width).double(), across.mT)
-    x = x.floor_().clamp_(0, 255).view(n, height, 3 * size)  # uint8 between the passes, as in Pillow
-    x = torch.baddbmm(half, down, x).clamp_(0, 255).view(n, size, 3, size)
+    x = x.floor_().clamp_(0, 255).view(n, height, 3 * across.shape[1])  # uint8 between the passes, as in Pillow
+    x = torch.baddbmm(half, down, x).clamp_(0, 255).view(n, down.shape[1], 3, across.shape[1])
     return x.permute(0, 2, 1, 3).to(torch.uint8, memory_format=torch.contiguous_format)  # truncates
 
 

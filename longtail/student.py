@@ -21,7 +21,7 @@ from longtail import drop_path
 from longtail.cache import TeacherLabels, teacher_labels
 from longtail.data import LongTail
 from longtail.errors import UserError
-from longtail.evaluation import eval_pixels
+from longtail.evaluation import EvalViews
 from longtail.experiment import StudentConfig, load_method
 from longtail.gradients import Gradients
 from longtail.normalize import constants, normalize
@@ -63,7 +63,7 @@ def train_student(
     groups = parameter_groups(model, train.weight_decay)
     optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
-    test = eval_pixels(data.test_images[_test_rows(data, team)], config.model.image_size, train.eval_resize)
+    test = EvalViews(data.test_images[_test_rows(data, team)], config.model.image_size, train.eval_resize)
     evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision, team)
     branches, gradients = drop_path.branches(model), Gradients(model.parameters(), team)
     if team.size > 1 and any(True for _ in model.buffers()):
@@ -94,9 +94,14 @@ def train_student(
             "step": step,
         }
 
+    def mine(step: int) -> slice:
+        """Which groups of a step are this process's."""
+        return team.share(len(views.groups_of_step(step))) if team.size > 1 else slice(None)
+
     seen = 0
     while epoch < train.epochs:
         model.train()
+        batches = views.steps(epoch, step, groups=mine)
         while step < views.steps_per_epoch:
             lr = cosine_lr(
                 epoch + views.lr_fraction(step),
@@ -108,12 +113,9 @@ def train_student(
             )
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            rows = views.groups_of_step(step)
-            mine, chunks = team.share(len(rows)), []
-            if rows[mine]:
-                batch = views.step(epoch, step, groups=mine if team.size > 1 else slice(None))
-                chunks = _chunks(batch.groups, micro_batch)
-                factors = upload(drop_path.draw(branches, seed, epoch, batch.positions.numpy()), device)
+            batch = next(batches)
+            chunks = _chunks(batch.groups, micro_batch)
+            factors = upload(drop_path.draw(branches, seed, epoch, batch.positions.numpy()), device) if chunks else None
             gradients.clear()
             for number, groups in enumerate(chunks, 1):
                 part = slice(groups[0].start, groups[-1].stop)
@@ -125,7 +127,7 @@ def train_student(
                 if isinstance(labels, TeacherLabels):
                     teacher = labels.at(epoch, batch.positions[part]).to(device)
                 elif labels is not None:
-                    teacher = teacher_labels(labels, x, config.views)
+                    teacher = teacher_labels(labels, batch.shown[part].to(device), config.views)
                 targets = Targets(
                     y[batch.index[part]].to(device),
                     y[batch.partner[part]].to(device),
@@ -145,7 +147,7 @@ def train_student(
                         sums[1] += cls_dist_distance(tokens.float()).sum()
             gradients.finish()
             optimizer.step()
-            step, seen = step + 1, seen + rows[-1].stop
+            step, seen = step + 1, seen + views.groups_of_step(step)[-1].stop
             if step < views.steps_per_epoch:
                 workspace.tick(state)
         history.append(_row(epoch, lr, team.sum_(sums), method.distilled))
@@ -177,7 +179,7 @@ def _chunks(groups: list[slice], views: int) -> list[list[slice]]:
         if views and chunks[-1] and group.stop - chunks[-1][0].start > views:
             chunks.append([])
         chunks[-1].append(group)
-    return chunks
+    return [chunk for chunk in chunks if chunk]
 
 
 def _test_rows(data: LongTail, team: Team) -> slice:
@@ -187,7 +189,7 @@ def _test_rows(data: LongTail, team: Team) -> slice:
 
 
 class _Evaluator:
-    """Logits of the test set, float32 on the CPU, by head and their average. pixels: of this process's part.
+    """Logits of the test set, float32 on the CPU, by head and their average. views: of this process's part.
 
     In a team the first process has the logits of all parts, the others none: metrics are made once, of the whole set
     (METHODS trap 44).
@@ -195,14 +197,14 @@ class _Evaluator:
 
     def __init__(
         self,
-        pixels: Tensor,
+        views: EvalViews,
         labels: np.ndarray,
         normalization: str,
         device: torch.device,
         precision: str,
         team: Team = ALONE,
     ):
-        self.pixels, self.labels, self.device, self.precision = pixels, torch.from_numpy(labels), device, precision
+        self.views, self.labels, self.device, self.precision = views, torch.from_numpy(labels), device, precision
         self.team = team
         self.mean, self.std = constants(normalization, device)
 
@@ -210,8 +212,8 @@ class _Evaluator:
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
         model.eval()
         parts: dict[str, list[Tensor]] = {}
-        for start in range(0, len(self.pixels), EVAL_BATCH):
-            x = normalize(self.pixels[start : start + EVAL_BATCH].to(self.device), self.mean, self.std)
+        for pixels in self.views.batches(EVAL_BATCH):
+            x = normalize(pixels.to(self.device), self.mean, self.std)
             with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
                 logits = head_logits(model, special_tokens(model, x))
             for head, z in logits.items():

@@ -1,50 +1,40 @@
 """Views: the augmented batches of a run as a pure function of (images, recipe, seed, epoch, position).
 
-DeiT-LT's pipeline (METHODS 3.5-3.7): RandomResizedCrop, flip, RandAugment, normalization, RandomErasing, then mixup or
-CutMix within each group. A teacher cache and a student that build `Views` from the same recipe and seed see the same
-pixels whatever the batch size, device, backend or resume point.
+DeiT-LT's pipeline (METHODS 3.5-3.7): crop, flip, RandAugment or 3-Augment and color jitter, normalization,
+RandomErasing, then mixup or CutMix within each group. A teacher cache and a student that build `Views` from the same
+recipe and seed see the same pixels whatever the batch size, device, backend, number of workers or resume point.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from longtail import draws, mix, ops_pil
+from longtail.ahead import made_ahead
+from longtail.batch import Batch
 from longtail.checksum import view_checksums
 from longtail.epoch import Layout
 from longtail.erase_torch import erase_
 from longtail.errors import UserError
-from longtail.normalize import NORMALIZATION, constants, normalize
+from longtail.images import Images, sizes_of
+from longtail.normalize import constants, normalize
+from longtail.padded_crop import padded_crops
 from longtail.pixels import PillowPixels, TorchPixels, pick_backend
+from longtail.upload import upload
 from longtail.view_recipe import ViewRecipe
 
 _AHEAD = 1024  # views whose parameters are drawn at once: a NumPy or PyTorch call costs the same for 32
-
-
-def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
-    """What the teacher sees of a student's batch [..., S, S]: every stride-th pixel.
-
-    At stride 7, offset 3 this is the published runs' `resize(224 -> 32, bicubic, antialias=False)`, without depending
-    on a default that torchvision changed in 0.17 (METHODS 3.3, trap 10.1)."""
-    return x[..., offset::stride, offset::stride]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The views of one optimizer step, in position order."""
-
-    x: torch.Tensor  # float32 [n, 3, S, S] on the views' device: normalized, erased, mixed; the rest is on the CPU
-    index: torch.Tensor  # int64 [n], image
-    partner: torch.Tensor  # int64 [n], image it is mixed with; its own where nothing is mixed
-    lam: torch.Tensor  # float32 [n], weight of the own label; 1 where nothing is mixed
-    positions: torch.Tensor  # int64 [n], position in the epoch
-    groups: list[slice]  # rows of each group, in order
-    digest: bytes = b""  # of the pixels and of what was erased and mixed; empty unless asked for
+_ALL = slice(None)  # groups
+_UNIT = 64  # views that a worker process makes at a time
+_STEPS_AHEAD = 2  # that worker processes make before they are asked for
 
 
 class Views:
@@ -53,16 +43,19 @@ class Views:
     def __init__(
         self,
         recipe: ViewRecipe,
-        images: np.ndarray,
+        images: Images | np.ndarray,
         seed: int,
         backend: str = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
-        """images: uint8 [N, H, W, 3]. backend: `pil`, `torch` or `auto`; it and the device, where batches are wanted,
-        decide where the views are made and change none. Raises UserError where images are too few to fill one pair a
-        rank."""
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        """images: uint8 [N, H, W, 3], or Images of any sizes. backend: `pil`, `torch` or `auto`; it and the device,
+        where batches are wanted, decide where the views are made and change none. Raises UserError where images are too
+        few to fill one pair a rank, or too uneven for weak views."""
+        in_memory = isinstance(images, np.ndarray)
+        if in_memory and (images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8):
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
+        if recipe.teacher_view == "weak" and not (in_memory and images.shape[1] == images.shape[2]):
+            raise UserError("teacher_view weak needs images that are square, of one size and in memory")
         self.recipe, self.images, self.seed = recipe, images, seed
         self.layout = Layout(
             images=len(images),
@@ -75,10 +68,10 @@ class Views:
         if self.layout.views_per_rank < 2:
             raise UserError(f"{len(images)} images are too few for {recipe.virtual_world} ranks of at least 2 views")
         self.device = torch.device(device)
-        self.backend = pick_backend(backend, self.device, recipe.size)
-        fill = ops_pil.fill_color(NORMALIZATION[recipe.normalization][0])
+        self.backend = pick_backend(backend, self.device, recipe.size, in_memory)
         maker = TorchPixels if self.backend == "torch" else PillowPixels
-        self._pixels = maker(images, recipe.size, fill, self.device)
+        self._pixels = maker(images, recipe, self.device)
+        self._sizes = sizes_of(images)
         self._mean, self._std = constants(recipe.normalization)
         # every value normalized on the CPU, for other devices: CUDA divides by a number by multiplying with its inverse
         levels = normalize(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256), self._mean, self._std)
@@ -95,11 +88,21 @@ class Views:
     def steps_per_epoch(self) -> int:
         return self.layout.steps
 
-    def groups_of_step(self, step: int) -> list[slice]:
-        """Rows of each group within `step(epoch, step)`. A step's loss is the sum over its groups of the group's loss,
-        divided by accumulate * virtual_world also where the step has fewer groups (METHODS 3.5)."""
-        groups = self.layout.groups_of_step(step)
-        return [slice(g.start - groups[0].start, g.stop - groups[0].start) for g in groups]
+    @property
+    def workers(self) -> int:
+        """Processes that `steps` takes unless told: for images that are decoded one by one, a core each of this
+        process on CUDA, on a CPU one for each thread it was given; none for images in memory."""
+        if isinstance(self.images, np.ndarray):
+            return 0
+        threads = torch.get_num_threads() if self.device.type == "cpu" else len(os.sched_getaffinity(0))
+        return threads if threads > 1 else 0
+
+    def groups_of_step(self, step: int, groups: slice = _ALL) -> list[slice]:
+        """Rows of each group within `step(epoch, step)`, or in a batch of some groups alone. A step's loss is the sum
+        over its groups of the group's loss, divided by accumulate * virtual_world also where the step has fewer groups
+        (METHODS 3.5)."""
+        wanted = self.layout.groups_of_step(step)[groups]
+        return [slice(g.start - wanted[0].start, g.stop - wanted[0].start) for g in wanted]
 
     def lr_fraction(self, step: int) -> float:
         """Fraction of the epoch at which the learning rate of a step is read (METHODS 3.5)."""
@@ -115,7 +118,7 @@ class Views:
 
     def draws(self, epoch: int, positions: np.ndarray) -> draws.ViewDraws:
         """Parameters of the views at positions (int [n])."""
-        height, width = self.images.shape[1:3]
+        height, width = self._sizes[self.order(epoch)[positions]].T
         return draws.view_draws(self.recipe, self.seed, epoch, positions, height, width, len(ops_pil.OPS))
 
     def pixels(self, epoch: int, positions: np.ndarray, drawn: draws.ViewDraws | None = None) -> torch.Tensor:
@@ -140,56 +143,102 @@ class Views:
             x[row, :, top : top + height, left : left + width] = torch.from_numpy(values).view(3, height, width)
         return x
 
-    def step(self, epoch: int, step: int, digest: bool = False, groups: slice = slice(None)) -> Batch:
-        """The views of one optimizer step, or of some of its groups (at least one); digest: also hash them (about 5 %
-        of the time), see `checksum`."""
+    def weak(self, epoch: int, positions: np.ndarray) -> torch.Tensor:
+        """Weak views of the images at positions, before normalization: RandomCrop with zero padding at the images' own
+        size and flip, as CIFAR teachers are trained with (METHODS 2.3); uint8 [n, 3, H, H] on the CPU."""
+        corner, flip = draws.weak_draws(self.recipe, self.seed, epoch, positions)
+        images = torch.from_numpy(self.images[self.order(epoch)[positions]]).permute(0, 3, 1, 2).contiguous()
+        corner, flip = torch.from_numpy(corner), torch.from_numpy(flip)
+        return padded_crops(images, corner, flip, images.shape[3], self.recipe.teacher_padding, reflect=False)
+
+    def step(self, epoch: int, step: int, digest: bool = False, groups: slice = _ALL) -> Batch:
+        """The views of one optimizer step, or of some of its groups; digest: also hash them (about 5 % of the time),
+        see `checksum`."""
         positions, drawn, mixes, pixels = self._made(epoch, step, groups)
+        if pixels is None:
+            pixels = self.pixels(epoch, positions, drawn)
+        return self._batch(epoch, positions, drawn, mixes, pixels, self.groups_of_step(step, groups), digest)
+
+    def steps(
+        self,
+        epoch: int,
+        first: int = 0,
+        workers: int | None = None,
+        digest: bool = False,
+        groups: Callable[[int], slice] = lambda step: _ALL,
+    ) -> Iterator[Batch]:
+        """`step` of every step from `first` on, with the views made ahead by worker processes: `workers` of them, 0 =
+        in this process, None = as the property says. Views that PyTorch makes need none and take none. The processes
+        end with the iterator. groups: which groups of a step are wanted."""
+        workers = self.workers if workers is None else workers
+        steps = range(first, self.steps_per_epoch)
+        if not workers or self.backend == "torch":
+            yield from (self.step(epoch, step, digest, groups(step)) for step in steps)
+            return
+        self.order(epoch)  # known before the processes are forked
+        parts = {step: _parts(self.layout.groups_of_step(step)[groups(step)]) for step in steps}
+        units = [np.arange(part.start, part.stop) for step in steps for part in parts[step]]
+        depth = -(-_STEPS_AHEAD * max(map(len, parts.values()), default=0) // workers)
+        shape = _UNIT, 3, self.recipe.size, self.recipe.size
+        with closing(made_ahead(partial(self._fill, epoch), units, shape, workers, max(2, depth))) as made:
+            for step in steps:
+                some = groups(step)
+                positions, drawn, mixes, _ = self._made(epoch, step, some)
+                pixels = torch.empty(len(positions), *shape[1:], dtype=torch.uint8, device=self.device)
+                for part in parts[step]:
+                    rows = slice(part.start - positions[0], part.stop - positions[0])
+                    pixels[rows] = upload(next(made)[: part.stop - part.start], self.device)
+                yield self._batch(epoch, positions, drawn, mixes, pixels, self.groups_of_step(step, some), digest)
+
+    def _fill(self, epoch: int, positions: np.ndarray, pixels: np.ndarray) -> None:
+        """What a worker process does: `pixels` into the first rows of an array, without touching the device."""
+        self._pixels.into(pixels[: len(positions)], self.order(epoch)[positions], self.draws(epoch, positions))
+
+    def _batch(self, epoch: int, positions: np.ndarray, drawn, mixes, pixels, rows: list[slice], digest: bool) -> Batch:
         x = self._erased(epoch, positions, pixels, drawn.erase)
         index = torch.from_numpy(self.order(epoch)[positions])
         partner, lam = index.clone(), torch.ones(len(index))
-        rows = self.groups_of_step(step)[groups]
-        rows = [slice(row.start - rows[0].start, row.stop - rows[0].start) for row in rows]
         for row, what in zip(rows, mixes, strict=True):
             if what.lam != 1.0:
                 mix.apply_(x[row], what)
                 lam[row] = what.lam
                 partner[row] = index[row].flip(0)
         batch = Batch(x=x, index=index, partner=partner, lam=lam, positions=torch.from_numpy(positions), groups=rows)
-        return replace(batch, digest=_digest(pixels, index, drawn.erase, mixes)) if digest else batch
+        shown = [pixels]
+        if self.recipe.teacher_view == "weak":
+            shown.append(self.weak(epoch, positions))
+            weak = normalize(shown[1], *constants(self.recipe.teacher_normalization))
+            batch = replace(batch, weak=upload(weak.numpy(), self.device))
+        return replace(batch, digest=_digest(shown, index, drawn.erase, mixes)) if digest else batch
 
     def _made(
-        self, epoch: int, step: int, some: slice
-    ) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor]:
-        """Positions of a step, its views' and groups' parameters, and pixels. What costs the same for one view and for
-        many is done for several small steps at once, where whole steps are wanted: draws, and pixels by PyTorch."""
+        self, epoch: int, step: int, groups: slice
+    ) -> tuple[np.ndarray, draws.ViewDraws, list[mix.Mix], torch.Tensor | None]:
+        """Positions of some groups of a step, their views' and their own parameters, and pixels where PyTorch makes all
+        of the step's. What costs the same for one view and for many is done for several small steps at once: draws, and
+        pixels by PyTorch."""
         of = self.layout
-        if some != slice(None):
-            mine = of.groups_of_step(step)[some]
-            positions = np.arange(mine[0].start, mine[-1].stop)
-            drawn, numbers = self.draws(epoch, positions), [of.group_number(g) for g in mine]
-            mixes = mix.draw(self.recipe, self.seed, epoch, numbers)
-            return positions, drawn, mixes, self.pixels(epoch, positions, drawn)
         ahead = max(1, _AHEAD // (of.accumulate * of.group * of.ranks))
-        key, first = (epoch, step // ahead), step // ahead * ahead
-        groups = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]
+        together = self.backend == "torch" and groups == _ALL
+        key, first = (epoch, step // ahead, together), step // ahead * ahead
+        every = [g for s in range(first, min(first + ahead, of.steps)) for g in of.groups_of_step(s)]
+        start = every[0].start
         known, drawn, mixes, pixels = self._window
         if known != key:
-            positions = np.arange(groups[0].start, groups[-1].stop)
+            positions = np.arange(start, every[-1].stop)
             drawn = self.draws(epoch, positions)
-            mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in groups])
-            pixels = self.pixels(epoch, positions, drawn) if self.backend == "torch" else None
+            mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in every])
+            pixels = self.pixels(epoch, positions, drawn) if together else None
             self._window = (key, drawn, mixes, pixels)
-        mine = of.groups_of_step(step)
-        positions = np.arange(mine[0].start, mine[-1].stop)
-        skipped = groups.index(mine[0])
-        rows = slice(positions[0] - groups[0].start, positions[-1] + 1 - groups[0].start)
-        drawn = drawn.rows(rows)
-        pixels = self.pixels(epoch, positions, drawn) if pixels is None else pixels[rows]
-        return positions, drawn, mixes[skipped : skipped + len(mine)], pixels
+        mine = of.groups_of_step(step)[groups]
+        positions = np.arange(mine[0].start, mine[-1].stop) if mine else np.arange(0)
+        rows = slice(mine[0].start - start, mine[-1].stop - start) if mine else slice(0)
+        mixes = [what for what, group in zip(mixes, every, strict=True) if group in mine]
+        return positions, drawn.rows(rows), mixes, None if pixels is None else pixels[rows]
 
     def checksum(self, epoch: int) -> str:
         """sha256 (hex) of an epoch; equals `combine` of its steps' digests, for a caller that walks them anyway."""
-        return combine(self.step(epoch, step, digest=True).digest for step in range(self.steps_per_epoch))
+        return combine(batch.digest for batch in self.steps(epoch, digest=True))
 
 
 def combine(digests: Iterable[bytes]) -> str:
@@ -197,8 +246,17 @@ def combine(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _digest(pixels: torch.Tensor, index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
-    sha = hashlib.sha256(view_checksums(pixels).cpu().numpy().astype("<i8"))
+def _parts(groups: list[slice]) -> list[slice]:
+    """The positions of adjacent groups in runs of at most _UNIT."""
+    start, stop = (groups[0].start, groups[-1].stop) if groups else (0, 0)
+    return [slice(at, min(at + _UNIT, stop)) for at in range(start, stop, _UNIT)]
+
+
+def _digest(shown: list[torch.Tensor], index: torch.Tensor, boxes: np.ndarray, mixes: list[mix.Mix]) -> bytes:
+    """shown: pixels of the views, and of the teacher's where they are others."""
+    sha = hashlib.sha256()
+    for pixels in shown:
+        sha.update(view_checksums(pixels).cpu().numpy().astype("<i8"))
     sha.update(index.numpy().astype("<i8"))
     sha.update(boxes.astype("<i8"))
     sha.update(repr([(m.lam, m.box) for m in mixes]).encode())

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from longtail.errors import UserError
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
@@ -23,7 +30,7 @@ def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Itera
         return
     context, parent = get_context("fork"), os.getpid()
     readers, processes = [], []
-    try:
+    with ended(processes):
         for number in range(min(workers, len(items))):
             reader, writer = context.Pipe(duplex=False)
             readers.append(reader)
@@ -41,18 +48,37 @@ def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Itera
             if error is not None:
                 raise error
             yield result
-    finally:
+
+
+@contextmanager
+def ended(processes: list) -> Iterator[None]:
+    """Processes that are in the list when the block is left, or when the interpreter ends within it, are killed; the
+    interpreter would otherwise wait for them."""
+
+    def end() -> None:
         for process in processes:
             process.kill()
             process.join()
 
+    atexit.register(end)
+    try:
+        yield
+    finally:
+        atexit.unregister(end)
+        end()
+
+
+def deaf() -> None:
+    """In a worker: no signal but SIGKILL ends it, since the parent saves its state first; and one thread."""
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
 
 def _work(work, items, writer, readers, parent: int) -> None:
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):  # the parent saves its state, then ends us
-        signal.signal(signum, signal.SIG_IGN)
+    deaf()
     for reader in readers:  # with a reader open here, a write after the parent's death would block instead of failing
         reader.close()
-    torch.set_num_threads(1)
     for item in items:
         try:
             answer = work(item), None

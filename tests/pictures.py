@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
+from longtail.errors import UserError
+
 ARCHIVE = Path(__file__).parents[2] / "shared/data/cifar10_jpeg.tar.xz"  # CIFAR-10 as JPEG files
 
 
@@ -70,3 +72,19 @@ def pictures(size: int) -> np.ndarray:
     flower = load_sample_image("flower.jpg")
     crops = [flower[y : y + size, x : x + size] for y, x in ((100, 250), (0, 0), (427 - size, 640 - size))]
     return np.concatenate([resized(small(6), size), resized(digits(4), size), np.stack(crops), hard(size)])
+
+
+class Listed:
+    """Images as longtail.images asks for them. damaged: one that cannot be decoded."""
+
+    def __init__(self, arrays: list[np.ndarray], damaged: int | None = None) -> None:
+        self.arrays, self.damaged = arrays, damaged
+        self.sizes = np.array([a.shape[:2] for a in arrays])
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index == self.damaged:
+            raise UserError(f"images/{index}.jpg: cut short")
+        return self.arrays[index]

@@ -24,13 +24,18 @@ DATASET = {
 }
 RECIPE = {
     "size": SIZE,
+    "crop": "resized",
     "crop_scale": [0.35, 1.0],
     "crop_ratio": [0.75, 1.3333333333333333],
+    "crop_padding": 4,
     "hflip": 0.5,
     "rand_ops": 2,
     "rand_prob": 0.5,
     "rand_magnitude": 9.0,
     "rand_std": 0.5,
+    "three_augment": False,
+    "blur_radius": [0.1, 2.0],
+    "jitter": 0.0,
     "erase_prob": 0.25,
     "erase_area": [0.02, 0.3333333333333333],
     "erase_ratio": [0.3, 3.3333333333333335],
@@ -45,8 +50,11 @@ RECIPE = {
     "mix_prob": 1.0,
     "switch_prob": 0.5,
     "mix_until": 3,
+    "teacher_view": "same",
     "teacher_stride": STRIDE,
     "teacher_offset": OFFSET,
+    "teacher_padding": 4,
+    "teacher_normalization": "cifar",
 }
 
 

@@ -102,6 +102,7 @@ def test_erasures_that_never_fit_erase_nothing():
 def recipe(**changes):
     values = dict(crop_scale=(0.08, 1.0), crop_ratio=RATIO, hflip=0.5, rand_ops=2, rand_prob=0.5, rand_magnitude=9.0)
     values |= dict(rand_std=0.5, erase_prob=0.25, erase_area=(0.02, 1 / 3), erase_ratio=(0.3, 1 / 0.3), size=24)
+    values |= dict(crop="resized", crop_padding=4, three_augment=False, blur_radius=(0.1, 2.0), jitter=0.0)
     return SimpleNamespace(**values | changes)
 
 

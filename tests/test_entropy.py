@@ -47,13 +47,18 @@ TEACHER = TeacherConfig(
 )
 NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of which the teacher sees the centres
     "size": 24,
+    "crop": "resized",
     "crop_scale": [1.0, 1.0],
     "crop_ratio": [1.0, 1.0],
+    "crop_padding": 4,
     "hflip": 0.0,
     "rand_ops": 0,
     "rand_prob": 0.0,
     "rand_magnitude": 0.0,
     "rand_std": 0.0,
+    "three_augment": False,
+    "blur_radius": [0.1, 2.0],
+    "jitter": 0.0,
     "erase_prob": 0.0,
     "erase_area": [0.1, 0.2],
     "erase_ratio": [1.0, 1.0],
@@ -68,8 +73,11 @@ NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of w
     "mix_prob": 0.0,
     "switch_prob": 0.0,
     "mix_until": 0,
+    "teacher_view": "same",
     "teacher_stride": 3,
     "teacher_offset": 1,
+    "teacher_padding": 4,
+    "teacher_normalization": "cifar",
 }
 STRONG = NOTHING | {
     "rand_ops": 2,

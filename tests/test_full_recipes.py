@@ -272,9 +272,20 @@ def test_larger_students_train(name, millions, dim, classes, shapes):
 
 
 def deit_iii(size: str, dataset: str = "cifar10_if100"):
-    """The recipe in place of a plain ViT's; its own views are those of its experiments."""
-    block = PARAMS["experiments"][f"{dataset}-vit-b"] | {"method": "deit_iii", "recipe": f"deit_iii-{size}"}
-    return resolve(PARAMS | {"experiments": {"e": block}}, "e")[0]
+    """The entry of a dataset, with the recipe of a size."""
+    block = PARAMS["experiments"][f"{dataset}-deit_iii-b"]
+    return resolve(PARAMS | {"experiments": {"e": block | {"recipe": f"deit_iii-{size}"}}}, "e")[0]
+
+
+@pytest.mark.parametrize("dataset", STUDIES)
+def test_every_dataset_has_deit_iii_with_mixed_views_in_batches_of_2048(dataset):
+    """The learning rate goes with the batch; CutMix and mixup stay on, and nothing is erased (METHODS 3.10)."""
+    config = deit_iii("b", dataset)
+    assert (config.dataset, config.study, config.cache, config.teacher) == (dataset, dataset, "none", "none")
+    views = config.views
+    assert views.mix_group * views.virtual_world * views.accumulate == 2048
+    assert (views.mixup_alpha, views.cutmix_alpha, views.mix_prob, views.repeats) == (0.8, 1.0, 1.0, 3)
+    assert views.mix_until == config.train.epochs and views.erase_prob == views.rand_ops == 0
 
 
 @pytest.mark.parametrize(("size", "dim", "heads", "rate", "lr"), [("b", 768, 12, 0.2, 3e-3), ("s", 384, 6, 0.05, 4e-3)])
@@ -300,6 +311,23 @@ def test_deit_iii_s_trains(shapes):
     groups = workspace.last["optimizer"]["param_groups"]
     assert [g["weight_decay"] for g in groups] == [0.05, 0.0] and [int(g["step"]) for g in groups] == [2, 2]
     assert workspace.states[0]["lr"] == pytest.approx(1e-6)
+
+
+def test_vit_with_ldam_differs_from_the_plain_vit_in_loss_head_and_mixing_alone(shapes):
+    """One step of four views of the same model at size S."""
+    block = PARAMS["experiments"]["cifar10_if100-vit_ldam-b"]
+    assert block | {"method": "vit", "views": "cifar"} == PARAMS["experiments"]["cifar10_if100-vit-b"]
+    config, _ = resolve(PARAMS | {"experiments": {"e": block | {"recipe": "cifar-s"}}}, "e")
+    plain, _ = resolve(PARAMS, "cifar10_if100-vit-b")
+    assert dataclasses.replace(config.views, mix_prob=1.0) == plain.views and config.views.mix_prob == 0
+    assert (config.loss.max_margin, config.loss.scale) == (0.5, 30.0)
+    workspace = Few(1)
+    views = dataclasses.replace(config.views, mix_group=2, accumulate=1)
+    some_steps(dataclasses.replace(config, views=views), workspace)
+    assert shapes["features"] == [(4, 197, 384)] and shapes["cls"] == [(4, 10)]
+    head = workspace.last["model"]["head.weight"]
+    assert head.shape == (384, 10) and torch.allclose(head.norm(dim=0), torch.ones(10), atol=1e-3)
+    assert np.isfinite(workspace.states[0]["loss"])
 
 
 def test_views_are_mixed_until_epoch_1100():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
 
@@ -547,9 +549,8 @@ def test_a_diverging_run_stops_with_one_line(data, tmp_path):
 
 def test_the_average_head_is_the_mean_of_raw_logits():
     """METHODS trap 43: a confident head outvotes the other, which averaged probabilities would not let it."""
-    evaluate = student._Evaluator(
-        torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8), np.array([0, 1]), "digits", CPU, "fp32"
-    )
+    views = student.EvalViews(np.zeros((2, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    evaluate = student._Evaluator(views, np.array([0, 1]), "digits", CPU, "fp32")
     logits = {"cls": torch.tensor([[9.0, 0.0, 0.0], [1.0, 2.0, 0.0]]), "dist": torch.tensor([[0.0, 4.0, 0.0]] * 2)}
 
     class Heads(torch.nn.Module):
@@ -575,9 +576,29 @@ def test_the_average_head_is_the_mean_of_raw_logits():
 
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     model = build_vit(config_of().model, 10, distilled=True)
-    pixels = student.eval_pixels(data.test_images, SIZE, 18)
-    evaluate = student._Evaluator(pixels, data.test_labels, "digits", CPU, "fp32")
+    views = student.EvalViews(data.test_images, SIZE, 18)
+    evaluate = student._Evaluator(views, data.test_labels, "digits", CPU, "fp32")
     whole = evaluate(model)
     monkeypatch.setattr(student, "EVAL_BATCH", 7)  # 7, 7 and 6
     for head, logits in evaluate(model).items():
         assert logits.shape == (20, 10) and torch.allclose(logits, whole[head], atol=1e-6)
+
+
+# ---- images that are decoded one by one
+
+
+def test_views_made_by_worker_processes_give_the_same_run_also_when_it_is_stopped(data, tmp_path, trained, monkeypatch):
+    class Interrupted(Workspace):
+        def tick(self, state):
+            self.save(state())
+            raise Stop
+
+    decoded, config = replace(data, train_images=Listed(list(data.train_images))), config_of(model={"drop_path": 0.5})
+    monkeypatch.setattr(Views, "workers", 2)
+    monkeypatch.setattr("longtail.views._UNIT", 3)
+    for _ in range(2):  # within the first epoch
+        with pytest.raises(Stop):
+            train(tmp_path, config, decoded, Teacher(), workspace=Interrupted)
+    assert active_children() == []
+    same_result(train(tmp_path, config, decoded, Teacher()), trained)
+    assert active_children() == []

@@ -11,19 +11,25 @@ from sklearn.datasets import load_digits, load_sample_image
 from torchvision.transforms import functional as F
 
 from longtail import ops_pil, params, views
+from longtail.batch import teacher_view
 from longtail.errors import UserError
 from longtail.normalize import NORMALIZATION
-from longtail.views import ViewRecipe, Views, combine, teacher_view
+from longtail.views import ViewRecipe, Views, combine
 
 CIFAR = {
     "size": 224,
+    "crop": "resized",
     "crop_scale": [0.08, 1.0],
     "crop_ratio": [0.75, 1.3333333333],
+    "crop_padding": 4,
     "hflip": 0.5,
     "rand_ops": 2,
     "rand_prob": 0.5,
     "rand_magnitude": 9.0,
     "rand_std": 0.5,
+    "three_augment": False,
+    "blur_radius": [0.1, 2.0],
+    "jitter": 0.0,
     "erase_prob": 0.25,
     "erase_area": [0.02, 0.3333333333],
     "erase_ratio": [0.3, 3.3333333333],
@@ -38,8 +44,11 @@ CIFAR = {
     "mix_prob": 1.0,
     "switch_prob": 0.5,
     "mix_until": 1100,
+    "teacher_view": "same",
     "teacher_stride": 7,
     "teacher_offset": 3,
+    "teacher_padding": 4,
+    "teacher_normalization": "cifar",
 }
 SMALL = {"size": 24, "teacher_stride": 3, "teacher_offset": 1, "mix_group": 8, "accumulate": 2, "round_to": 0}
 WEAK = {"rand_ops": 0, "erase_prob": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
