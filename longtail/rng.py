@@ -20,6 +20,10 @@ STREAMS = {
     "teacher_order": 5,
     "teacher_view": 6,
     "weak_view": 7,
+    "paco_query": 8,
+    "paco_key": 9,
+    "paco_queue": 10,
+    "class_balanced": 11,
     "drop_path": 12,
 }
 

@@ -19,20 +19,24 @@ from torch import Tensor, nn
 
 from longtail import drop_path
 from longtail.cache import TeacherLabels, teacher_labels
+from longtail.cnn import CnnConfig
 from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.evaluation import EvalViews
 from longtail.experiment import StudentConfig, load_method
 from longtail.gradients import Gradients
+from longtail.network import build_network
 from longtail.normalize import constants, normalize
 from longtail.optimizer import build_optimizer
 from longtail.parallel import ALONE, Team
 from longtail.params import plain
 from longtail.pixels import upload
 from longtail.schedule import cosine_lr
+from longtail.start import begin
+from longtail.student_run import StudentRun
 from longtail.targets import Targets
 from longtail.views import Views
-from longtail.vit import build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.vit import cls_dist_distance, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
 
 EVAL_BATCH = 256
@@ -48,18 +52,25 @@ def train_student(
     precision: str = "fp32",
     micro_batch: int = 0,
     facts: dict | None = None,
+    start: StudentRun | None = None,
 ) -> None:
-    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None.
+    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None. start: the run
+    whose weights are the first ones.
 
     micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory
-    and changes nothing but the order of float sums. The processes of workspace.team all call this; the first writes.
+    and changes nothing but the order of float sums. A CNN sees a mix group at a time whatever it says: batch statistics
+    are of one rank's micro-batch, as on the published runs' GPUs. The processes of workspace.team all call this; the
+    first writes.
     """
     team = workspace.team
     train, method_file = config.train, load_method(config.method)
     method = method_file.Method(config.loss, data.class_counts)
-    views = Views(config.views, data.train_images, seed, device=device)
+    views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
     torch.manual_seed(seed)
-    model = build_vit(config.model, data.num_classes, method.distilled, method.head).to(device)
+    model = build_network(config.model, data.num_classes, method.distilled, method.head)
+    if start is not None:
+        begin(model, start, method.head_only)
+    model = model.to(device)
     groups = parameter_groups(model, train.weight_decay)
     optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
@@ -98,9 +109,11 @@ def train_student(
         """Which groups of a step are this process's."""
         return team.share(len(views.groups_of_step(step))) if team.size > 1 else slice(None)
 
+    if isinstance(config.model, CnnConfig):
+        micro_batch = 1  # each mix group alone
     seen = 0
     while epoch < train.epochs:
-        model.train()
+        model.train(not method.head_only)  # a frozen backbone answers as at test: no stochastic depth
         batches = views.steps(epoch, step, groups=mine)
         while step < views.steps_per_epoch:
             lr = cosine_lr(

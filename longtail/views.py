@@ -47,16 +47,21 @@ class Views:
         seed: int,
         backend: str = "auto",
         device: torch.device | str = "cpu",
+        labels: np.ndarray | None = None,
     ) -> None:
         """images: uint8 [N, H, W, 3], or Images of any sizes. backend: `pil`, `torch` or `auto`; it and the device,
-        where batches are wanted, decide where the views are made and change none. Raises UserError where images are too
-        few to fill one pair a rank, or too uneven for weak views."""
+        where batches are wanted, decide where the views are made and change none. labels: int64 [N], which a
+        class-balanced recipe needs. Raises UserError where images are too few to fill one pair a rank, or too uneven
+        for weak views."""
         in_memory = isinstance(images, np.ndarray)
         if in_memory and (images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8):
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
         if recipe.teacher_view == "weak" and not (in_memory and images.shape[1] == images.shape[2]):
             raise UserError("teacher_view weak needs images that are square, of one size and in memory")
+        if recipe.sampler == "class_balanced" and labels is None:
+            raise ValueError("a class-balanced recipe needs the images' labels")
         self.recipe, self.images, self.seed = recipe, images, seed
+        self._labels = labels if recipe.sampler == "class_balanced" else None
         self.layout = Layout(
             images=len(images),
             repeats=recipe.repeats,
@@ -112,7 +117,7 @@ class Views:
         """Image shown at each position, int64 [positions_per_epoch]."""
         known, order = self._order
         if known != epoch:
-            order = self.layout.order(self.seed, epoch)
+            order = self.layout.order(self.seed, epoch, self._labels)
             self._order = (epoch, order)
         return order
 

@@ -101,9 +101,14 @@ def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35)."""
+    """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35).
+
+    What is frozen is in neither group.
+    """
     decay, rest = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         exempt = parameter.ndim <= 1 or name.endswith(".bias") or name in NO_DECAY
         (rest if exempt else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

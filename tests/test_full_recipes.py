@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cache
 
 import numpy as np
@@ -27,9 +28,7 @@ from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
-DEIT_LT = ("deit_lt", "vit")  # methods of the recipe that METHODS 3.5 to 3.9 describe
-ENTRIES = [name for name, block in PARAMS["experiments"].items() if block["study"] in STUDIES]
-FULL = [name for name in ENTRIES if PARAMS["experiments"][name]["method"] in DEIT_LT]
+FULL = [name for name in PARAMS["experiments"] if re.fullmatch(rf"({'|'.join(STUDIES)})-(vit|deit_lt)-(ti|s|b)", name)]
 TOTAL = {"cifar10_if100": 12406, "cifar10_if50": 13996, "cifar100_if100": 10847, "cifar100_if50": 12608}  # METHODS 11
 MICRO_BATCHES = {"cifar10_if100": 48, "cifar10_if50": 54, "cifar100_if100": 42, "cifar100_if50": 49}  # METHODS 3.5
 STEPS = {"cifar10_if100": 12, "cifar10_if50": 14, "cifar100_if100": 11, "cifar100_if50": 13}
@@ -198,10 +197,10 @@ def labels_of(config, classes: int) -> TeacherLabels | None:
 def shapes(monkeypatch) -> dict[str, list]:
     """Shapes that went through the model: features after the final norm, logits of each head; and its size."""
     seen: dict[str, list] = {"features": [], "cls": [], "dist": [], "parameters": []}
-    build_vit, head_logits = student.build_vit, student.head_logits
+    build_network, head_logits = student.build_network, student.head_logits
 
     def build(*arguments):
-        model = build_vit(*arguments)
+        model = build_network(*arguments)
         model.norm.register_forward_hook(lambda _, __, out: seen["features"].append(tuple(out.shape)))
         seen["parameters"].append(sum(p.numel() for p in model.parameters()))
         return model
@@ -212,7 +211,7 @@ def shapes(monkeypatch) -> dict[str, list]:
             seen[head].append(tuple(z.shape))
         return logits
 
-    monkeypatch.setattr(student, "build_vit", build)
+    monkeypatch.setattr(student, "build_network", build)
     monkeypatch.setattr(student, "head_logits", heads)
     return seen
 

@@ -34,6 +34,7 @@ CIFAR = {
     "erase_area": [0.02, 0.3333333333],
     "erase_ratio": [0.3, 3.3333333333],
     "normalization": "imagenet",
+    "sampler": "shuffle",
     "repeats": 3,
     "virtual_world": 2,
     "mix_group": 128,
