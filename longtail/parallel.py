@@ -37,7 +37,6 @@ class Team:
 
     rank: int = 0
     size: int = 1
-    here: int = 1  # of them on this machine
     backend: str | None = None  # of the device's tensors: gloo, nccl; None = a process alone
     devices: Any = None  # process group of tensors on GPUs
 
@@ -133,7 +132,7 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     dist.init_process_group("gloo", timeout=PATIENCE)
     devices = dist.new_group(backend="nccl") if device.type == "cuda" else None
     try:
-        yield Team(rank, size, here, "gloo" if devices is None else "nccl", devices), device
+        yield Team(rank, size, "gloo" if devices is None else "nccl", devices), device
     except UserError:
         if not _first_to_tell():
             sys.exit(2)

@@ -28,6 +28,7 @@ import torch
 from longtail.errors import UserError
 from longtail.parallel import ALONE, Team
 from longtail.params import digest, plain
+from longtail.workers import cores
 from longtail.workspace import STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
 
 
@@ -102,15 +103,11 @@ def _to_do(fingerprints: dict[int, str], out: Path) -> list[tuple[int, str, Path
     return todo
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _run_alone(work, fingerprints: dict[int, str], out: Path, device: torch.device, jobs: int) -> None:
     if todo := _to_do(fingerprints, out):
-        cores = _cores()
-        jobs = jobs or (cores if device.type == "cpu" else 1)
-        threads = max(1, cores // min(jobs, len(fingerprints)))  # of the entry, not of what is left: sums are by thread
+        jobs = jobs or (cores() if device.type == "cpu" else 1)
+        together = min(jobs, len(fingerprints))  # of the entry, not of what is left: sums are by thread
+        threads = max(1, cores() // together)
         jobs = min(jobs, len(todo))
         if jobs == 1:
             failed = _run_in_turn(work, todo, out, device, threads)
@@ -126,7 +123,7 @@ def _run_together(work, fingerprints: dict[int, str], out: Path, device: torch.d
     """Seed after seed in all processes of a team; the first one looks what is to be done."""
     if fingerprints != team.from_first(fingerprints):
         raise UserError(f"process {team.rank} of {team.size}: other code, settings or inputs than the first process")
-    torch.set_num_threads(max(1, _cores() // team.here))
+    torch.set_num_threads(cores())
     stop_on_signals()
     for seed, wanted, folder in team.from_first(_to_do(fingerprints, out) if team.leads else None):
         if team.largest([int(stop_requested())]) == [1]:

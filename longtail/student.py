@@ -225,7 +225,7 @@ class _Evaluator:
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
         model.eval()
         parts: dict[str, list[Tensor]] = {}
-        for pixels in self.views.batches(EVAL_BATCH):
+        for pixels in self.views.batches(EVAL_BATCH) if len(self.views) else ():  # fewer batches than processes
             x = normalize(pixels.to(self.device), self.mean, self.std)
             with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
                 logits = head_logits(model, special_tokens(model, x))

@@ -16,8 +16,9 @@ from longtail.errors import UserError
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use; of several that torchrun or longtail/launch.py started here, its share."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:

@@ -5,9 +5,9 @@
 
 The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache,
 or from --teacher run online where the entry says `cache: none`; both give the same labels. An entry that starts from
-another experiment's run takes seed k's weights of --start first. OUT/seed<k>/ gets the
-weights, the resolved config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A
-run that is killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
+another experiment's run takes seed k's weights of --start-from first. OUT/seed<k>/ gets the weights, the resolved
+config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A run that is killed
+continues from its own checkpoint; seeds already finished with this very configuration are kept.
 Several GPUs train one student: LONGTAIL_NPROC=4 in the environment here, `torchrun` on several machines
 (docs/cluster.md). The result is that of one process but for the order of float sums.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
@@ -76,7 +76,9 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--cache", type=Path, help="folder of stages/cache_logits.py, with seed<k>/")
     parser.add_argument("--teacher", type=Path, help="folder of stages/train_teacher.py, for `cache: none`")
-    parser.add_argument("--start", type=Path, help="folder of this stage for the experiment that the entry starts from")
+    parser.add_argument(
+        "--start-from", type=Path, help="folder of this stage for the experiment that the entry starts from"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
@@ -109,9 +111,9 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
         raise UserError(f"experiments.{args.entry} learns from a teacher; pass {option} FOLDER")
     if args.jobs > 1 and team.size > 1:
         raise UserError(f"--jobs {args.jobs}: {team.size} processes train one seed after the other; leave it out")
-    begun = args.start if config.start != "none" else None
+    begun = args.start_from if config.start != "none" else None
     if config.start != "none" and begun is None:
-        raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start FOLDER")
+        raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start-from FOLDER")
     prints = {}
     for seed in seeds:
         upstream = None

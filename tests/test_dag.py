@@ -145,7 +145,7 @@ def test_command_lines_hold_no_number():
             "dataset",
             "teacher",
             "cache",
-            "start",
+            "start-from",
             "run",
             "metrics",
             "published",

@@ -136,7 +136,7 @@ def test_other_weights_to_start_from_train_it_again_and_missing_ones_are_told(ma
     assert before["start_digest"] != after["start_digest"] and before["config_hash"] == after["config_hash"]
     refusals = {
         "no such run to start from; train it first (stages/train_student.py tiny-vit)": line,
-        "experiments.tiny-vit_crt starts from a run of tiny-vit; pass --start FOLDER": (*line[:8], *line[10:]),
+        "experiments.tiny-vit_crt starts from a run of tiny-vit; pass --start-from FOLDER": (*line[:8], *line[10:]),
     }
     shutil.rmtree(path.parent)
     for expected, wrong in refusals.items():

@@ -12,7 +12,7 @@ from stage_processes import _server
 from teams import end_of, together
 from torch import nn
 
-from longtail import gradients, launch, parallel
+from longtail import gradients, launch, parallel, workers
 from longtail.errors import UserError
 from longtail.gradients import Gradients
 from longtail.parallel import ALONE, LOST, Team
@@ -195,3 +195,11 @@ def test_one_process_needs_no_launcher(monkeypatch):
     launch.launch(sys.argv)
     with parallel.joined(torch.device("cpu")) as (team, device):
         assert team is ALONE and device.type == "cpu"
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)), raising=False)
+    assert workers.cores() == 7
+    for here, each in ((2, 3), (7, 1), (9, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+        assert workers.cores() == each

@@ -121,7 +121,7 @@ def test_a_mistake_is_told_once(prepare, message, place):
 
 @pytest.mark.parametrize("how", ["torchrun", "LONGTAIL_NPROC"])
 def test_processes_of_their_own(how, place, undisturbed):
-    """The plain way, imports and all."""
+    """The plain way, imports and all. torchrun takes an option of the stage's for its own where it is short for one."""
     command = [str(ROOT / "stages/train_student.py"), *map(str, STUDENT[1:])]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     if how == "torchrun":

@@ -21,9 +21,10 @@ from test_student import SEED, config_of
 from torch import nn
 
 from longtail import student, workspace
+from longtail.network import build_network
 from longtail.parallel import ALONE, Team
 from longtail.views import Views
-from longtail.vit import build_vit, special_tokens
+from longtail.vit import special_tokens
 from longtail.workspace import Workspace
 
 POSITIONS = 44  # views of an epoch, in three micro-batches of two ranks: 8, 8, 6
@@ -37,7 +38,7 @@ def config(**views):
     )
 
 
-def train(team: Team, folder: Path, config, micro_batch: int = 0, stop_after: int = 0, build=build_vit) -> list:
+def train(team: Team, folder: Path, config, micro_batch: int = 0, stop_after: int = 0, build=build_network) -> list:
     """Train, to the end or to so many ticks. Returns the views this process made: (epoch, position) of each."""
     made = []
 
@@ -56,7 +57,7 @@ def train(team: Team, folder: Path, config, micro_batch: int = 0, stop_after: in
                 super().tick(state)
 
     exact = {
-        "build_vit": lambda *shape: build(*shape).double(),
+        "build_network": lambda *shape: build(*shape).double(),
         "special_tokens": lambda model, x: special_tokens(model, x.double()),
         "Views": Seen,
         "EVAL_BATCH": 7,
@@ -128,7 +129,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
 
 
 def with_batch_statistics(*shape) -> nn.Module:
-    model = build_vit(*shape)
+    model = build_network(*shape)
     model.extra = nn.BatchNorm1d(2)
     return model
 
