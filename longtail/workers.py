@@ -21,6 +21,13 @@ def cores() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+def makers(device: torch.device) -> int:
+    """Processes that make views of images that are decoded one by one: on CUDA a core each of this process, on a CPU
+    one for each thread it was given; 0 where there is one alone, which makes them itself."""
+    threads = torch.get_num_threads() if device.type == "cpu" else cores()
+    return threads if threads > 1 else 0
+
+
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
     """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
 
