@@ -15,17 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from longtail.errors import UserError
+from longtail.file_images import FileImages
+from longtail.packed_images import images_from
+
+OPTIONAL = ("class_map",)  # what a dataset file may lack; where it does, its digest is that of a file without them
 
 
 @dataclass(frozen=True)
 class LongTail:
-    """A long-tailed training set with its balanced test set, in memory as uint8."""
+    """A long-tailed training set with its balanced test set: uint8 in memory, or files that are decoded when asked."""
 
     name: str
-    train_images: np.ndarray  # uint8 [N, H, W, 3]
+    train_images: np.ndarray | FileImages  # uint8 [N, H, W, 3]
     train_labels: np.ndarray  # int64 [N], class after class in label order
     train_index: np.ndarray  # int64 [N], position in the source's training set
-    test_images: np.ndarray  # uint8 [M, H, W, 3]
+    test_images: np.ndarray | FileImages  # uint8 [M, H, W, 3]
     test_labels: np.ndarray  # int64 [M]
     class_names: tuple[str, ...]
     class_counts: np.ndarray  # int64 [C]
@@ -34,7 +38,8 @@ class LongTail:
     count_groups: np.ndarray  # int64 [C]: 0 many (> 100 images), 1 medium (20 to 100), 2 few (< 20)
     subset_seed: int
     class_order: str  # sha256 of the ordered class list
-    digest: str  # sha256 of all of the above
+    digest: str  # sha256 of everything else; of images in files: of the list of files with their sizes
+    class_map: np.ndarray | None = None  # int64 [C]: our label of each label of the source, where they differ
 
     @property
     def num_classes(self) -> int:
@@ -43,7 +48,8 @@ class LongTail:
     def save(self, path: Path) -> None:
         """Write the npz; arrays only, no pickles."""
         with open(path, "wb") as file:
-            np.savez(file, **{f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+            values = {name: value for f in fields(self) for name, value in _arrays(self, f.name, places=True).items()}
+            np.savez(file, **{name: np.asarray(value) for name, value in values.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> LongTail:
@@ -53,7 +59,7 @@ class LongTail:
             raise UserError(f"{path}: no such dataset file; make it with stages/subsample.py {path.stem}")
         try:
             with np.load(path) as file:
-                values = {f.name: file[f.name] for f in fields(cls)}
+                values = {f.name: _read(file, f.name) for f in fields(cls)}
         except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
             raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
         values["class_names"] = tuple(values["class_names"].tolist())
@@ -113,6 +119,9 @@ def check_class_order(data: LongTail, order: str, names: list[str] | None, what:
         return
     message = f"{what} has class order {order[:12]}, dataset {data.name} has {data.class_order[:12]}"
     if names and sorted(names) == sorted(data.class_names):
+        if data.class_map is not None and order == class_order([data.class_names[i] for i in data.class_map]):
+            column = "argsort(class_map)[i]"
+            raise UserError(f"{message}: the labels of its source; its output column for class i is {column}")
         permutation = [list(names).index(name) for name in data.class_names]
         raise UserError(f"{message}: same classes, other order; its output column for class i is {permutation}[i]")
     raise UserError(f"{message}: not the same classes")
@@ -123,7 +132,24 @@ def content_digest(data: LongTail) -> str:
     sha = hashlib.sha256()
     for field in fields(data):
         if field.name != "digest":
-            value = np.ascontiguousarray(getattr(data, field.name))
-            sha.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
-            sha.update(value.tobytes())
+            for name, value in _arrays(data, field.name).items():
+                value = np.ascontiguousarray(value)
+                sha.update(f"{name} {value.dtype.str} {value.shape}".encode())
+                sha.update(value.tobytes())
     return sha.hexdigest()
+
+
+def _arrays(data: LongTail, name: str, places: bool = False) -> dict:
+    """{name: value} of a field; of images in files, several; places: also where these lie, which is no content."""
+    value = getattr(data, name)
+    if isinstance(value, FileImages):
+        return {f"{name}.{key}": part for key, part in (value.arrays() if places else value.content()).items()}
+    return {} if value is None else {name: value}
+
+
+def _read(file, name: str):
+    """A field of an opened npz. Raises KeyError where it lacks one that is not optional."""
+    parts = {key.removeprefix(f"{name}."): file[key] for key in file.files if key.startswith(f"{name}.")}
+    if parts:
+        return images_from(parts)
+    return None if name in OPTIONAL and name not in file.files else file[name]

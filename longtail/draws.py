@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from longtail import rng
+from longtail.images import scaled
 from longtail.photometric_draws import JITTER_WORDS, corners, jitter, uniform
 
 ATTEMPTS = 10  # of a crop or an erasing box before it gives up (torchvision, timm)
@@ -42,19 +43,13 @@ def crops(words: np.ndarray, height, width, scale, ratio) -> np.ndarray:
     return boxes
 
 
-def enlarged(height, width, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Height and width once the shorter side is `size` and the other follows, truncated (torchvision's Resize). height,
-    width: int or int64 [P]."""
-    short = np.minimum(height, width)
-    return (np.asarray(side) * size // short for side in (height, width))
-
-
 def padded_corners(words: np.ndarray, height, width, size: int, padding: int) -> np.ndarray:
-    """Crops of RandomCrop from the enlarged and padded image: int64 [P, 4], left and top in it, size, size.
+    """Crops of RandomCrop from images whose shorter side was made `size` and that were padded then: int64 [P, 4], left
+    and top in them, size, size.
 
     words: uint32 [P, 2]; height, width: of the sources, int or int64 [P]."""
-    height, width = enlarged(height, width, size)
-    corner = corners(words, height, width, size, padding)
+    sources = np.stack(np.broadcast_arrays(height, width), -1).reshape(-1, 2)
+    corner = corners(words, *scaled(sources, size).T, size, padding)
     return np.concatenate([corner, np.full_like(corner, size)], 1)
 
 

@@ -6,32 +6,66 @@ original are lost on every side, and a direct resize to 224 gives other accuraci
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from longtail.images import Images, scaled, sizes_of
 from longtail.normalize import constants, normalize
+from longtail.workers import cores, in_order
 
 
-def eval_pixels(images: np.ndarray, size: int, resize_to: int) -> Tensor:
+def eval_pixels(images: np.ndarray | Images, size: int, resize_to: int) -> Tensor:
     """Bicubic resize of the shorter side to resize_to, then the central size x size. Equal to torchvision on Pillow.
 
-    images: uint8 [n, H, W, 3]. Returns uint8 [n, 3, size, size]. With resize_to == size a square image is resized only.
+    images: uint8 [n, H, W, 3], or of several sizes. Returns uint8 [n, 3, size, size]. With resize_to == size a square
+    image is resized only.
     """
-    if resize_to < size:
-        raise ValueError(f"eval_resize {resize_to} is smaller than the model's input {size}")
-    height, width = images.shape[1:3]
-    short = min(height, width)
-    height, width = int(resize_to * height / short), int(resize_to * width / short)
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    views = np.empty((len(images), size, size, 3), np.uint8)
-    for view, image in zip(views, images, strict=True):
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-        view[:] = resized[top : top + size, left : left + size]
-    return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(_views(images, size, resize_to)).permute(0, 3, 1, 2).contiguous()
 
 
-def eval_batch(images: np.ndarray, size: int, resize_to: int, normalization: str) -> Tensor:
+def eval_batch(images: np.ndarray | Images, size: int, resize_to: int, normalization: str) -> Tensor:
     """eval_pixels, scaled to [0, 1] and normalised by that name's constants. Returns float32 [n, 3, size, size]."""
     return normalize(eval_pixels(images, size, resize_to), *constants(normalization))
+
+
+class EvalViews:
+    """The evaluation views of a test set, a batch at a time, as often as asked for.
+
+    Of an array they are made once and kept; images that are decoded from files stream through worker processes."""
+
+    def __init__(self, images: np.ndarray | Images, size: int, resize_to: int) -> None:
+        _check_sizes(size, resize_to)
+        self.images, self.size, self.resize_to = images, size, resize_to
+        self.kept = eval_pixels(images, size, resize_to) if isinstance(images, np.ndarray) else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, batch: int) -> Iterator[Tensor]:
+        """uint8 [batch, 3, size, size] on the CPU, in order; the last may be smaller."""
+        if self.kept is not None:
+            yield from self.kept.split(batch)
+            return
+        parts = [self.images[start : start + batch] for start in range(0, len(self.images), batch)]
+        for views in in_order(lambda part: _views(part, self.size, self.resize_to), parts, cores()):
+            yield torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
+
+
+def _views(images: np.ndarray | Images, size: int, resize_to: int) -> np.ndarray:
+    """uint8 [n, size, size, 3]."""
+    _check_sizes(size, resize_to)
+    views = np.empty((len(images), size, size, 3), np.uint8)
+    for row, (height, width) in enumerate(scaled(sizes_of(images), resize_to).tolist()):
+        top, left = round((height - size) / 2), round((width - size) / 2)
+        resized = np.asarray(Image.fromarray(images[row]).resize((width, height), Image.Resampling.BICUBIC))
+        views[row] = resized[top : top + size, left : left + size]
+    return views
+
+
+def _check_sizes(size: int, resize_to: int) -> None:
+    if resize_to < size:
+        raise ValueError(f"eval_resize {resize_to} is smaller than the model's input {size}")

@@ -22,3 +22,8 @@ def sizes_of(images: Images | np.ndarray) -> np.ndarray:
     if isinstance(images, np.ndarray):
         return np.broadcast_to(np.array(images.shape[1:3], np.int64), (len(images), 2))
     return images.sizes
+
+
+def scaled(sizes: np.ndarray, side: int) -> np.ndarray:
+    """Heights and widths with the shorter side made `side`, the longer truncated as torchvision does. int64 [N, 2]."""
+    return (side * sizes / sizes.min(1, keepdims=True)).astype(np.int64)

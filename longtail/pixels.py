@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from longtail import ops_photometric, ops_pil, ops_torch, photometric_torch
-from longtail.draws import ViewDraws, enlarged
-from longtail.images import Images
+from longtail.draws import ViewDraws
+from longtail.images import Images, scaled, sizes_of
 from longtail.normalize import NORMALIZATION
 from longtail.padded_crop import padded_crop, padded_crops
 from longtail.resample_torch import resized, resized_crop
@@ -78,8 +78,8 @@ class PillowPixels:
         size = self.recipe.size
         if self.recipe.crop == "resized":
             return ops_pil.resized_crop(pixels, left, top, width, height, size)
-        tall, wide = (int(side) for side in enlarged(*pixels.shape[:2], size))
-        whole = np.asarray(ops_pil.resized(pixels, wide, tall))
+        height, width = scaled(np.array([pixels.shape[:2]]), size)[0].tolist()
+        whole = np.asarray(ops_pil.resized(pixels, width, height))
         return Image.fromarray(padded_crop(whole, left, top, size, self.recipe.crop_padding, reflect=True))
 
 
@@ -91,8 +91,8 @@ class TorchPixels:
         self.images = torch.from_numpy(images).permute(0, 1, 3, 2).contiguous().to(device)  # [N, H, 3, W]
         self.fill = torch.tensor(_fill(recipe), dtype=torch.uint8).to(device)
         self.recipe, self.device = recipe, device
-        sides = enlarged(*images.shape[1:3], recipe.size) if recipe.crop == "padded" else (recipe.size,) * 2
-        self.height, self.width = (int(side) for side in sides)  # of what is made of a source before it is cropped
+        made = scaled(sizes_of(images)[:1], recipe.size)[0].tolist() if recipe.crop == "padded" else [recipe.size] * 2
+        self.height, self.width = made  # of what is made of a source before it is cropped
         self.chunk = max(1, _TEMPORARY[device.type] // (8 * 3 * self.height * self.width))
 
     def __call__(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:

@@ -1,7 +1,8 @@
 """Where images come from: one function a source, and the long-tailed set made of it.
 
 digits (scikit-learn, embedded), cifar10 and cifar100 (torchvision, checksummed), imagefolder (any class folders).
-A source names its classes and labels at once and decodes images only when asked for them.
+A source names its classes and labels at once and decodes images only when asked for them. Those whose images stay in
+files that lists name are in list_sources.py.
 """
 
 from __future__ import annotations
@@ -9,45 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from longtail.data import LongTail, author_groups, class_order, content_digest, count_groups, longtail_counts, subsample
+from longtail.dataset_config import LISTED, DatasetConfig
 from longtail.errors import UserError
+from longtail.file_images import read_rgb
+from longtail.list_sources import make_listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """One long-tailed dataset: a source, how its tail is cut, and how its classes are grouped."""
-
-    source: Literal["digits", "cifar10", "cifar100", "imagefolder"]
-    raw: str  # where the source lies (DVC depends on it); data/none for digits, which scikit-learn embeds
-    imbalance_factor: float  # n_max / n_min, e.g. 100.0
-    n_max: int | None  # images of the largest class; null = all images / classes, as published
-    subset_seed: int  # of the legacy RandomState; published: 0, apart from any training seed
-    cuts: tuple[int, int]  # author rule on the class index: head < cuts[0] <= mid < cuts[1] <= tail
-    test_per_class: int | None  # held out per class where the source has no test set of its own
-    image_size: int | None  # imagefolder: shorter side resized, centre cropped to this; null = files are all one size
-    download: bool  # cifar10/cifar100: let torchvision fetch the archive into `raw`
-
-    def __post_init__(self):
-        if self.imbalance_factor < 1:
-            raise ValueError(f"imbalance_factor {self.imbalance_factor} is below 1; it is n_max / n_min, e.g. 100.0")
-        if not 0 < self.cuts[0] < self.cuts[1]:
-            raise ValueError(f"cuts {list(self.cuts)} must rise from above 0, e.g. [3, 7]")
-        if not 0 <= self.subset_seed < 2**32:
-            raise ValueError(f"subset_seed {self.subset_seed} is not in 0 to 2^32 - 1")
-        for name in ("n_max", "test_per_class", "image_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is below 1; write null to leave it out")
-        if self.image_size is not None and self.source != "imagefolder":
-            raise ValueError(f"image_size {self.image_size}: {self.source} has images of one size; write null")
-        if self.test_per_class is not None and self.source in ("cifar10", "cifar100"):
-            raise ValueError(f"test_per_class {self.test_per_class}: {self.source} has a test set; write null")
 
 
 @dataclass
@@ -63,6 +36,8 @@ class Source:
 
 def make_longtail(name: str, config: DatasetConfig) -> LongTail:
     """Read the source and cut its tail. Raises UserError for missing or damaged data and for empty classes."""
+    if config.source in LISTED:
+        return make_listed(name, config)
     source = SOURCES[config.source](config, name)
     classes = len(source.class_names)
     if config.cuts[1] >= classes:
@@ -226,11 +201,7 @@ def _files(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(file: Path, size: int | None) -> np.ndarray:
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except Exception as error:  # a damaged file makes Pillow raise many kinds
-        raise UserError(f"{file}: not a readable image, or cut short ({error})") from None
+    image = read_rgb(file)
     if size is not None:
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)

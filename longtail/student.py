@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longtail.cache import TeacherLabels, teacher_labels
 from longtail.data import LongTail
 from longtail.errors import UserError
-from longtail.evaluation import eval_pixels
+from longtail.evaluation import EvalViews
 from longtail.experiment import StudentConfig, load_method
 from longtail.normalize import constants, normalize
 from longtail.optimizer import build_optimizer
@@ -55,7 +55,7 @@ def train_student(
     groups = parameter_groups(model, train.weight_decay)
     optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
-    test = eval_pixels(data.test_images, config.model.image_size, train.eval_resize)
+    test = EvalViews(data.test_images, config.model.image_size, train.eval_resize)
     evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision)
 
     history: list[dict] = []
@@ -161,16 +161,16 @@ def _chunks(groups: list[slice], views: int) -> list[list[slice]]:
 class _Evaluator:
     """Logits of the test set, float32 on the CPU, by head and their average."""
 
-    def __init__(self, pixels: Tensor, labels: np.ndarray, normalization: str, device: torch.device, precision: str):
-        self.pixels, self.labels, self.device, self.precision = pixels, torch.from_numpy(labels), device, precision
+    def __init__(self, views: EvalViews, labels: np.ndarray, normalization: str, device: torch.device, precision: str):
+        self.views, self.labels, self.device, self.precision = views, torch.from_numpy(labels), device, precision
         self.mean, self.std = constants(normalization, device)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
         model.eval()
         parts: dict[str, list[Tensor]] = {}
-        for start in range(0, len(self.pixels), EVAL_BATCH):
-            x = normalize(self.pixels[start : start + EVAL_BATCH].to(self.device), self.mean, self.std)
+        for pixels in self.views.batches(EVAL_BATCH):
+            x = normalize(pixels.to(self.device), self.mean, self.std)
             with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
                 logits = head_logits(model, special_tokens(model, x))
             for head, z in logits.items():

@@ -8,7 +8,6 @@ recipe and seed see the same pixels whatever the batch size, device, backend, nu
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -30,6 +29,7 @@ from longtail.padded_crop import padded_crops
 from longtail.pixels import PillowPixels, TorchPixels, pick_backend
 from longtail.upload import upload
 from longtail.view_recipe import ViewRecipe
+from longtail.workers import cores
 
 _AHEAD = 1024  # views whose parameters are drawn at once: a NumPy or PyTorch call costs the same for 32
 _ALL = slice(None)  # groups
@@ -94,7 +94,7 @@ class Views:
         process on CUDA, on a CPU one for each thread it was given; none for images in memory."""
         if isinstance(self.images, np.ndarray):
             return 0
-        threads = torch.get_num_threads() if self.device.type == "cpu" else len(os.sched_getaffinity(0))
+        threads = torch.get_num_threads() if self.device.type == "cpu" else cores()
         return threads if threads > 1 else 0
 
     def groups_of_step(self, step: int, groups: slice = _ALL) -> list[slice]:

@@ -15,6 +15,11 @@ import torch
 from longtail.errors import UserError
 
 
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
     """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
 

@@ -185,6 +185,7 @@ def test_the_digest_depends_on_every_field():
         "subset_seed": 1,
         "test_labels": np.array([0, 1, 1]),
         "train_images": np.zeros((7, 4, 4, 3), np.uint8),
+        "class_map": np.arange(3),
     }
     assert len({tiny().digest, *(tiny(**{k: v}).digest for k, v in changed.items())}) == len(changed) + 1
 

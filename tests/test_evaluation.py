@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from disk_datasets import SIZES, jpeg
 from PIL import Image
 from torchvision import transforms
 
-from longtail.evaluation import eval_batch, eval_pixels
+from longtail import evaluation
+from longtail.errors import UserError
+from longtail.evaluation import EvalViews, eval_batch, eval_pixels
+from longtail.file_images import FileImages
 from longtail.normalize import NORMALIZATION
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
@@ -69,3 +73,55 @@ def test_the_outermost_pixel_reaches_only_the_rim():
 def test_crop_larger_than_the_resized_image():
     with pytest.raises(ValueError, match="eval_resize 200"):
         eval_pixels(noise(1, 8, 8), 224, 200)
+
+
+# ---- images in files
+
+
+@pytest.fixture
+def on_disk(tmp_path) -> FileImages:
+    for number in range(9):
+        jpeg(tmp_path / f"{number}.jpg", number)
+    files = np.array([f"{number}.jpg".encode() for number in range(9)])
+    return FileImages(str(tmp_path), files, np.array([SIZES[i % 4] for i in range(9)]), np.ones(9, np.int64), 0)
+
+
+@pytest.mark.parametrize(("size", "resize_to"), [(24, 28), (16, 16), (224, 256)])
+def test_images_of_several_sizes_equal_torchvision(on_disk, size, resize_to):
+    reference = transforms.Compose([transforms.Resize(resize_to, BICUBIC), transforms.CenterCrop(size)])
+    ours = eval_pixels(on_disk, size, resize_to)
+    assert ours.dtype == torch.uint8 and ours.shape == (9, 3, size, size) and ours.is_contiguous()
+    for view, image in zip(ours, on_disk, strict=True):
+        np.testing.assert_array_equal(view.permute(1, 2, 0).numpy(), np.asarray(reference(Image.fromarray(image))))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_views_stream_in_order_as_often_as_asked_for(on_disk, workers, monkeypatch):
+    monkeypatch.setattr(evaluation, "cores", lambda: workers)
+    views = EvalViews(on_disk, 24, 28)
+    for _ in range(2):
+        batches = list(views.batches(4))
+        assert [len(b) for b in batches] == [4, 4, 1] and len(views) == 9
+        assert all(b.dtype == torch.uint8 and b.is_contiguous() for b in batches)
+        assert torch.equal(torch.cat(batches), eval_pixels(on_disk, 24, 28))
+    assert torch.equal(next(iter(views.batches(2))), eval_pixels(on_disk[:2], 24, 28))  # and may be left early
+
+
+def test_views_of_an_array_are_made_once(monkeypatch):
+    images = noise(5, 8, 8)
+    views, expected = EvalViews(images, 24, 28), eval_pixels(images, 24, 28)
+    monkeypatch.setattr(evaluation, "_views", None)
+    for batch in (2, 5, 9):
+        assert torch.equal(torch.cat(list(views.batches(batch))), expected)
+
+
+def test_a_damaged_test_image_is_named_from_a_worker(on_disk, monkeypatch):
+    monkeypatch.setattr(evaluation, "cores", lambda: 2)
+    on_disk.path(7).write_bytes(b"")
+    with pytest.raises(UserError, match=r"7\.jpg: not a readable image, or cut short"):
+        list(EvalViews(on_disk, 24, 28).batches(4))
+
+
+def test_a_resize_too_small_is_told_before_anything_is_read(on_disk):
+    with pytest.raises(ValueError, match="eval_resize 20 is smaller"):
+        EvalViews(on_disk, 24, 20)

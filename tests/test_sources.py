@@ -45,7 +45,11 @@ def told(call) -> str:
 @pytest.mark.parametrize(
     ("source", "changes", "expected"),
     [
-        ("digit", {}, "datasets.d.source: 'digit' is not one of digits, cifar10, cifar100, imagefolder; did you mean"),
+        (
+            "digit",
+            {},
+            "datasets.d.source: 'digit' is not one of digits, cifar10, cifar100, imagefolder, list, inat, csv; did",
+        ),
         ("digits", {"imbalance_factor": 0.01}, "imbalance_factor 0.01 is below 1; it is n_max / n_min"),
         ("digits", {"cuts": [7, 3]}, "cuts [7, 3] must rise"),
         ("digits", {"cuts": [0, 3]}, "cuts [0, 3] must rise from above 0"),

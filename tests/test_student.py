@@ -548,9 +548,8 @@ def test_a_diverging_run_stops_with_one_line(data, tmp_path):
 
 def test_the_average_head_is_the_mean_of_raw_logits():
     """METHODS trap 43: a confident head outvotes the other, which averaged probabilities would not let it."""
-    evaluate = student._Evaluator(
-        torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8), np.array([0, 1]), "digits", CPU, "fp32"
-    )
+    views = student.EvalViews(np.zeros((2, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    evaluate = student._Evaluator(views, np.array([0, 1]), "digits", CPU, "fp32")
     logits = {"cls": torch.tensor([[9.0, 0.0, 0.0], [1.0, 2.0, 0.0]]), "dist": torch.tensor([[0.0, 4.0, 0.0]] * 2)}
 
     class Heads(torch.nn.Module):
@@ -576,8 +575,8 @@ def test_the_average_head_is_the_mean_of_raw_logits():
 
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     model = build_vit(config_of().model, 10, distilled=True)
-    pixels = student.eval_pixels(data.test_images, SIZE, 18)
-    evaluate = student._Evaluator(pixels, data.test_labels, "digits", CPU, "fp32")
+    views = student.EvalViews(data.test_images, SIZE, 18)
+    evaluate = student._Evaluator(views, data.test_labels, "digits", CPU, "fp32")
     whole = evaluate(model)
     monkeypatch.setattr(student, "EVAL_BATCH", 7)  # 7, 7 and 6
     for head, logits in evaluate(model).items():

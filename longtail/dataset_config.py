@@ -1,0 +1,75 @@
+"""What an entry of `datasets` in params.yaml may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LISTED = ("list", "inat", "csv")  # sources whose images stay in files named by lists; they are long-tailed as they come
+
+
+@dataclass(frozen=True)
+class FilesConfig:
+    """Lists of images that stay on disk, and what they must hold. A number that is null is not checked."""
+
+    train: str  # list in the folder `raw`; list: a line is `path label`; inat: official json; csv: path,label[,class]
+    val: str | None  # read by the doctor alone; ImageNet-LT's is made of training images and is no test set (trap 13)
+    test: str
+    images: str  # folder the paths start from; not tracked by DVC, the dataset file remembers every file's size
+    labels: Literal["natural", "frequency_rank"]  # as listed, or 0 for the class with most training images
+    short_side: int | None  # shorter side resized to this when decoded: not the published pixels; null = as in the file
+    pack: str | None  # folder of stages/pack.py with the same pixels, decoded once; null = decode the files every time
+    classes: int | None
+    train_images: int | None
+    val_images: int | None
+    test_images: int | None
+    largest: int | None  # training images of the largest class
+    smallest: int | None
+
+    def __post_init__(self):
+        if self.test in (self.train, self.val):
+            raise ValueError(f"files.test {self.test} is the {'train' if self.test == self.train else 'val'} list too")
+        for name in ("short_side", "classes", "train_images", "val_images", "test_images", "largest", "smallest"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"files.{name} {getattr(self, name)} is below 1; write null to leave it out")
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """One long-tailed dataset: a source, how its tail is cut, and how its classes are grouped."""
+
+    source: Literal["digits", "cifar10", "cifar100", "imagefolder", "list", "inat", "csv"]
+    raw: str  # where the source lies (DVC depends on it); data/none for digits, which scikit-learn embeds
+    imbalance_factor: float | None  # n_max / n_min, e.g. 100.0; null for lists, which are long-tailed as they come
+    n_max: int | None  # images of the largest class; null = all images / classes, as published
+    subset_seed: int  # of the legacy RandomState; published: 0, apart from any training seed
+    cuts: tuple[int, int]  # author rule on the class index: head < cuts[0] <= mid < cuts[1] <= tail
+    test_per_class: int | None  # held out per class where the source has no test set of its own
+    image_size: int | None  # imagefolder: shorter side resized, centre cropped to this; null = files are all one size
+    download: bool  # cifar10/cifar100: let torchvision fetch the archive into `raw`
+    files: FilesConfig | None = None  # list, inat, csv
+
+    def __post_init__(self):
+        if (self.source in LISTED) != (self.files is not None):
+            need = "needs a block `files`" if self.files is None else "takes no block `files`"
+            raise ValueError(f"source {self.source} {need}; {', '.join(LISTED)} have one")
+        if (self.source in LISTED) != (self.imbalance_factor is None):
+            raise ValueError(
+                f"imbalance_factor {self.imbalance_factor}: a number for sources whose tail is cut, e.g. 100.0;"
+                f" null for {', '.join(LISTED)}, which are long-tailed as they come"
+            )
+        if self.imbalance_factor is not None and self.imbalance_factor < 1:
+            raise ValueError(f"imbalance_factor {self.imbalance_factor} is below 1; it is n_max / n_min, e.g. 100.0")
+        if not 0 < self.cuts[0] < self.cuts[1]:
+            raise ValueError(f"cuts {list(self.cuts)} must rise from above 0, e.g. [3, 7]")
+        if not 0 <= self.subset_seed < 2**32:
+            raise ValueError(f"subset_seed {self.subset_seed} is not in 0 to 2^32 - 1")
+        for name in ("n_max", "test_per_class", "image_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is below 1; write null to leave it out")
+            if getattr(self, name) is not None and self.source in LISTED:
+                raise ValueError(f"{name} {getattr(self, name)}: {self.source} takes what its lists name; write null")
+        if self.image_size is not None and self.source != "imagefolder":
+            raise ValueError(f"image_size {self.image_size}: {self.source} has images of one size; write null")
+        if self.test_per_class is not None and self.source in ("cifar10", "cifar100"):
+            raise ValueError(f"test_per_class {self.test_per_class}: {self.source} has a test set; write null")
