@@ -5,25 +5,22 @@ All on test images under the evaluation transform. Tail classes are those of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longtail import params
 from longtail.attention import attention_probabilities, mean_attention_distance, rollout_rows, scale_to_peak
-from longtail.data import LongTail, check_class_order
+from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.evaluation import eval_batch, eval_pixels
+from longtail.network import NetworkConfig, build_network, network_config
 from longtail.rank import basis_of, block_tokens, rank_in
-from longtail.vit import ModelConfig, build_vit
+from longtail.student_run import read_run
+from longtail.vit import ModelConfig
 
 TOKENS = ("cls", "dist")
 BATCH = 64  # images; the attention of ViT-B's 12 blocks takes 23 MB an image
@@ -35,10 +32,15 @@ class Student:
     """One seed's trained model and the view it is evaluated on."""
 
     model: nn.Module  # eval mode, float32
-    shape: ModelConfig
+    shape: NetworkConfig
     eval_resize: int  # shorter side before the centre crop to shape.image_size
     normalization: str
     device: torch.device
+
+    @property
+    def attends(self) -> bool:
+        """Is it a ViT? A CNN has neither attention nor tokens to analyse."""
+        return isinstance(self.shape, ModelConfig)
 
     @property
     def special(self) -> int:
@@ -57,43 +59,16 @@ def load_student(folder: Path, data: LongTail, device: torch.device) -> Student:
 
     Raises UserError where a file is missing or cut short, or the run is of another dataset or class order.
     """
-    config, facts = _read(folder / "config.yaml", yaml.safe_load), _read(folder / "environment.json", json.loads)
+    run = read_run(folder, data)
     try:
-        shape = params.build(ModelConfig, config["model"], f"{folder / 'config.yaml'}: model")
-        resize, normalization = int(config["train"]["eval_resize"]), str(config["views"]["normalization"])
-        order, digest = facts["class_order"], facts["dataset_digest"]
+        shape = network_config(run.config["model"], f"{folder / 'config.yaml'}: model")
+        resize, normalization = int(run.config["train"]["eval_resize"]), str(run.config["views"]["normalization"])
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder}: config.yaml or environment.json lacks {error}; train the entry again") from None
-    check_class_order(data, order, facts.get("class_names"), str(folder))
-    if digest != data.digest:
-        raise UserError(
-            f"{folder}: trained on dataset {digest[:12]}, but {data.name} is {data.digest[:12]}; train again"
-        )
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
-    try:
-        state = load_file(path)
-        head = "linear" if "head.bias" in state else "normed"  # NormedLinear has none (METHODS trap 25)
-        model = build_vit(shape, data.num_classes, "dist_token" in state, head)
-        model.load_state_dict(state)
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None
-    except RuntimeError as error:
-        raise UserError(f"{path}: weights do not fit config.yaml: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(f"{folder}: config.yaml lacks {error}; train the entry again") from None
+    head = "linear" if "head.bias" in run.state else "normed"  # NormedLinear has none (METHODS trap 25)
+    model = build_network(shape, data.num_classes, "dist_token" in run.state, head)
+    run.put_into(model)
     return Student(model.to(device).eval().requires_grad_(False), shape, resize, normalization, device)
-
-
-def _read(path: Path, parse) -> dict:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
-    try:
-        values = parse(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cut short or damaged ({' '.join(str(error).split())}); train again") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: cut short or damaged; train the entry again")
-    return values
 
 
 def tail_test(data: LongTail) -> np.ndarray:

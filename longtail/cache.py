@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class CacheConfig:
     """Labels of one teacher for the views of one recipe. Seed k uses the teacher's seed k, or its only seed."""
 
     study: str
-    teacher: str
+    teacher: str  # entry of `teachers`, or of `experiments` where students teach
+    teacher_kind: Literal["teachers", "students"]
     dataset: str
     views: str
     epochs: int  # at least those of every student that reads it

@@ -55,6 +55,16 @@ def entropy_in(teacher: nn.Module, config: TeacherConfig, data: LongTail, seed: 
 
 
 @torch.no_grad()
+def entropy_own_views(teacher: nn.Module, views: Views, device: torch.device) -> Tensor:
+    """Entropy on every view of the first epoch of a student's own training. float64 [views.positions_per_epoch], CPU.
+
+    In distribution for a CNN that was trained as a student is: views at full size, whatever a teacher of theirs sees.
+    """
+    steps = (views.step(0, step).x.to(device) for step in range(views.steps_per_epoch))
+    return torch.cat([softmax_entropy(teacher(x)).cpu() for x in steps])
+
+
+@torch.no_grad()
 def entropy_out(teacher: nn.Module, views: Views, logit_scale: float, device: torch.device) -> Tensor:
     """Entropy on every view of the student's first epoch. float64 [views.positions_per_epoch], on the CPU.
 

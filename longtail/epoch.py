@@ -73,11 +73,25 @@ class Layout:
         micro = self.micro_batches - 1 if step == self.steps - 1 else step * self.accumulate
         return micro / self.micro_batches
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Image index at each position, int64 [positions]."""
-        stream = np.repeat(rng.permutation(seed, "order", epoch, self.images), self.repeats)
+    def order(self, seed: int, epoch: int, labels: np.ndarray | None = None) -> np.ndarray:
+        """Image index at each position, int64 [positions]. labels: int64 [N], for a class-balanced stream."""
+        shuffled = labels is None
+        drawn = rng.permutation(seed, "order", epoch, self.images) if shuffled else class_balanced(seed, epoch, labels)
+        stream = np.repeat(drawn, self.repeats)
         padded = np.resize(stream, -(-len(stream) // self.ranks) * self.ranks)  # wraps around, as DistributedSampler
         by_rank = padded.reshape(-1, self.ranks).T[:, : self.views_per_rank]  # rank r takes r, r + G, ...
         full = self.views_per_rank // self.group * self.group
         whole = by_rank[:, :full].reshape(self.ranks, -1, self.group).transpose(1, 0, 2).reshape(-1)
         return np.concatenate([whole, by_rank[:, full:].reshape(-1)])
+
+
+def class_balanced(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
+    """Each draw is a class, all equally likely, then an image of it, all equally likely (cRT, METHODS 3.10).
+
+    labels: int64 [N]. Returns N image indices, int64, with replacement: a tail image comes many times in an epoch.
+    """
+    counts = np.bincount(labels)
+    by_class, first, present = np.argsort(labels, kind="stable"), np.cumsum(counts) - counts, np.flatnonzero(counts)
+    words = rng.draws(seed, "class_balanced", epoch, np.arange(len(labels)), 2)
+    drawn = present[rng.below(words[:, 0], len(present))]
+    return by_class[first[drawn] + rng.below(words[:, 1], counts[drawn])]

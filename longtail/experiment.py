@@ -8,11 +8,12 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any
 
+from longtail.cnn import CnnConfig
 from longtail.errors import UserError, nearest
+from longtail.network import NetworkConfig, network_config
 from longtail.optimizer import OptimizerName
 from longtail.params import build, entry, merge
 from longtail.view_recipe import ViewRecipe
-from longtail.vit import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ExperimentConfig:
     cache: str  # or none
     teacher: str  # or none; with a cache the teacher is the cache's
     seeds: tuple[int, ...]
+    start: str = "none"  # experiment whose seed k this one's seed k starts from
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -61,8 +63,9 @@ class StudentConfig:
     dataset: str
     cache: str
     teacher: str
+    start: str
     loss: Any  # the method's own Config
-    model: ModelConfig
+    model: NetworkConfig
     train: TrainConfig
     views: ViewRecipe
 
@@ -75,7 +78,9 @@ REFERENCES = {  # key of an experiment: section it names an entry of
     "views": "views",
     "cache": "caches",
     "teacher": "teachers",
+    "start": "experiments",
 }
+OPTIONAL = ("cache", "teacher", "start")  # may be none
 
 
 def load_method(name: str):
@@ -95,7 +100,7 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
     experiment = build(ExperimentConfig, entry(params, "experiments", name), where)
     for key, section in REFERENCES.items():
         value, known = getattr(experiment, key), params.get(section) or {}
-        if value not in known and not (value == "none" and key in ("cache", "teacher")):
+        if value not in known and not (value == "none" and key in OPTIONAL):
             raise UserError(f"{where}.{key}: no entry '{value}' in {section}{nearest(value, known)}")
     recipe = entry(params, "recipes", experiment.recipe)
     method = load_method(experiment.method)
@@ -111,8 +116,9 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
         dataset=experiment.dataset,
         cache=experiment.cache,
         teacher=experiment.teacher,
+        start=experiment.start,
         loss=build(method.Config, blocks["loss"], f"{where} (methods.{experiment.method})"),
-        model=build(ModelConfig, blocks.get("model"), f"{where} (recipes.{experiment.recipe}.model)"),
+        model=network_config(blocks.get("model"), f"{where} (recipes.{experiment.recipe}.model)"),
         train=build(TrainConfig, blocks.get("train"), f"{where} (recipes.{experiment.recipe}.train)"),
         views=build(ViewRecipe, entry(params, "views", experiment.views), f"views.{experiment.views}"),
     )
@@ -123,6 +129,8 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
     if config.train.eval_resize < config.model.image_size:
         sizes = f"eval_resize {config.train.eval_resize} is below the model's {config.model.image_size} px"
         raise UserError(f"{where}: {sizes}; the test image is resized to it, then cropped")
+    if isinstance(config.model, CnnConfig) and (method.Method.distilled or method.Method.head != "linear"):
+        raise UserError(f"{where}: method {experiment.method} needs a ViT; {config.model.arch} is a CNN")
     if method.Method.distilled and not config.model.special_positions:
         raise UserError(f"{where}: method {experiment.method} has a DIST token; it needs model.special_positions true")
     if not method.Method.takes_mixed and config.views.mix_prob:
@@ -134,4 +142,8 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
         raise UserError(
             f"{where}: method {experiment.method} needs a teacher; name a cache, or a teacher to run online"
         )
+    if method.Method.head_only and experiment.start == "none":
+        raise UserError(f"{where}: method {experiment.method} trains the head of a finished run; name it under `start`")
+    if experiment.start == name:
+        raise UserError(f"{where}.start: a run cannot start from itself")
     return config, experiment.seeds

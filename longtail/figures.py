@@ -126,6 +126,7 @@ def cls_dist_distance(series: Mapping[str, Rows], colors: Colors, printed: Mappi
 
 def attention_distance(series: Mapping[str, Rows], colors: Colors) -> Drawing | None:
     """Mean attention distance of the sorted heads of blocks 1 (solid) and 2 (dashed), {label: its csv}."""
+    series = {label: rows for label, rows in series.items() if rows}  # a CNN has no attention
     if not series:
         return None
     figure, ((ax,),) = new_figure()

@@ -12,7 +12,20 @@ from functools import cache
 
 import numpy as np
 
-STREAMS = {"order": 1, "view": 2, "mix": 3, "noise": 4, "teacher_order": 5, "teacher_view": 6, "weak_view": 7}
+STREAMS = {
+    "order": 1,
+    "view": 2,
+    "mix": 3,
+    "noise": 4,
+    "teacher_order": 5,
+    "teacher_view": 6,
+    "weak_view": 7,
+    "paco_query": 8,
+    "paco_key": 9,
+    "paco_queue": 10,
+    "class_balanced": 11,
+    "drop_path": 12,
+}
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85

@@ -19,13 +19,14 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from longtail.errors import UserError
+from longtail.parallel import ALONE, Team
 from longtail.params import digest, plain
 from longtail.workspace import STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
 
@@ -64,15 +65,32 @@ def run_seeds(
     out: Path,
     device: torch.device,
     jobs: int = 0,
+    team: Team = ALONE,
 ) -> None:
     """Run work(seed, workspace) for each seed whose finished result is not in out/seed<k> yet.
 
     On a CPU, `jobs` processes (default: one per core, at most one per seed) that share the cores as threads; on CUDA
     one after another unless jobs says otherwise. Folders of seeds that the entry no longer names are removed at the
-    end. A failing seed leaves the others to finish; the exit code is then its own.
+    end. A failing seed leaves the others to finish; the exit code is then its own. A team trains seed after seed, all
+    its processes each of them, and ends with the first that fails.
     """
     if not fingerprints:
         raise UserError(f"{out.name}: no seed to run; its `seeds` is empty")
+    if team.backend is not None:
+        _run_together(work, fingerprints, out, device, team)
+    else:
+        _run_alone(work, fingerprints, out, device, jobs)
+    if not team.leads:
+        return
+    for rest in out.glob(".seed*.old"):  # of a run that was killed right after its end
+        shutil.rmtree(rest, ignore_errors=True)
+    for folder in out.glob("seed*"):
+        if folder.name not in {f"seed{s}" for s in fingerprints}:
+            shutil.rmtree(folder)
+
+
+def _to_do(fingerprints: dict[int, str], out: Path) -> list[tuple[int, str, Path]]:
+    """Seed, fingerprint and scratch folder of what is not finished yet."""
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(os.environ.get("LONGTAIL_SCRATCH", "scratch"))
     todo = []
@@ -81,8 +99,16 @@ def run_seeds(
             print(f"{out.name} seed {seed}: already there")
         else:
             todo.append((seed, wanted, scratch / f"{out.parent.name}-{out.name}-seed{seed}-{wanted[:12]}"))
-    if todo:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return todo
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_alone(work, fingerprints: dict[int, str], out: Path, device: torch.device, jobs: int) -> None:
+    if todo := _to_do(fingerprints, out):
+        cores = _cores()
         jobs = jobs or (cores if device.type == "cpu" else 1)
         threads = max(1, cores // min(jobs, len(fingerprints)))  # of the entry, not of what is left: sums are by thread
         jobs = min(jobs, len(todo))
@@ -94,23 +120,31 @@ def run_seeds(
             seeds = ", ".join(map(str, failed))
             print(f"error: {out.name}: seed {seeds} failed; finished seeds are kept", file=sys.stderr)
             sys.exit(max(failed.values()))
-    for rest in out.glob(".seed*.old"):  # of a run that was killed right after its end
-        shutil.rmtree(rest, ignore_errors=True)
-    for folder in out.glob("seed*"):
-        if folder.name not in {f"seed{s}" for s in fingerprints}:
-            shutil.rmtree(folder)
 
 
-def _run_one(work, seed: int, wanted: str, folder: Path, out: Path, device: torch.device, parent=None) -> None:
+def _run_together(work, fingerprints: dict[int, str], out: Path, device: torch.device, team: Team) -> None:
+    """Seed after seed in all processes of a team; the first one looks what is to be done."""
+    if fingerprints != team.from_first(fingerprints):
+        raise UserError(f"process {team.rank} of {team.size}: other code, settings or inputs than the first process")
+    torch.set_num_threads(max(1, _cores() // team.here))
+    stop_on_signals()
+    for seed, wanted, folder in team.from_first(_to_do(fingerprints, out) if team.leads else None):
+        if team.largest([int(stop_requested())]) == [1]:
+            sys.exit(STOPPED)
+        _run_one(work, seed, wanted, folder, out, device, os.getppid(), team)
+
+
+def _run_one(work, seed: int, wanted: str, folder: Path, out: Path, device: torch.device, parent=None, team=ALONE):
     final = out / f"seed{seed}"
-    with _locked(folder):
-        if finished_fingerprint(final) == wanted:  # another process finished it while we waited
+    with _locked(folder) if team.leads else nullcontext():
+        if team.from_first(finished_fingerprint(final) == wanted):  # another process finished it while we waited
             return
-        workspace = Workspace(folder, f"{out.name} seed {seed}", wanted, device)
+        workspace = Workspace(folder, f"{out.name} seed {seed}", wanted, device, team=team)
         workspace.parent = parent
         work(seed, workspace)
-        _publish(workspace.result, final)
-        shutil.rmtree(folder)
+        if team.leads:
+            _publish(workspace.result, final)
+            shutil.rmtree(folder)
 
 
 def _publish(result: Path, final: Path) -> None:

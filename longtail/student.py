@@ -3,6 +3,9 @@
 The loop is DeiT-LT's (METHODS 3.5 to 3.8): an optimizer step covers `accumulate` micro-batches of each of two virtual
 ranks; each mix group is one micro-batch of one rank, with a loss of its own; the step's loss is their sum over
 accumulate x virtual_world, so that an incomplete last step has the smaller gradient it has in the published code.
+
+Several processes (longtail/parallel.py) share out the groups of every step and add up their gradients. Views, mixing,
+losses of groups and stochastic depth are those of one process; only the order of float sums differs.
 """
 
 from __future__ import annotations
@@ -14,18 +17,26 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from longtail import drop_path
 from longtail.cache import TeacherLabels, teacher_labels
+from longtail.cnn import CnnConfig
 from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.evaluation import EvalViews
 from longtail.experiment import StudentConfig, load_method
+from longtail.gradients import Gradients
+from longtail.network import build_network
 from longtail.normalize import constants, normalize
 from longtail.optimizer import build_optimizer
+from longtail.parallel import ALONE, Team
 from longtail.params import plain
+from longtail.pixels import upload
 from longtail.schedule import cosine_lr
+from longtail.start import begin
+from longtail.student_run import StudentRun
 from longtail.targets import Targets
 from longtail.views import Views
-from longtail.vit import build_vit, cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.vit import cls_dist_distance, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
 
 EVAL_BATCH = 256
@@ -41,22 +52,33 @@ def train_student(
     precision: str = "fp32",
     micro_batch: int = 0,
     facts: dict | None = None,
+    start: StudentRun | None = None,
 ) -> None:
-    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None.
+    """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None. start: the run
+    whose weights are the first ones.
 
     micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory
-    and changes nothing but the order of float sums (and the random draws of stochastic depth).
+    and changes nothing but the order of float sums. A CNN sees a mix group at a time whatever it says: batch statistics
+    are of one rank's micro-batch, as on the published runs' GPUs. The processes of workspace.team all call this; the
+    first writes.
     """
+    team = workspace.team
     train, method_file = config.train, load_method(config.method)
     method = method_file.Method(config.loss, data.class_counts)
-    views = Views(config.views, data.train_images, seed, device=device)
+    views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
     torch.manual_seed(seed)
-    model = build_vit(config.model, data.num_classes, method.distilled, method.head).to(device)
+    model = build_network(config.model, data.num_classes, method.distilled, method.head)
+    if start is not None:
+        begin(model, start, method.head_only)
+    model = model.to(device)
     groups = parameter_groups(model, train.weight_decay)
     optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
     y = torch.from_numpy(data.train_labels)
-    test = EvalViews(data.test_images, config.model.image_size, train.eval_resize)
-    evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision)
+    test = EvalViews(data.test_images[_test_rows(data, team)], config.model.image_size, train.eval_resize)
+    evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision, team)
+    branches, gradients = drop_path.branches(model), Gradients(model.parameters(), team)
+    if team.size > 1 and any(True for _ in model.buffers()):
+        raise UserError(f"{config.experiment}: batch statistics are of one process; train it without torchrun")
 
     history: list[dict] = []
     best = {"epoch": -1, "top1": -1.0, "logits": {}}
@@ -65,9 +87,11 @@ def train_student(
     if saved := workspace.load():
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        history, best, last, sums = saved["history"], saved["best"], saved["last"], saved["sums"]
+        history, best, last = saved["history"], saved["best"], saved["last"]
         epoch, step = saved["epoch"], saved["step"]
+        sums = saved["sums"] if team.leads else sums  # they are of all processes
     sums = sums.to(device)
+    team.copy_first_(model.parameters())  # processors of another make may differ in the last bit of the first weights
 
     def state() -> dict:
         return {
@@ -76,15 +100,21 @@ def train_student(
             "history": history,
             "best": best,
             "last": last,
-            "sums": sums.cpu(),
+            "sums": team.sum_(sums.clone()).cpu(),
             "epoch": epoch,
             "step": step,
         }
 
+    def mine(step: int) -> slice:
+        """Which groups of a step are this process's."""
+        return team.share(len(views.groups_of_step(step))) if team.size > 1 else slice(None)
+
+    if isinstance(config.model, CnnConfig):
+        micro_batch = 1  # each mix group alone
     seen = 0
     while epoch < train.epochs:
-        model.train()
-        batches = views.steps(epoch, step)
+        model.train(not method.head_only)  # a frozen backbone answers as at test: no stochastic depth
+        batches = views.steps(epoch, step, groups=mine)
         while step < views.steps_per_epoch:
             lr = cosine_lr(
                 epoch + views.lr_fraction(step),
@@ -97,9 +127,14 @@ def train_student(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batch = next(batches)
-            optimizer.zero_grad(set_to_none=True)
-            for groups in _chunks(batch.groups, micro_batch):
+            chunks = _chunks(batch.groups, micro_batch)
+            factors = upload(drop_path.draw(branches, seed, epoch, batch.positions.numpy()), device) if chunks else None
+            gradients.clear()
+            for number, groups in enumerate(chunks, 1):
                 part = slice(groups[0].start, groups[-1].stop)
+                drop_path.use(branches, factors[:, part])
+                if number == len(chunks):
+                    gradients.last_pass()
                 x = batch.x[part].to(device)
                 teacher = None
                 if isinstance(labels, TeacherLabels):
@@ -123,18 +158,19 @@ def train_student(
                     sums[2] += len(x)
                     if method.distilled:
                         sums[1] += cls_dist_distance(tokens.float()).sum()
+            gradients.finish()
             optimizer.step()
-            step, seen = step + 1, seen + len(batch.x)
+            step, seen = step + 1, seen + views.groups_of_step(step)[-1].stop
             if step < views.steps_per_epoch:
                 workspace.tick(state)
-        history.append(_row(epoch, lr, sums, method.distilled))
+        history.append(_row(epoch, lr, team.sum_(sums), method.distilled))
         if not math.isfinite(history[-1]["loss"]):
             raise UserError(f"student diverged: training loss is {history[-1]['loss']} in epoch {epoch}; lower lr")
         if (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs:
             last = evaluate(model)
             scores = {head: evaluate.top1(z) for head, z in last.items()}
             history[-1] |= {f"test_top1_{head}": score for head, score in scores.items()}
-            if scores["avg"] > best["top1"]:
+            if team.leads and scores["avg"] > best["top1"]:
                 best = {"epoch": epoch, "top1": scores["avg"], "logits": last}
         epoch, step = epoch + 1, 0
         sums.zero_()
@@ -142,7 +178,8 @@ def train_student(
         left = (train.epochs - epoch) * views.positions_per_epoch / rate
         workspace.log(f"epoch {epoch}/{train.epochs}, loss {history[-1]['loss']}, {rate:.0f} img/s, {left:.0f} s left")
         workspace.tick(state)
-    _write(workspace, config, data, seed, model, history, best, last, method.logit_scale, facts or {})
+    if team.leads:
+        _write(workspace, config, data, seed, model, history, best, last, method.logit_scale, facts or {})
 
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -155,14 +192,33 @@ def _chunks(groups: list[slice], views: int) -> list[list[slice]]:
         if views and chunks[-1] and group.stop - chunks[-1][0].start > views:
             chunks.append([])
         chunks[-1].append(group)
-    return chunks
+    return [chunk for chunk in chunks if chunk]
+
+
+def _test_rows(data: LongTail, team: Team) -> slice:
+    """A process's part of the test set: whole batches, so that sums are the same however many processes there are."""
+    part = team.share(-(-len(data.test_images) // EVAL_BATCH))
+    return slice(part.start * EVAL_BATCH, part.stop * EVAL_BATCH)
 
 
 class _Evaluator:
-    """Logits of the test set, float32 on the CPU, by head and their average."""
+    """Logits of the test set, float32 on the CPU, by head and their average. views: of this process's part.
 
-    def __init__(self, views: EvalViews, labels: np.ndarray, normalization: str, device: torch.device, precision: str):
+    In a team the first process has the logits of all parts, the others none: metrics are made once, of the whole set
+    (METHODS trap 44).
+    """
+
+    def __init__(
+        self,
+        views: EvalViews,
+        labels: np.ndarray,
+        normalization: str,
+        device: torch.device,
+        precision: str,
+        team: Team = ALONE,
+    ):
         self.views, self.labels, self.device, self.precision = views, torch.from_numpy(labels), device, precision
+        self.team = team
         self.mean, self.std = constants(normalization, device)
 
     @torch.no_grad()
@@ -175,7 +231,10 @@ class _Evaluator:
                 logits = head_logits(model, special_tokens(model, x))
             for head, z in logits.items():
                 parts.setdefault(head, []).append(z.float().cpu())
-        heads = {head: torch.cat(z) for head, z in parts.items()}
+        gathered = [part for part in self.team.gather(parts) if part]
+        if not gathered:
+            return {}
+        heads = {head: torch.cat([z for part in gathered for z in part[head]]) for head in gathered[0]}
         return heads | {"avg": torch.stack(list(heads.values())).mean(0)}  # mean of raw logits (METHODS trap 43)
 
     def top1(self, logits: Tensor) -> float:

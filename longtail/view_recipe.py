@@ -30,6 +30,7 @@ class ViewRecipe:
     erase_area: tuple[float, float]  # box over view
     erase_ratio: tuple[float, float]  # box height over width
     normalization: str  # a name in longtail/normalize.py; also colors what geometric operations move in
+    sampler: Literal["shuffle", "class_balanced"]  # every image once, or every class equally likely (longtail/epoch.py)
     repeats: int  # repeated augmentation: consecutive copies of an image in the stream; 1 = off
     virtual_world: int  # ranks G that the stream is dealt out to
     mix_group: int  # views in one rank's micro-batch: the unit of mixing and of weighted loss means

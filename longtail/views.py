@@ -47,16 +47,21 @@ class Views:
         seed: int,
         backend: str = "auto",
         device: torch.device | str = "cpu",
+        labels: np.ndarray | None = None,
     ) -> None:
         """images: uint8 [N, H, W, 3], or Images of any sizes. backend: `pil`, `torch` or `auto`; it and the device,
-        where batches are wanted, decide where the views are made and change none. Raises UserError where images are too
-        few to fill one pair a rank, or too uneven for weak views."""
+        where batches are wanted, decide where the views are made and change none. labels: int64 [N], which a
+        class-balanced recipe needs. Raises UserError where images are too few to fill one pair a rank, or too uneven
+        for weak views."""
         in_memory = isinstance(images, np.ndarray)
         if in_memory and (images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8):
             raise ValueError(f"images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
         if recipe.teacher_view == "weak" and not (in_memory and images.shape[1] == images.shape[2]):
             raise UserError("teacher_view weak needs images that are square, of one size and in memory")
+        if recipe.sampler == "class_balanced" and labels is None:
+            raise ValueError("a class-balanced recipe needs the images' labels")
         self.recipe, self.images, self.seed = recipe, images, seed
+        self._labels = labels if recipe.sampler == "class_balanced" else None
         self.layout = Layout(
             images=len(images),
             repeats=recipe.repeats,
@@ -112,7 +117,7 @@ class Views:
         """Image shown at each position, int64 [positions_per_epoch]."""
         known, order = self._order
         if known != epoch:
-            order = self.layout.order(self.seed, epoch)
+            order = self.layout.order(self.seed, epoch, self._labels)
             self._order = (epoch, order)
         return order
 
@@ -182,13 +187,13 @@ class Views:
         shape = _UNIT, 3, self.recipe.size, self.recipe.size
         with closing(made_ahead(partial(self._fill, epoch), units, shape, workers, max(2, depth))) as made:
             for step in steps:
-                positions, drawn, mixes, _ = self._made(epoch, step, groups(step))
+                some = groups(step)
+                positions, drawn, mixes, _ = self._made(epoch, step, some)
                 pixels = torch.empty(len(positions), *shape[1:], dtype=torch.uint8, device=self.device)
                 for part in parts[step]:
                     rows = slice(part.start - positions[0], part.stop - positions[0])
                     pixels[rows] = upload(next(made)[: part.stop - part.start], self.device)
-                inside = self.groups_of_step(step, groups(step))
-                yield self._batch(epoch, positions, drawn, mixes, pixels, inside, digest)
+                yield self._batch(epoch, positions, drawn, mixes, pixels, self.groups_of_step(step, some), digest)
 
     def _fill(self, epoch: int, positions: np.ndarray, pixels: np.ndarray) -> None:
         """What a worker process does: `pixels` into the first rows of an array, without touching the device."""

@@ -16,6 +16,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from longtail import drop_path
 from longtail.resnet import Head, NormedLinear
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token")  # 3-D tensors: a rule on ndim alone would decay them
@@ -58,7 +59,8 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head
     """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG.
 
     head: of the CLS token; "normed" keeps NormedLinear's own initial weights (METHODS trap 25). Raises ValueError for a
-    distilled model without special positions: timm has none, and no paper trains one.
+    distilled model without special positions: timm has none, and no paper trains one. In training, drop path
+    wants its views' factors before each forward pass: longtail/drop_path.py.
     """
     if distilled and not config.special_positions:
         raise ValueError("special_positions: a model with a DIST token needs true")
@@ -80,6 +82,7 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head
             block.drop_path1, block.drop_path2 = DropPath(config.drop_path), DropPath(config.drop_path)
     if head == "normed":
         model.head = NormedLinear(config.dim, num_classes)
+    drop_path.install(model)
     return model
 
 
@@ -98,9 +101,14 @@ def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35)."""
+    """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35).
+
+    What is frozen is in neither group.
+    """
     decay, rest = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         exempt = parameter.ndim <= 1 or name.endswith(".bias") or name in NO_DECAY
         (rest if exempt else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

@@ -21,10 +21,12 @@ import torch
 import yaml
 
 from longtail.files import atomic_write
+from longtail.parallel import ALONE, Team
 from longtail.params import digest, plain
 
 SAVE_EVERY_S = float(os.environ.get("LONGTAIL_SAVE_EVERY_S", 120))  # between checkpoints; a signal saves at once
 LOG_EVERY_S = 60.0
+AGREE_EVERY_S = 1.0  # between questions whether any process of a team was asked to stop
 STOPPED = 143  # exit code of a run that saved its state and stopped on SIGTERM or SIGUSR1
 
 _stop_requested = False
@@ -48,9 +50,20 @@ def stop_on_signals(handler=request_stop) -> None:
 
 
 class Workspace:
-    """What a run of one seed holds on to: its result folder in the making, its checkpoint, its log and its clock."""
+    """What a run of one seed holds on to: its result folder in the making, its checkpoint, its log and its clock.
 
-    def __init__(self, folder: Path, label: str, run_fingerprint: str, device: torch.device, quiet: bool = False):
+    In a team every process calls `load` and `tick`, at the same steps; the first alone reads and writes the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        run_fingerprint: str,
+        device: torch.device,
+        quiet: bool = False,
+        team: Team = ALONE,
+    ):
         self.folder, self.label, self.fingerprint, self.device, self.quiet = (
             folder,
             label,
@@ -58,10 +71,13 @@ class Workspace:
             device,
             quiet,
         )
+        self.team = team
         self.result = folder / "result"
-        self.result.mkdir(parents=True, exist_ok=True)
-        self._began = self._saved = self._logged = time.monotonic()
-        self.parent: int | None = None  # in a pool's child: the process that must stay alive
+        if team.leads:
+            self.result.mkdir(parents=True, exist_ok=True)
+        self._began = self._saved = self._logged = self._agreed = time.monotonic()
+        self._silent_for = self._ticks = 0  # ticks until the next agreement, and since the last one
+        self.parent: int | None = None  # in a pool's child or a team: the process that must stay alive
         self.earlier = 0.0  # seconds spent by attempts before this one
 
     def seconds(self) -> float:
@@ -70,10 +86,12 @@ class Workspace:
 
     def load(self) -> dict | None:
         """The last checkpoint, with torch's RNG put back; None at the first attempt."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
+        path, saved = self.folder / "checkpoint.pt", None
+        if self.team.leads and path.exists():
+            saved = torch.load(path, map_location="cpu", weights_only=False)
+        saved = self.team.from_first(saved)
+        if saved is None:
             return None
-        saved = torch.load(path, map_location="cpu", weights_only=False)
         torch.set_rng_state(saved["rng"])
         if saved["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
@@ -82,19 +100,39 @@ class Workspace:
         return saved["state"]
 
     def tick(self, state: Callable[[], dict]) -> None:
-        """After every optimizer step: save when due, and at SIGTERM or SIGUSR1 save and stop with code 143."""
-        now = time.monotonic()
+        """After every optimizer step: save when due, and at SIGTERM or SIGUSR1 save and stop with code 143. A team does
+        either at the same step, a second or a step after the signal reached one of its processes; so `state` may be
+        made together."""
         if self.parent is not None and os.getppid() != self.parent:
-            raise SystemExit(STOPPED)  # the pool's parent was killed: leave the folder to whoever starts it again
-        if not _stop_requested and now - self._saved < SAVE_EVERY_S:
+            raise SystemExit(STOPPED)  # the parent was killed: leave the folder to whoever starts it again
+        stop, due = _stop_requested, time.monotonic() - self._saved >= SAVE_EVERY_S
+        if self.team.backend is not None:
+            stop, due = self._agree(stop, due and self.team.leads)
+        if not stop and not due:
             return
         self.save(state())
-        if _stop_requested:
+        if stop:
             self.log("asked to stop: state saved", always=True)
+            self.team.from_first()  # a process that ends makes others end: not before the state is saved
             raise SystemExit(STOPPED)
+
+    def _agree(self, stop: bool, due: bool) -> tuple[bool, bool]:
+        """Whether any process has reason to stop or to save. Asked once in AGREE_EVERY_S, as nobody may wait for the
+        others at every step; the first process says after how many steps that will be."""
+        self._ticks += 1
+        if self._silent_for:
+            self._silent_for -= 1
+            return False, False
+        seconds = max(time.monotonic() - self._agreed, 1e-6)
+        ahead = int(min(AGREE_EVERY_S, SAVE_EVERY_S) * self._ticks / seconds) if self.team.leads else 0
+        stop, due, self._silent_for = self.team.largest([int(stop), int(due), min(ahead, 10 * self._ticks)])
+        self._agreed, self._ticks = time.monotonic(), 0
+        return bool(stop), bool(due)
 
     def save(self, state: dict) -> None:
         """Write a checkpoint atomically, with torch's RNG state."""
+        if not self.team.leads:
+            return
         cuda_rng = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         saved = {"state": state, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng, "seconds": self.seconds()}
         atomic_write(self.folder / "checkpoint.pt", lambda path: torch.save(saved, path))
@@ -102,7 +140,9 @@ class Workspace:
 
     def log(self, line: str, always: bool = False) -> None:
         """One line a minute (and whatever comes with always=True) to run.log and stdout; a live line on a terminal."""
-        if self.parent is None and not self.quiet and sys.stdout.isatty():
+        if not self.team.leads:
+            return
+        if (self.parent is None or self.team.backend is not None) and not self.quiet and sys.stdout.isatty():
             print(f"\r\033[K{self.label}: {line}", end="", flush=True)
         if not always and time.monotonic() - self._logged < LOG_EVERY_S:
             return
@@ -117,7 +157,8 @@ class Workspace:
         """config.yaml (fully resolved) and environment.json (facts, versions, device, seconds, peak memory)."""
         (self.result / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
         facts = {"fingerprint": self.fingerprint, "config_hash": digest(config), **facts}
-        facts |= environment(self.device) | {"seconds": round(self.seconds(), 1)}
+        facts |= environment(self.device) | {"processes": self.team.size, "backend": self.team.backend}
+        facts["seconds"] = round(self.seconds(), 1)
         (self.result / "environment.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 

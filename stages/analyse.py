@@ -8,6 +8,7 @@ Writes into OUT (METHODS 4.1 to 4.4; last-epoch weights, test images under the e
     feature_rank.csv        seed, token, block, centring, rank: directions that hold 99 % of the tail's feature energy
     cls_dist_distance.csv   seed, epoch, distance: 1 - cosine(CLS, DIST) on training views; header only without DIST
     rollout.npz             first seed: images uint8 [K, S, S, 3], labels, tokens, maps [K, T, g, g], average [K, g, g]
+Of a CNN all are headers only, and there is no rollout.npz.
 Digits: a few seconds on one core. CIFAR-10, ViT-B: minutes on a GPU.
 """
 
@@ -58,11 +59,14 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
     for seed in seeds:
         folder = run / f"seed{seed}"
         student = load_student(folder, data, device)
+        tables["cls_dist_distance"] += [(seed, epoch, f"{d:.6f}") for epoch, d in diversity(folder / "history.csv")]
+        if not student.attends:
+            print(f"{run.name} seed {seed}: a CNN, which has no attention and no tokens to analyse", flush=True)
+            continue
         distances = attention_distances(student, data.test_images[tail])
         for (block, head), distance in np.ndenumerate(distances):
             tables["attention_distance"].append((seed, block, head, f"{distance:.6f}"))
         tables["feature_rank"] += [(seed, *row) for row in feature_ranks(student, data.test_images, tail)]
-        tables["cls_dist_distance"] += [(seed, epoch, f"{d:.6f}") for epoch, d in diversity(folder / "history.csv")]
         if seed == seeds[0]:
             shown = spread(data.test_labels, tail, ROLLOUT_IMAGES)
             np.savez(out / "rollout.npz", labels=data.test_labels[shown], **rollouts(student, data.test_images[shown]))

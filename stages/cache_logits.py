@@ -25,22 +25,22 @@ from longtail import params, runs
 from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
-from longtail.teacher import load_teacher, teacher_digest
+from longtail.labeller import labeller_digest, load_labeller
 from longtail.views import ViewRecipe, Views
 
 
 def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: Path, device, seed: int, workspace):
     """Build the labels of one seed in workspace.result."""
     folder = seed_folder(teacher, seed)
-    model, teacher_config = load_teacher(folder, data, device)
+    labeller = load_labeller(config.teacher_kind, folder, data, recipe, device)
     facts = {
         "cache": name,
         "seed": seed,
         "views": config.views,
         "teacher": config.teacher,
         "teacher_run": folder.name,
-        "teacher_select": teacher_config.select,
-        "teacher_digest": teacher_digest(folder),
+        "teacher_select": labeller.select,
+        "teacher_digest": labeller_digest(config.teacher_kind, folder),
         "dataset": data.name,
         "dataset_digest": data.digest,
         "num_classes": data.num_classes,
@@ -48,14 +48,14 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
         "class_names": list(data.class_names),
     }
     build_cache(
-        model,
-        Views(recipe, data.train_images, seed, device=device),
+        labeller.network,
+        Views(recipe, data.train_images, seed, device=device, labels=data.train_labels),
         data.train_labels,
         config.epochs,
         facts,
         workspace,
         config.top_k,
-        teacher_config.logit_scale,
+        labeller.logit_scale,
         workers_of(device),
     )
     resolved = {**identity(config), "views": recipe}
@@ -76,7 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", help="name under `caches` in params.yaml")
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
-    parser.add_argument("--teacher", type=Path, required=True, help="folder of stages/train_teacher.py, with seed<k>/")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        required=True,
+        help="folder with seed<k>/, of the entry's teacher_kind",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache: <out>/seed<k>/")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
@@ -98,24 +103,24 @@ def main() -> None:
         workers = workers_of(device, args.jobs)
         for seed in config.seeds:
             folder = seed_folder(args.teacher, seed)
-            model, _ = load_teacher(folder, data, device)
+            labeller = load_labeller(config.teacher_kind, folder, data, recipe, device)
             cache = TeacherLabels.load(args.out / f"seed{seed}")
             made_for = {
                 "seed": seed,
                 "dataset_digest": data.digest,
                 "views_hash": views_hash(recipe),
-                "teacher_digest": teacher_digest(folder),
+                "teacher_digest": labeller_digest(config.teacher_kind, folder),
             }
             for key, value in made_for.items():
                 if cache.meta[key] != value:
                     what = f"its {key} is {cache.meta[key]}, what it is held against has {value}"
                     raise UserError(f"{args.out}/seed{seed}: {what}; make the cache again")
-            views = Views(recipe, data.train_images, seed, device=device)
-            print(f"{args.entry} seed {seed}: " + verify(cache, model, views, args.verify, workers))
+            views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
+            print(f"{args.entry} seed {seed}: " + verify(cache, labeller.network, views, args.verify, workers))
         return
     prints = {}
     for seed in config.seeds:
-        teacher = teacher_digest(seed_folder(args.teacher, seed))
+        teacher = labeller_digest(config.teacher_kind, seed_folder(args.teacher, seed))
         prints[seed] = runs.fingerprint(identity(config), recipe, seed, data.digest, teacher)
     work = partial(run, args.entry, config, recipe, data, args.teacher, device)
     runs.run_seeds(work, prints, args.out, device, args.jobs)

@@ -4,7 +4,8 @@
         --dataset data/datasets/digits_if20.npz --out reports/analysis/digits/teachers/ldam_drw_sam-digits_if20
 
 CACHE names a teacher and a student's view recipe (section `caches`). `in`: every training image once, weakly augmented
-at native resolution, in the teacher's normalisation. `out`: one epoch of the student's strong and mixed views, brought
+at native resolution, in the teacher's normalisation; for a CNN that was trained as a student is, an epoch of the views
+it was trained on. `out`: one epoch of the student's strong and mixed views, brought
 to the teacher's size. Natural log; cosines of LDAM teachers are multiplied by their scale first. Writes into OUT:
     entropy.csv       seed, domain, bin_left, bin_right, count: 50 equal bins from 0 to log C
     entropy_mean.csv  seed, domain, mean_nats, n
@@ -22,12 +23,23 @@ import torch
 from longtail import params
 from longtail.cache import CacheConfig, seed_folder
 from longtail.data import LongTail
-from longtail.entropy import entropy_histogram, entropy_in, entropy_out
+from longtail.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views
 from longtail.errors import UserError, run_main
+from longtail.labeller import Labeller, load_labeller
 from longtail.output import new_folder
 from longtail.runs import pick_device
-from longtail.teacher import load_teacher
+from longtail.teacher import TeacherConfig
 from longtail.views import ViewRecipe, Views
+
+
+def in_distribution(labeller: Labeller, data: LongTail, seed: int, device: torch.device) -> torch.Tensor:
+    """Entropy in nats on views as the network saw them in training, float64 [n]."""
+    own = labeller.trained_as
+    if isinstance(own, TeacherConfig):
+        return entropy_in(labeller.network, own, data, seed, device)
+    recipe = params.build(ViewRecipe, own.config["views"], f"{own.folder / 'config.yaml'}: views")
+    views = Views(recipe, data.train_images, own.config["seed"], device=device, labels=data.train_labels)
+    return entropy_own_views(labeller.network, views, device)
 
 
 def measure(
@@ -36,11 +48,11 @@ def measure(
     """Rows of entropy.csv and entropy_mean.csv."""
     histogram, means = [], []
     for seed in config.seeds:
-        model, trained = load_teacher(seed_folder(teacher, seed), data, device)
-        views = Views(recipe, data.train_images, seed, device=device)
+        labeller = load_labeller(config.teacher_kind, seed_folder(teacher, seed), data, recipe, device)
+        views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
         domains = {
-            "in": entropy_in(model, trained, data, seed, device),
-            "out": entropy_out(model, views, trained.logit_scale, device),
+            "in": in_distribution(labeller, data, seed, device),
+            "out": entropy_out(labeller.network, views, labeller.logit_scale, device),
         }
         for domain, nats in domains.items():
             edges, counts = entropy_histogram(nats, data.num_classes)
@@ -59,7 +71,7 @@ def write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", metavar="CACHE", help="name of a block under `caches` in the params file")
-    parser.add_argument("--teacher", type=Path, required=True, help="data/teachers/T from stages/train_teacher.py")
+    parser.add_argument("--teacher", type=Path, required=True, help="data/teachers/T or data/students/T")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
@@ -69,7 +81,8 @@ def main() -> None:
     config = params.build(CacheConfig, params.entry(table, "caches", args.entry), f"caches.{args.entry}")
     recipe = params.build(ViewRecipe, params.entry(table, "views", config.views), f"views.{config.views}")
     if not args.teacher.is_dir():
-        raise UserError(f"{args.teacher}: no such folder; train it first (stages/train_teacher.py {config.teacher})")
+        script = f"stages/train_{config.teacher_kind.removesuffix('s')}.py"
+        raise UserError(f"{args.teacher}: no such folder; train it first ({script} {config.teacher})")
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
         raise UserError(f"caches.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")

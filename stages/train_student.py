@@ -4,15 +4,19 @@
         --cache data/caches/ldam_drw_sam-digits --out data/students/digits-deit_lt
 
 The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache,
-or from --teacher run online where the entry says `cache: none`; both give the same labels. OUT/seed<k>/ gets the
+or from --teacher run online where the entry says `cache: none`; both give the same labels. An entry that starts from
+another experiment's run takes seed k's weights of --start first. OUT/seed<k>/ gets the
 weights, the resolved config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A
 run that is killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
+Several GPUs train one student: LONGTAIL_NPROC=4 in the environment here, `torchrun` on several machines
+(docs/cluster.md). The result is that of one process but for the order of float sums.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -22,19 +26,34 @@ from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
+from longtail.launch import launch
+from longtail.parallel import Team, joined
+from longtail.start import read_start, start_digest
 from longtail.student import train_student
 from longtail.teacher import load_teacher, teacher_digest
 from longtail.views import Views
 
 
-def run(config: StudentConfig, data: LongTail, source: Path | None, device, precision, micro_batch, seed, workspace):
-    """Train one seed. source: the cache's or the teacher's folder with its seeds, or None."""
+def run(
+    config: StudentConfig,
+    data: LongTail,
+    source: Path | None,
+    begun: Path | None,
+    device,
+    precision,
+    micro_batch,
+    seed,
+    workspace,
+):
+    """Train one seed. source: the cache's or the teacher's folder with its seeds, or None; begun: the folder of the
+    experiment that it starts from, or None."""
     labels, facts = None, {}
     if source is not None and config.cache != "none":
         folder = seed_folder(source, seed)
         labels = TeacherLabels.load(folder)
-        views = Views(config.views, data.train_images, seed, device=device)
-        labels.check(views, data, seed, config.train.epochs, str(folder))
+        if workspace.team.leads:
+            views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
+            labels.check(views, data, seed, config.train.epochs, str(folder))
         if labels.meta["cache"] != config.cache:
             raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
@@ -42,7 +61,11 @@ def run(config: StudentConfig, data: LongTail, source: Path | None, device, prec
         folder = seed_folder(source, seed)
         labels, _ = load_teacher(folder, data, device)
         facts = {"teacher_digest": teacher_digest(folder)}
-    train_student(config, data, seed, labels, workspace, device, precision, micro_batch, facts)
+    start = None
+    if begun is not None:
+        start = read_start(begun, seed, config.start, data)
+        facts |= {"start_digest": start_digest(begun, seed)}
+    train_student(config, data, seed, labels, workspace, device, precision, micro_batch, facts, start)
 
 
 def main() -> None:
@@ -51,6 +74,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--cache", type=Path, help="folder of stages/cache_logits.py, with seed<k>/")
     parser.add_argument("--teacher", type=Path, help="folder of stages/train_teacher.py, for `cache: none`")
+    parser.add_argument("--start", type=Path, help="folder of this stage for the experiment that the entry starts from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
@@ -60,6 +84,13 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     args = parser.parse_args()
+    launch(sys.argv)
+    with joined(runs.pick_device(args.device)) as (team, device):
+        train(args, team, device)
+
+
+def train(args: argparse.Namespace, team: Team, device) -> None:
+    """Check what was asked for and train every seed that is missing."""
     everything = params.load(args.params)
     config, seeds = resolve(everything, args.entry)
     data = LongTail.load(args.dataset)
@@ -74,15 +105,20 @@ def main() -> None:
     if (cached or online) and source is None:
         option = "--cache" if cached else "--teacher"
         raise UserError(f"experiments.{args.entry} learns from a teacher; pass {option} FOLDER")
-    device, prints = runs.pick_device(args.device), {}
+    if args.jobs > 1 and team.size > 1:
+        raise UserError(f"--jobs {args.jobs}: {team.size} processes train one seed after the other; leave it out")
+    begun = args.start if config.start != "none" else None
+    if config.start != "none" and begun is None:
+        raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start FOLDER")
+    prints = {}
     for seed in seeds:
         upstream = None
         if source is not None:
             folder = seed_folder(source, seed)
             upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
-        prints[seed] = runs.fingerprint(config, seed, data.digest, upstream)
-    work = partial(run, config, data, source, device, args.precision, args.micro_batch)
-    runs.run_seeds(work, prints, args.out, device, args.jobs)
+        prints[seed] = runs.fingerprint(config, seed, data.digest, upstream, begun and start_digest(begun, seed))
+    work = partial(run, config, data, source, begun, device, args.precision, args.micro_batch)
+    runs.run_seeds(work, prints, args.out, device, args.jobs, team)
 
 
 if __name__ == "__main__":

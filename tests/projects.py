@@ -133,7 +133,8 @@ import os, sys, time, pathlib, yaml
 stage, entry, out = sys.argv[1:]
 item = yaml.safe_load(open("params.yaml"))["items"][entry]
 with open("calls.txt", "a") as calls:
-    print(f"{stage}@{entry}", os.environ["CUDA_VISIBLE_DEVICES"], file=calls, flush=True)
+    told = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LONGTAIL_NPROC")]
+    print(f"{stage}@{entry}", *told, file=calls, flush=True)
 pathlib.Path(out).parent.mkdir(exist_ok=True)
 with open(out, "w") as file:
     print("first half of", stage, entry, file=file, flush=True)

@@ -40,6 +40,7 @@ RECIPE = {
     "erase_area": [0.02, 0.3333333333333333],
     "erase_ratio": [0.3, 3.3333333333333335],
     "normalization": "digits",
+    "sampler": "shuffle",
     "repeats": 3,
     "virtual_world": 2,
     "mix_group": 8,

@@ -122,6 +122,10 @@ PARAMS = {  # what is wrong: (change, command, what is said)
         *(put("teachers.ldam_drw_sam-tiny.momentums", 0.9), TEACHER),
         "teachers.ldam_drw_sam-tiny.momentums: unknown key; did you mean 'momentum'?",
     ),
+    "a teacher of no known kind": (
+        *(put("caches.ldam_drw_sam-tiny.teacher_kind", "student"), CACHE),
+        "caches.ldam_drw_sam-tiny.teacher_kind: 'student' is not one of teachers, students; did you mean 'students'?",
+    ),
     "unknown key of a cache": (
         *(put("caches.ldam_drw_sam-tiny.epoch", 3), CACHE),
         "caches.ldam_drw_sam-tiny.epoch: unknown key; did you mean 'epochs'?",

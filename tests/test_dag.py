@@ -131,7 +131,19 @@ def test_help_teaches(name, tmp_path):
 def test_command_lines_hold_no_number():
     for stage, block in DAG.items():
         names = set(re.findall(r"--([\w-]+)", block["do"]["cmd"]))
-        paths = {"out", "dataset", "teacher", "cache", "run", "metrics", "published", "tables", "figures", "analysis"}
+        paths = {
+            "out",
+            "dataset",
+            "teacher",
+            "cache",
+            "start",
+            "run",
+            "metrics",
+            "published",
+            "tables",
+            "figures",
+            "analysis",
+        }
         assert names <= paths | {"kind"}, stage
 
 
@@ -234,6 +246,21 @@ def test_every_input_is_made_or_there(stages):
                 assert found, f"{name} depends on {dep.def_path}"
 
 
+def test_a_run_depends_on_the_run_it_starts_from_and_a_cache_on_the_run_that_labels_it(stages):
+    def runs(name: str) -> set[str]:
+        paths = {dep.def_path for dep in stages[name].deps}
+        return {path for path in paths if path.startswith(("data/students/", "data/teachers/"))}
+
+    for name, block in PARAMS["experiments"].items():
+        wanted = {f"data/students/{block['start']}", f"data/teachers/{block['teacher']}"}
+        assert runs(f"train_student@{name}") == wanted
+    for name, block in PARAMS["caches"].items():
+        for stage in ("cache_logits", "teacher_entropy"):
+            assert runs(f"{stage}@{name}") == {f"data/{block['teacher_kind']}/{block['teacher']}"}
+    assert "data/students/cifar10_if100-vit-b" in runs("train_student@cifar10_if100-vit_crt-b")
+    assert runs("cache_logits@regnety-cifar10_if50") == {"data/students/cifar10_if50-regnety"}
+
+
 def test_a_study_is_made_of_its_own_entries(stages):
     """The folders that its tables and figures read are filled by all that it lists, and by no other study's entries."""
     for study, block in PARAMS["studies"].items():
@@ -269,9 +296,15 @@ def test_every_entry_builds():
         assert max((teacher.drw_epoch or 0, *teacher.milestones)) < teacher.epochs
         assert name in {i.name for i in built["studies"][teacher.study].teachers}
     for name, labels in built["caches"].items():
-        teacher = built["teachers"][labels.teacher]
-        assert labels.views in built["views"] and labels.dataset == teacher.dataset
-        assert set(labels.seeds) <= set(teacher.seeds) or len(teacher.seeds) == 1, name
+        if labels.teacher_kind == "teachers":
+            teacher = built["teachers"][labels.teacher]
+            seen, seeds = teacher.dataset, teacher.seeds
+        else:
+            student, seeds = resolve(PARAMS, labels.teacher)
+            seen = student.dataset
+            assert student.model.image_size == built["views"][labels.views].teacher_size, name
+        assert labels.views in built["views"] and labels.dataset == seen
+        assert set(labels.seeds) <= set(seeds) or len(seeds) == 1, name
     for name, block in PARAMS["experiments"].items():
         config, seeds = resolve(PARAMS, name)
         study = built["studies"][config.study]
@@ -281,6 +314,9 @@ def test_every_entry_builds():
             labels = built["caches"][block["cache"]]
             assert (labels.views, labels.dataset) == (block["views"], block["dataset"]), name
             assert labels.epochs >= config.train.epochs and set(seeds) <= set(labels.seeds), name
+        if config.start != "none":
+            start, starts = resolve(PARAMS, config.start)
+            assert (start.dataset, start.model) == (config.dataset, config.model) and set(seeds) <= set(starts), name
     for study in built["studies"].values():
         for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
             assert {i.name for i in items} <= set(PARAMS[section])

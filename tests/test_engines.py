@@ -275,6 +275,23 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path):
     assert len(calls(repo)) == 6
 
 
+def test_a_stage_with_several_gpus_is_told_how_many_processes_to_run(tmp_path):
+    """Those that this machine gave it, or a cluster; never more than it asked for."""
+    repo = fake_project(tmp_path / "repo", a={}, b={})
+    asked = '"*": {gpus: 1, cpus: 1, mem_mb: 10, runtime: 1}\nmake@*: {gpus: 2}\n'
+    (repo / "workflow/resources.yaml").write_text(asked)
+    for stage, visible, options in (
+        ("make@a", "0,1,2", ("--gpus", "2")),
+        ("follow@a", "0,1,2", ("--gpus", "1")),
+        ("make@b", "4,5,6", ()),
+        ("follow@b", "", ("--gpus", "1")),
+    ):
+        given = ("env", f"CUDA_VISIBLE_DEVICES={visible}", f"TMPDIR={tmp_path}")
+        run(repo, *given, "python", "-m", "workflow.job", stage, "--record", f"{stage}.json", *options)
+    seen = [line.split(" ") for line in (repo / "calls.txt").read_text().splitlines()]
+    assert [processes for *_, processes in seen] == ["2", "1", "2", "1"]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -63,6 +63,7 @@ NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of w
     "erase_area": [0.1, 0.2],
     "erase_ratio": [1.0, 1.0],
     "normalization": "cifar",
+    "sampler": "shuffle",
     "repeats": 1,
     "virtual_world": 1,
     "mix_group": 4,
@@ -210,7 +211,8 @@ def stage(monkeypatch, tmp_path, data, recipe=STRONG, train=True):
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(build_model(TEACHER, 3).state_dict(), folder / "model.safetensors", dataset())
         (folder / "config.yaml").write_text(yaml.safe_dump(plain(TEACHER)))
-    cache = {"study": "toy", "teacher": "t", "dataset": "toy", "views": "v", "epochs": 4, "top_k": 0, "seeds": [0, 5]}
+    cache = {"study": "toy", "teacher": "t", "teacher_kind": "teachers", "dataset": "toy", "views": "v"}
+    cache |= {"epochs": 4, "top_k": 0, "seeds": [0, 5]}
     values = {"caches": {"c": cache}, "views": {"v": recipe}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     args = [

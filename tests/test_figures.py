@@ -62,6 +62,13 @@ def test_attention_distance_draws_two_blocks_of_all():
     assert len(drawn.rows) == 6
 
 
+def test_an_entry_without_attention_is_left_out():
+    """A CNN's files have a header alone."""
+    assert figures.attention_distance({"CNN": []}, {"CNN": "red"}) is None
+    assert figures.feature_rank({"CNN": []}, {"CNN": "red"}, {}) is None
+    assert figures.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
+
+
 def test_feature_rank_draws_the_centred_variant_and_keeps_both():
     values = [
         (0, t, b, c, 10 * b + (c == "both")) for t in ("cls", "dist") for b in (0, 1) for c in ("both", "all_only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cache
 
 import numpy as np
@@ -26,9 +27,7 @@ from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
-DEIT_LT = ("deit_lt", "vit")  # methods of the recipe that METHODS 3.5 to 3.9 describe
-ENTRIES = [name for name, block in PARAMS["experiments"].items() if block["study"] in STUDIES]
-FULL = [name for name in ENTRIES if PARAMS["experiments"][name]["method"] in DEIT_LT]
+FULL = [name for name in PARAMS["experiments"] if re.fullmatch(rf"({'|'.join(STUDIES)})-(vit|deit_lt)-(ti|s|b)", name)]
 TOTAL = {"cifar10_if100": 12406, "cifar10_if50": 13996, "cifar100_if100": 10847, "cifar100_if50": 12608}  # METHODS 11
 MICRO_BATCHES = {"cifar10_if100": 48, "cifar10_if50": 54, "cifar100_if100": 42, "cifar100_if50": 49}  # METHODS 3.5
 STEPS = {"cifar10_if100": 12, "cifar10_if50": 14, "cifar100_if100": 11, "cifar100_if50": 13}
@@ -195,10 +194,10 @@ def labels_of(config, classes: int) -> TeacherLabels | None:
 def shapes(monkeypatch) -> dict[str, list]:
     """Shapes that went through the model: features after the final norm, logits of each head; and its size."""
     seen: dict[str, list] = {"features": [], "cls": [], "dist": [], "parameters": []}
-    build_vit, head_logits = student.build_vit, student.head_logits
+    build_network, head_logits = student.build_network, student.head_logits
 
     def build(*arguments):
-        model = build_vit(*arguments)
+        model = build_network(*arguments)
         model.norm.register_forward_hook(lambda _, __, out: seen["features"].append(tuple(out.shape)))
         seen["parameters"].append(sum(p.numel() for p in model.parameters()))
         return model
@@ -209,7 +208,7 @@ def shapes(monkeypatch) -> dict[str, list]:
             seen[head].append(tuple(z.shape))
         return logits
 
-    monkeypatch.setattr(student, "build_vit", build)
+    monkeypatch.setattr(student, "build_network", build)
     monkeypatch.setattr(student, "head_logits", heads)
     return seen
 
@@ -269,9 +268,20 @@ def test_larger_students_train(name, millions, dim, classes, shapes):
 
 
 def deit_iii(size: str, dataset: str = "cifar10_if100"):
-    """The recipe in place of a plain ViT's; its own views are those of its experiments."""
-    block = PARAMS["experiments"][f"{dataset}-vit-b"] | {"method": "deit_iii", "recipe": f"deit_iii-{size}"}
-    return resolve(PARAMS | {"experiments": {"e": block}}, "e")[0]
+    """The entry of a dataset, with the recipe of a size."""
+    block = PARAMS["experiments"][f"{dataset}-deit_iii-b"]
+    return resolve(PARAMS | {"experiments": {"e": block | {"recipe": f"deit_iii-{size}"}}}, "e")[0]
+
+
+@pytest.mark.parametrize("dataset", STUDIES)
+def test_every_dataset_has_deit_iii_with_mixed_views_in_batches_of_2048(dataset):
+    """The learning rate goes with the batch; CutMix and mixup stay on, and nothing is erased (METHODS 3.10)."""
+    config = deit_iii("b", dataset)
+    assert (config.dataset, config.study, config.cache, config.teacher) == (dataset, dataset, "none", "none")
+    views = config.views
+    assert views.mix_group * views.virtual_world * views.accumulate == 2048
+    assert (views.mixup_alpha, views.cutmix_alpha, views.mix_prob, views.repeats) == (0.8, 1.0, 1.0, 3)
+    assert views.mix_until == config.train.epochs and views.erase_prob == views.rand_ops == 0
 
 
 @pytest.mark.parametrize(("size", "dim", "heads", "rate", "lr"), [("b", 768, 12, 0.2, 3e-3), ("s", 384, 6, 0.05, 4e-3)])
@@ -297,6 +307,23 @@ def test_deit_iii_s_trains(shapes):
     groups = workspace.last["optimizer"]["param_groups"]
     assert [g["weight_decay"] for g in groups] == [0.05, 0.0] and [int(g["step"]) for g in groups] == [2, 2]
     assert workspace.states[0]["lr"] == pytest.approx(1e-6)
+
+
+def test_vit_with_ldam_differs_from_the_plain_vit_in_loss_head_and_mixing_alone(shapes):
+    """One step of four views of the same model at size S."""
+    block = PARAMS["experiments"]["cifar10_if100-vit_ldam-b"]
+    assert block | {"method": "vit", "views": "cifar"} == PARAMS["experiments"]["cifar10_if100-vit-b"]
+    config, _ = resolve(PARAMS | {"experiments": {"e": block | {"recipe": "cifar-s"}}}, "e")
+    plain, _ = resolve(PARAMS, "cifar10_if100-vit-b")
+    assert dataclasses.replace(config.views, mix_prob=1.0) == plain.views and config.views.mix_prob == 0
+    assert (config.loss.max_margin, config.loss.scale) == (0.5, 30.0)
+    workspace = Few(1)
+    views = dataclasses.replace(config.views, mix_group=2, accumulate=1)
+    some_steps(dataclasses.replace(config, views=views), workspace)
+    assert shapes["features"] == [(4, 197, 384)] and shapes["cls"] == [(4, 10)]
+    head = workspace.last["model"]["head.weight"]
+    assert head.shape == (384, 10) and torch.allclose(head.norm(dim=0), torch.ones(10), atol=1e-3)
+    assert np.isfinite(workspace.states[0]["loss"])
 
 
 def test_views_are_mixed_until_epoch_1100():

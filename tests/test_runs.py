@@ -21,6 +21,7 @@ from longtail import runs
 from longtail import workspace as workspaces
 from longtail.errors import UserError
 from longtail.files import atomic_write, file_digest
+from longtail.parallel import Team
 from longtail.params import digest
 from longtail.runs import fingerprint, finished_fingerprint, run_seeds
 from longtail.workspace import STOPPED, Workspace
@@ -145,6 +146,53 @@ def test_a_stop_request_saves_and_ends_with_143(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as end:
         space.tick(lambda: {"step": 3})
     assert end.value.code == STOPPED == 143 and space.load() == {"step": 3}
+
+
+@dataclass(frozen=True)
+class Asked(Team):
+    """A team whose processes are of one mind; when they asked each other is kept."""
+
+    backend: str = "gloo"
+    seen: tuple[list, ...] = ([],)
+
+    def largest(self, numbers):
+        self.seen[0].append(workspaces.time.monotonic())
+        return numbers
+
+    def from_first(self, value=None):
+        return value
+
+
+@pytest.mark.parametrize(("step_s", "least", "most"), [(0.01, 90, 130), (5.0, 2000, 2000)])
+def test_a_team_asks_once_a_second_whether_to_stop_and_not_at_every_step(tmp_path, monkeypatch, step_s, least, most):
+    now = [0.0]
+    monkeypatch.setattr(workspaces.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(workspaces, "SAVE_EVERY_S", 1e9)
+    team = Asked(seen=([],))
+    space = workspace(tmp_path / "w", team=team)
+    ticks = int(100 / 0.01) if step_s < 1 else 2000
+    for _ in range(ticks):
+        now[0] += step_s
+        space.tick(dict)
+    assert least <= len(team.seen[0]) <= most
+    assert max(np.diff(team.seen[0])) <= max(1.0, step_s) + 2 * step_s
+    workspaces.request_stop()
+    with pytest.raises(SystemExit) as end:
+        for _ in range(ticks):
+            now[0] += step_s
+            space.tick(lambda: {"step": 3})
+    assert end.value.code == STOPPED and space.load() == {"step": 3}
+    assert now[0] - team.seen[0][-2] <= max(1.0, step_s) + 2 * step_s
+
+
+def test_only_the_first_process_of_a_team_writes_and_speaks(tmp_path, capsys):
+    space = workspace(tmp_path / "w", quiet=False, team=Asked(rank=1, size=2))
+    space.log("a line", always=True)
+    workspaces.request_stop()
+    made = []
+    with pytest.raises(SystemExit):
+        space.tick(lambda: made.append("state") or {})  # which may be made together
+    assert made == ["state"] and not (tmp_path / "w").exists() and capsys.readouterr().out == ""
 
 
 def test_a_child_without_its_parent_stops_and_leaves_the_folder_alone(tmp_path):

@@ -335,8 +335,9 @@ def test_gradients_are_those_of_the_groups_losses_over_accumulate_times_ranks(
 
 @pytest.mark.parametrize("micro_batch", [8, 16])
 def test_smaller_forward_passes_give_the_same_gradients_and_history(spied, data, tmp_path, micro_batch):
+    """With stochastic depth too, which is drawn for the view and not for the pass."""
     recipe = ("views.v", PARAMS["views"]["v"] | {"accumulate": 3})  # one step of six groups, the last two smaller
-    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1})
+    config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1}, model={"drop_path": 0.5})
     whole = train(tmp_path / "whole", config, data, Teacher())
     parts = train(tmp_path / "parts", config, data, Teacher(), micro_batch=micro_batch)
     (_, first), (_, second) = spied
@@ -472,7 +473,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stops", [(1,), (3,), (5, 3), (9,)])
 def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stops):
-    """Within an epoch, between epochs and after the last; stochastic depth draws from torch's generator."""
+    """Within an epoch, between epochs and after the last; with stochastic depth."""
 
     class Interrupted(Workspace):
         def tick(self, state):

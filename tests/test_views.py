@@ -34,6 +34,7 @@ CIFAR = {
     "erase_area": [0.02, 0.3333333333],
     "erase_ratio": [0.3, 3.3333333333],
     "normalization": "imagenet",
+    "sampler": "shuffle",
     "repeats": 3,
     "virtual_world": 2,
     "mix_group": 128,
@@ -99,6 +100,21 @@ def test_a_batch_is_complete_and_consistent(digits):
         seen += batch.positions.tolist()
     assert seen == list(range(76))
     assert [g.stop - g.start for g in of.step(0, 2).groups] == [6, 6]
+
+
+@pytest.mark.parametrize("backend", ["pil", "torch"])
+def test_views_of_some_groups_are_those_of_the_whole_step(tiles, backend):
+    """Whatever part of a step another process makes, and whatever this one has drawn ahead."""
+    of = Views(recipe(**SMALL), tiles, 3, backend)
+    for step in range(of.steps_per_epoch):
+        whole = of.step(2, step)
+        for groups in (slice(0, 1), slice(1, 3), slice(1, None)):
+            rows = [row for group in whole.groups[groups] for row in range(group.start, group.stop)]
+            part = Views(recipe(**SMALL), tiles, 3, backend).step(2, step, groups=groups)
+            for name in ("x", "index", "partner", "lam", "positions"):
+                assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
+            assert part.groups[0].start == 0 and part.groups[-1].stop == len(rows)
+            assert [g.stop - g.start for g in part.groups] == [g.stop - g.start for g in whole.groups[groups]]
 
 
 def test_mixing_never_crosses_groups():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -10,7 +11,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from longtail import params
+from longtail import drop_path, params
 from longtail.errors import UserError
 from longtail.vit import (
     ModelConfig,
@@ -135,6 +136,8 @@ def test_a_dropped_branch_is_left_out_and_a_kept_one_rescaled():
     model = build_vit(small(depth=1, drop_path=0.5, drop_path_mode="constant"), 5, False)
     block = model.blocks[0]
     x = torch.randn(1, 10, 16).expand(400, -1, -1)
+    branches = drop_path.branches(model)
+    drop_path.use(branches, torch.from_numpy(drop_path.draw(branches, 0, 0, np.arange(400))))
     with torch.no_grad():
         branch = block.train().drop_path1(x)
     kept = branch.flatten(1).abs().sum(1) > 0

@@ -3,6 +3,8 @@
 DVC's own reproduction of the stage (its checks, its run cache, its hashes), but without DVC's lock and without writing
 dvc.lock: the new entry goes to FILE, last and atomically. {} there says that the stage was up to date after all.
 
+A stage that has several GPUs finds their number in LONGTAIL_NPROC: a training then runs in so many processes.
+
 SIGTERM and a scheduler's warning that the time limit is near (SIGURG) reach the stage: a training saves its state and
 ends with code 143. After a warning, a job of Slurm then goes back into the queue as the same job.
 """
@@ -26,7 +28,7 @@ from pathlib import Path
 
 from longtail.errors import UserError
 from longtail.files import atomic_write
-from workflow import gpus
+from workflow import gpus, resources
 from workflow.bridge import STATE, one_line, told
 
 WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
@@ -131,6 +133,8 @@ def main() -> None:
         os.environ[variable] = os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {args.stage} on {socket.gethostname()}", flush=True)
     with told(), gpus.taken(args.gpus, share=args.gpu_share):
+        devices = min(resources.of(args.stage).gpus, len(gpus.devices()))  # a cluster's job sees its own alone
+        os.environ.setdefault("LONGTAIL_NPROC", str(max(1, devices)))
         run(args.stage, args.record)
 
 

@@ -30,6 +30,7 @@ class Method:
     distilled = False
     needs_teacher = False
     takes_mixed = True
+    head_only = False
     head = "linear"
     logit_scale = 1.0
 

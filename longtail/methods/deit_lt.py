@@ -39,6 +39,7 @@ class Method:
     distilled = True
     needs_teacher = True
     takes_mixed = True
+    head_only = False
     head = "linear"
     logit_scale = 1.0
 

@@ -33,6 +33,7 @@ class Method:
     distilled = False
     needs_teacher = False
     takes_mixed = False
+    head_only = False
     head = "normed"
 
     def __init__(self, config: Config, class_counts):
