@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from longtail.batch import teacher_input
 from longtail.data import LongTail
 from longtail.normalize import constants, normalize
-from longtail.teacher import TeacherConfig
-from longtail.teacher_training import weak_batch, weak_parameters, zero_pad
+from longtail.teacher_config import TeacherConfig
 from longtail.views import Views
+from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 
 BATCH = 500  # images
 

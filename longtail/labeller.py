@@ -14,7 +14,8 @@ from longtail.errors import UserError
 from longtail.files import file_digest
 from longtail.params import build
 from longtail.student_run import WEIGHTS, StudentRun, read_run
-from longtail.teacher import TeacherConfig, load_teacher, teacher_digest
+from longtail.teacher import load_teacher, teacher_digest
+from longtail.teacher_config import TeacherConfig
 from longtail.view_recipe import ViewRecipe
 
 

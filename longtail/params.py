@@ -90,7 +90,9 @@ def _check(hint: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in options:
             return None
-        return _check(next(o for o in options if o is not type(None)), value, where)
+        kinds = [o for o in options if o is not type(None)]
+        listed = [o for o in kinds if (typing.get_origin(o) in (tuple, list)) == isinstance(value, list | tuple)]
+        return _check((listed or kinds)[0], value, where)
     if origin is typing.Literal:
         if value not in options:
             raise UserError(f"{where}: {value!r} is not one of {', '.join(map(str, options))}{_hint(value, options)}")

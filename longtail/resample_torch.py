@@ -1,4 +1,4 @@
-"""Pillow's bicubic crop-and-resize and bicubic affine transform on batches of uint8 tensors, bit for bit, CPU or CUDA.
+"""Pillow's crop-and-resize and bicubic affine transform on batches of uint8 tensors, bit for bit, CPU or CUDA.
 
 The resize is integer arithmetic: Pillow's 22-bit fixed-point weights and uint8 pixels. It runs here as float64 matrix
 products, which are exact in any order of summation, with or without fused multiply-add, as all sums stay below 2^31.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 _PRECISION = 22  # bits of Pillow's weights
-_SUPPORT = 2.0  # of the bicubic filter, in source pixels where it enlarges
+_SUPPORT = {False: 2.0, True: 1.0}  # of the filter, bilinear or not, in source pixels where it enlarges
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:
@@ -26,17 +26,24 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, near, np.where(x < 2.0, (((x - 5) * x + 8) * x - 4) * a, 0.0))
 
 
-def weights(source: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One axis of a resize from source to size pixels: first source pixel, int64 [size], and weights in units of
-    2^-22, integers as float64 [size, K]. K covers the support, which grows where the image shrinks."""
+def _bilinear(x: np.ndarray) -> np.ndarray:
+    """The resize filter that falls from 1 at 0 to 0 at 1."""
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def weights(source: int, size: int, bilinear: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """One axis of a resize, bicubic unless told, from source to size pixels: first source pixel, int64 [size], and
+    weights in units of 2^-22, integers as float64 [size, K]. K covers the support, which grows where the image shrinks.
+    """
     scale = source / size
     stretch = max(scale, 1.0)
-    support = _SUPPORT * stretch
+    support = _SUPPORT[bilinear] * stretch
+    kernel = _bilinear if bilinear else _bicubic
     center = (np.arange(size) + 0.5) * scale
     first = np.maximum((center - support + 0.5).astype(np.int64), 0)
     last = np.minimum((center + support + 0.5).astype(np.int64), source)
     tap = first[:, None] + np.arange(int(np.ceil(support)) * 2 + 1)
-    weight = np.where(tap < last[:, None], _bicubic((tap - center[:, None] + 0.5) * (1.0 / stretch)), 0.0)
+    weight = np.where(tap < last[:, None], kernel((tap - center[:, None] + 0.5) * (1.0 / stretch)), 0.0)
     total = np.zeros(size)
     for column in weight.T:  # left to right, as Pillow adds them
         total += column
@@ -45,18 +52,18 @@ def weights(source: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _tables(source: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(source: int, size: int, device: torch.device, bilinear: bool) -> tuple[Tensor, Tensor]:
     """`weights` of every crop up to source pixels: int64 [source, size] and float64 [source, size, K] in units of 1."""
-    every = [weights(width, size) for width in range(1, source + 1)]
+    every = [weights(width, size, bilinear) for width in range(1, source + 1)]
     taps = max(weight.shape[1] for _, weight in every)
     padded = np.stack([np.pad(weight, ((0, 0), (0, taps - weight.shape[1]))) for _, weight in every])
     first = torch.from_numpy(np.stack([first for first, _ in every]))
     return first.to(device), torch.from_numpy(padded * 2.0**-_PRECISION).to(device)
 
 
-def _matrices(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+def _matrices(start: Tensor, length: Tensor, source: int, size: int, bilinear: bool) -> Tensor:
     """Resize of [start, start + length) to size as matrices, float64 [n, size, source]."""
-    first, weight = _tables(source, size, start.device)
+    first, weight = _tables(source, size, start.device, bilinear)
     weight = weight.index_select(0, length - 1)
     column = first.index_select(0, length - 1) + start[:, None]
     column = column[..., None] + torch.arange(weight.shape[2], device=start.device)
@@ -64,16 +71,16 @@ def _matrices(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
     return matrix.scatter_add_(2, column.clamp_(max=source - 1), weight)  # taps beyond the crop weigh 0
 
 
-def resized_crop(rows: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop each image, resize it to size x size (bicubic) and mirror it left to right where flip says so.
+def resized_crop(rows: Tensor, boxes: Tensor, flip: Tensor, size: int, bilinear: bool = False) -> Tensor:
+    """Crop each image, resize it to size x size (bicubic unless told) and mirror it left to right where flip says so.
 
     rows: uint8 [n, H, 3, W], the layout in which both passes are plain matrix products; boxes: int64 [n, 4], left, top,
     width, height, inside the image; flip: bool [n]. Returns uint8 [n, 3, size, size]."""
     _, height, _, width = rows.shape
     left, top, box_width, box_height = boxes.unbind(1)
-    across = _matrices(left, box_width, width, size)
+    across = _matrices(left, box_width, width, size, bilinear)
     across = torch.where(flip[:, None, None], across.flip(1), across)
-    return _resampled(rows, _matrices(top, box_height, height, size), across)
+    return _resampled(rows, _matrices(top, box_height, height, size, bilinear), across)
 
 
 def resized(rows: Tensor, height: int, width: int) -> Tensor:

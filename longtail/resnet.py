@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Head = Literal["linear", "normed"]
+CIFAR_DEPTHS = (8, 14, 20, 26, 32, 38, 44, 56, 110)  # those with a name: "resnet50", "resnet152" mean ImageNet's
 
 
 class NormedLinear(nn.Module):

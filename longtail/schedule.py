@@ -21,6 +21,26 @@ def teacher_lr(
     return base * factors[passed - 1] if passed else base
 
 
+def teacher_cosine_lr(epoch: int, base: float, epochs: int, warmup_epochs: int) -> float:
+    """Learning rate of a CNN teacher on the large datasets in a 0-based epoch; constant within it (METHODS §2.4, §2.5).
+
+    Without warm-up a half cosine from base to 0 over all epochs (SAD). With one, base·(epoch + 1)/warmup_epochs, then a
+    half cosine whose clock starts at 1 in the first epoch after it and has one epoch more than are left (PACO).
+    """
+    if epoch < warmup_epochs:
+        return base * (epoch + 1) / warmup_epochs
+    shift = 1 if warmup_epochs else 0
+    passed, period = epoch - warmup_epochs + shift, epochs - warmup_epochs + shift
+    return base * 0.5 * (1 + math.cos(math.pi * passed / period))
+
+
+def sam_radius(rho: float | Sequence[tuple[int | None, float]] | None, epoch: int) -> float | None:
+    """SAM's radius in a 0-based epoch; of steps [epoch counted from 1, radius] the first not over (METHODS §2.4)."""
+    if rho is None or isinstance(rho, float):
+        return rho
+    return next(radius for last, radius in rho if last is None or epoch + 1 <= last)
+
+
 def cosine_lr(t: float, base: float, epochs: int, warmup_epochs: int, warmup_lr: float, min_lr: float) -> float:
     """timm's CosineLRScheduler at a fractional epoch t, one cycle (METHODS §3.5).
 

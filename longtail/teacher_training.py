@@ -1,7 +1,7 @@
-"""Training a CNN teacher: weak augmentation, SGD or SAM, the best and the last epoch kept (METHODS §2.3, §2.4).
+"""Training a CNN teacher: a task's steps by SGD or SAM, the best and the last epoch kept (METHODS §2.3 to §2.6).
 
-The whole dataset lies on the device as uint8. Order, crops and flips are pure functions of (seed, epoch, position), so
-a run resumed anywhere goes on exactly as if it had not stopped.
+Order and views are pure functions of (seed, epoch, position), so a run resumed anywhere goes on exactly as if it had
+not stopped.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from longtail import rng
 from longtail.errors import UserError
 from longtail.normalize import constants, normalize
 from longtail.sam import sam_step
-from longtail.schedule import teacher_lr
-from longtail.teacher import WEIGHTS, TeacherConfig, build_loss, build_model, recipe, save_weights
+from longtail.schedule import sam_radius, teacher_cosine_lr, teacher_lr
+from longtail.teacher import WEIGHTS, recipe, save_weights
+from longtail.teacher_config import TeacherConfig
+from longtail.teacher_tasks import Forward, Task, build_task
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
@@ -28,32 +28,6 @@ if TYPE_CHECKING:
 
 EVAL_BATCH = 500
 COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
-
-
-def weak_parameters(seed: int, epoch: int, positions, padding: int, hflip: float) -> np.ndarray:
-    """Crop and flip of each position of an epoch: int64 [P, 3] = top, left (0..2·padding), flipped (0/1)."""
-    words = rng.draws(seed, "teacher_view", epoch, positions, 3)
-    offsets = rng.below(words[:, :2], 2 * padding + 1)
-    return np.concatenate([offsets, (rng.unit(words[:, 2:]) < hflip).astype(np.int64)], 1)
-
-
-def zero_pad(images: Tensor, padding: int) -> Tensor:
-    """uint8 [N, H, W, 3] with `padding` black pixels on each side."""
-    return F.pad(images, (0, 0, padding, padding, padding, padding))
-
-
-def weak_batch(padded: Tensor, index: Tensor, draws: Tensor, padding: int) -> Tensor:
-    """Random crop with zero padding, then horizontal flip, of a batch by one gather; equal to Pillow's, bit for bit.
-
-    padded: uint8 [N, H + 2·padding, W + 2·padding, 3] from `zero_pad`; index: int64 [B]; draws: int64 [B, 3] as
-    `weak_parameters` gives them, on the same device. Returns uint8 [B, 3, H, W] in channels_last memory.
-    """
-    height, width = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding
-    top, left, flipped = (column[:, None] for column in draws.unbind(1))
-    rows = top + torch.arange(height, device=padded.device)
-    columns = torch.arange(width, device=padded.device).expand(len(draws), -1)
-    columns = left + torch.where(flipped == 1, width - 1 - columns, columns)
-    return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -85,38 +59,30 @@ def train_teacher(
 ) -> None:
     """Train one seed and leave its finished files in workspace.result; resumes from the workspace's checkpoint.
 
-    fp32 masters always; bf16 is autocast of the forward pass, the loss and every evaluation stay in float32. Raises
+    fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Raises
     UserError when the loss stops being finite.
     """
     device = torch.device(device)
-    total = len(data.train_labels)
     torch.manual_seed(seed)
-    model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
-    weights = list(model.parameters())
+    task = build_task(config, data, seed, device, precision == "bf16")
+    model, weights = task.model, task.weights
     optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
-    loss_of = build_loss(config, data.class_counts, device)
-    padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
-    labels = torch.from_numpy(data.train_labels).to(device)
     test_images, test_labels = (torch.from_numpy(a).to(device) for a in (data.test_images, data.test_labels))
     mean, std = constants(config.normalization, device)
-    now = _restore(workspace.load(), model, optimizer, device)
+    now = _restore(workspace.load(), task, optimizer, device)
 
     def snapshot() -> dict[str, Any]:
-        return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **vars(now)}
+        return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
 
-    steps = -(-total // config.batch_size)
+    steps, total = epoch_size(config, len(data.train_labels))
     while now.epoch < config.epochs:
         epoch = now.epoch
-        lr = teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
-        optimizer.param_groups[0]["lr"] = lr
-        order = torch.from_numpy(rng.permutation(seed, "teacher_order", epoch, total)).to(device)
-        draws = weak_parameters(seed, epoch, np.arange(total), config.crop_padding, config.hflip)
-        draws = torch.from_numpy(draws).to(device)
-        model.train()
+        optimizer.param_groups[0]["lr"] = lr = learning_rate(config, epoch)
+        rho = sam_radius(config.sam_rho, epoch)
+        task.train()
         while now.step < steps:
-            part = slice(now.step * config.batch_size, (now.step + 1) * config.batch_size)
-            batch = normalize(weak_batch(padded, order[part], draws[part], config.crop_padding), mean, std)
-            now.sums += _step(model, batch, labels[order[part]], epoch, loss_of, optimizer, weights, config, precision)
+            rows = slice(now.step * config.batch_size, min((now.step + 1) * config.batch_size, total))
+            now.sums += _step(*task.batch(epoch, rows), optimizer, weights, rho)
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
@@ -131,28 +97,43 @@ def train_teacher(
     _write(workspace, config, data, seed, now, model, logits.cpu().numpy())
 
 
-def _step(model, batch, labels, epoch, loss_of, optimizer, weights, config, precision) -> Tensor:
+def epoch_size(config: TeacherConfig, images: int) -> tuple[int, int]:
+    """Steps of an epoch and the images shown in it. Raises UserError where they fill no batch and one is asked for."""
+    if not config.drop_last:
+        return -(-images // config.batch_size), images
+    if images < config.batch_size:
+        raise UserError(f"drop_last with batch_size {config.batch_size}: dataset has {images} images, no whole batch")
+    steps = images // config.batch_size
+    return steps, steps * config.batch_size
+
+
+def learning_rate(config: TeacherConfig, epoch: int) -> float:
+    """Of all steps of a 0-based epoch."""
+    if config.schedule == "cosine":
+        return teacher_cosine_lr(epoch, config.lr, config.epochs, config.warmup_epochs)
+    return teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
+
+
+def _step(forward: Forward, labels: Tensor, optimizer, weights: list[nn.Parameter], rho: float | None) -> Tensor:
     """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass)."""
     tally = None
 
     def closure() -> Tensor:
         nonlocal tally
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(batch)
-        loss = loss_of(logits, labels, epoch)
+        logits, loss = forward()
         loss.backward()
         correct = (logits.detach().argmax(1) == labels).sum()
         tally = torch.stack([loss.detach().double() * len(labels), correct.double()])
         return loss
 
-    sam_step(closure, optimizer, weights, config.sam_rho)
+    sam_step(closure, optimizer, weights, rho)
     return tally
 
 
-def _restore(saved: dict | None, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+def _restore(saved: dict | None, task: Task, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
     if saved is None:
         return Progress(0, 0, torch.zeros(2, dtype=torch.float64, device=device), [], {"top1": -1.0})
-    model.load_state_dict(saved["model"])
+    task.restore(saved)
     optimizer.load_state_dict(saved["optimizer"])
     return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
 

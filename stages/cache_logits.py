@@ -25,6 +25,7 @@ from longtail import params, runs
 from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
+from longtail.floor import check_floor
 from longtail.labeller import labeller_digest, load_labeller
 from longtail.views import ViewRecipe, Views
 
@@ -33,6 +34,8 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
     """Build the labels of one seed in workspace.result."""
     folder = seed_folder(teacher, seed)
     labeller = load_labeller(config.teacher_kind, folder, data, recipe, device)
+    if config.teacher_kind == "teachers":
+        check_floor(folder, labeller.trained_as.must_reach, labeller.select)
     facts = {
         "cache": name,
         "seed": seed,

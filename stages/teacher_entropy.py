@@ -28,7 +28,7 @@ from longtail.errors import UserError, run_main
 from longtail.labeller import Labeller, load_labeller
 from longtail.output import new_folder
 from longtail.runs import pick_device
-from longtail.teacher import TeacherConfig
+from longtail.teacher_config import TeacherConfig
 from longtail.views import ViewRecipe, Views
 
 

@@ -26,6 +26,7 @@ from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
+from longtail.floor import check_floor
 from longtail.launch import launch
 from longtail.parallel import Team, joined
 from longtail.start import read_start, start_digest
@@ -59,7 +60,8 @@ def run(
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
     elif source is not None:
         folder = seed_folder(source, seed)
-        labels, _ = load_teacher(folder, data, device)
+        labels, teacher_config = load_teacher(folder, data, device)
+        check_floor(folder, teacher_config.must_reach, teacher_config.select)
         facts = {"teacher_digest": teacher_digest(folder)}
     start = None
     if begun is not None:

@@ -1,4 +1,4 @@
-"""Train a CNN teacher (ResNet; CE, LDAM or balanced softmax; DRW; SGD or SAM) on a long-tailed dataset.
+"""Train a CNN teacher (ResNet; CE, LDAM, balanced softmax or PaCo; DRW; SGD or SAM) on a long-tailed dataset.
 
     python stages/train_teacher.py ldam_drw_sam-digits_if20 \\
         --dataset data/datasets/digits_if20.npz --out data/teachers/ldam_drw_sam-digits_if20
@@ -19,7 +19,8 @@ from pathlib import Path
 from longtail import params, runs
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
-from longtail.teacher import TeacherConfig, recipe
+from longtail.teacher import recipe
+from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import train_teacher
 
 

@@ -120,3 +120,45 @@ def test_vit_b_gets_a_new_head():
     start = StudentRun(Path("seed0"), {}, first)
     after = one_step("cifar10_if100-vit_crt-b", start)["model"]
     assert {name for name in first if not torch.equal(first[name], after[name])} == {"head.weight", "head.bias"}
+
+
+# --- ablations and PaCo teachers: rows of Tables 1, 2, 5, 6 and S.3
+
+
+NO_DRW = {
+    "cifar10_if100-deit_lt-b-no_drw": ("ldam_drw_sam", {}),
+    "cifar10_if100-deit_lt-b-no_drw-no_mix": ("ldam_drw_sam", {"mix_prob": 0.0}),
+    "cifar10_if100-deit_lt-b-no_drw-weak_teacher": ("ldam_drw_sam", {"mix_prob": 0.0, "teacher_view": "weak"}),
+    "cifar10_if100-deit_lt_paco-b-no_drw": ("paco", {}),
+    "cifar100_if100-deit_lt_paco-b-no_drw": ("paco", {}),
+}
+WITH_DRW = {f"{dataset}-deit_lt_paco_sam-b": "paco_sam" for dataset in STUDIES}
+WITH_DRW |= {f"{d}_if100-deit_lt_paco_sam-{size}": "paco_sam" for d in ("cifar10", "cifar100") for size in ("s", "ti")}
+WITH_DRW |= {f"{d}_if100-deit_lt_paco-b": "paco" for d in ("cifar10", "cifar100")}
+
+
+def like(name: str) -> dict:
+    """The DeiT-LT entry of the same data and size with the L-D-SAM teacher, as a plain mapping without names."""
+    dataset, _, rest = name.partition("-")
+    config, _ = resolve(PARAMS, f"{dataset}-deit_lt-{rest.split('-')[1]}")
+    return params.plain(config) | {"experiment": name}
+
+
+@pytest.mark.parametrize("name", NO_DRW)
+def test_a_run_without_drw_differs_in_nothing_else(name):
+    """METHODS 3.4: mixing, where there is any, and smoothing stay on; teacher and views are said."""
+    config, _ = resolve(PARAMS, name)
+    teacher, views = NO_DRW[name]
+    expected = like(name)
+    expected["loss"] |= {"drw_epoch": None, "smoothing_until": 1200}
+    expected["views"] |= {"mix_until": 1200, **views}
+    assert params.plain(config) == expected | {"cache": config.cache}
+    assert PARAMS["caches"][config.cache]["teacher"] == f"{teacher}-{config.dataset}"
+    assert PARAMS["caches"][config.cache]["views"] == PARAMS["experiments"][name]["views"]
+
+
+@pytest.mark.parametrize("name", WITH_DRW)
+def test_another_teacher_is_all_that_differs(name):
+    config, _ = resolve(PARAMS, name)
+    assert params.plain(config) == like(name) | {"cache": f"{WITH_DRW[name]}-{config.dataset}"}
+    assert PARAMS["caches"][config.cache]["teacher"] == f"{WITH_DRW[name]}-{config.dataset}"

@@ -15,26 +15,30 @@ from longtail.entropy import entropy_histogram, entropy_in, entropy_out, softmax
 from longtail.errors import UserError
 from longtail.normalize import constants
 from longtail.params import plain
-from longtail.teacher import TeacherConfig, build_model, load_teacher, save_weights
-from longtail.teacher_training import weak_parameters
+from longtail.teacher import build_model, load_teacher, save_weights
+from longtail.teacher_config import TeacherConfig
 from longtail.views import ViewRecipe, Views
+from longtail.weak_views import weak_parameters
 
 CPU = torch.device("cpu")
 STAGE = Path(__file__).parents[1] / "stages" / "teacher_entropy.py"
 TEACHER = TeacherConfig(
     study="toy",
     dataset="toy",
-    depth=8,
+    arch="resnet8",
     loss="ldam",
     max_margin=0.5,
     scale=30.0,
     drw_epoch=None,
     drw_beta=None,
+    paco=None,
     epochs=1,
     batch_size=8,
+    drop_last=False,
     lr=0.1,
     momentum=0.9,
     weight_decay=0.0,
+    schedule="step",
     warmup_epochs=0,
     milestones=(),
     factors=(),
@@ -44,6 +48,7 @@ TEACHER = TeacherConfig(
     normalization="cifar",
     select="last",
     eval_every=1,
+    must_reach=None,
 )
 NOTHING = {  # a view recipe with every part off: the image, enlarged by 3, of which the teacher sees the centres
     "size": 24,

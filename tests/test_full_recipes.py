@@ -12,16 +12,18 @@ import torch
 import yaml
 from stage_processes import ROOT
 
-from longtail import params, student
+from longtail import params, rng, student
 from longtail.cache import CacheConfig, TeacherLabels
 from longtail.data import LongTail, author_groups, count_groups, longtail_counts
 from longtail.experiment import load_method, resolve
 from longtail.losses import drw_weights
+from longtail.parallel import ALONE
 from longtail.schedule import teacher_lr
 from longtail.student import train_student
 from longtail.targets import Targets
-from longtail.teacher import TeacherConfig, build_loss
-from longtail.teacher_training import train_teacher
+from longtail.teacher import build_loss
+from longtail.teacher_config import TeacherConfig
+from longtail.teacher_training import epoch_size, train_teacher
 from longtail.views import Views
 from longtail.vit import ModelConfig
 
@@ -71,6 +73,8 @@ class Enough(Exception):
 class Few:
     """A workspace that keeps the state in memory and ends the run after some steps; start: a state to go on from."""
 
+    team = ALONE
+
     def __init__(self, steps: int, start: dict | None = None):
         self.steps, self.start, self.states = steps, start, []
 
@@ -107,10 +111,39 @@ def test_teacher_takes_sam_steps_at_the_published_size():
     assert again.states[0]["lr"] == pytest.approx(1e-3)
 
 
+@pytest.mark.parametrize("name", ["paco-cifar10_if100", "paco_sam-cifar100_if50"])
+def test_paco_takes_a_step_at_the_published_size(name):
+    """The first of an epoch's whole batches, and the first at a tenth of the learning rate."""
+    config = params.build(TeacherConfig, PARAMS["teachers"][name], "teachers")
+    data = random_images(config.dataset)
+    first = Few(1)
+    with pytest.raises(Enough):
+        train_teacher(config, data, 0, first)
+    assert first.states[0]["lr"] == pytest.approx(0.005)
+    steps = {"cifar10_if100": 96, "cifar100_if50": 98}[config.dataset]
+    assert epoch_size(config, len(data.train_labels)) == (steps, 128 * steps)
+    model, rest = first.last["model"], first.last["paco"]
+    assert rest["queue"].shape == (1024, 32) and rest["queue_labels"].shape == (1024,)
+    lengths = rest["queue"].norm(dim=1)
+    assert torch.allclose(lengths[-128:], torch.ones(128)) and lengths[:-128].max() < 0.5  # the new keys are the last
+    order = rng.permutation(0, "teacher_order", 0, len(data.train_labels))[:128]
+    assert np.array_equal(rest["queue_labels"][-128:], data.train_labels[order])
+    assert model["fc.weight"].shape == (data.num_classes, 64)
+    trained = 463_504 + 65 * data.num_classes + (64 * 64 + 64) + 128 + (64 * 32 + 32)
+    assert sum(v["momentum_buffer"].numel() for v in first.last["optimizer"]["state"].values()) == trained
+    assert model["bn1.num_batches_tracked"] == (1 if config.sam_rho is None else 2)
+    assert rest["key_encoder.bn1.num_batches_tracked"] == 1
+    assert 2 < first.last["sums"][0].item() / 128 < 40  # noise looks alike: similarities are near 1 / 0.05 at first
+    again = Few(1, start=first.last | {"epoch": 321, "step": 0})
+    with pytest.raises(Enough):
+        train_teacher(config, data, 0, again)
+    assert again.states[0]["lr"] == pytest.approx(0.005)
+
+
 @pytest.mark.parametrize("dataset", STUDIES)
 def test_teacher_recipe(dataset):
     config = params.build(TeacherConfig, PARAMS["teachers"][f"ldam_drw_sam-{dataset}"], "teachers")
-    assert (config.depth, config.epochs, config.batch_size, config.sam_rho) == (32, 200, 128, 0.8)
+    assert (config.arch, config.epochs, config.batch_size, config.sam_rho) == ("resnet32", 200, 128, 0.8)
     assert (config.momentum, config.weight_decay, config.select) == (0.9, 2e-4, "best")
     rates = [teacher_lr(e, config.lr, config.warmup_epochs, config.milestones, config.factors) for e in range(200)]
     assert rates[:6] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])

@@ -150,6 +150,24 @@ def test_the_crop_is_pillows(height, width, size, n, device):
     np.testing.assert_array_equal(unbatch(ours), theirs)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("side", "size", "n"), [(32, 32, 64), (8, 8, 64), (97, 32, 24), (32, 224, 12)])
+def test_the_bilinear_crop_is_pillows(side, size, n, device):
+    images = np.random.default_rng(2).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+    images[: n // 2] = np.resize(hard(side), (n // 2, side, side, 3))
+    boxes = boxes_of(side, side, n, size)
+
+    def pillows(image: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+        crop = Image.fromarray(image).crop((left, top, left + width, top + height))
+        return np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
+
+    theirs = np.stack([pillows(i, *box) for i, box in zip(images, boxes.tolist(), strict=True)])
+    rows = torch.from_numpy(images).permute(0, 1, 3, 2).contiguous().to(device)
+    straight = torch.zeros(n, dtype=torch.bool, device=device)
+    ours = resized_crop(rows, torch.from_numpy(boxes).to(device), straight, size, bilinear=True)
+    np.testing.assert_array_equal(unbatch(ours), theirs)
+
+
 @pytest.mark.parametrize(("source", "size"), [(32, 224), (7, 7), (1, 24), (500, 224), (224, 1)])
 def test_weights_sum_to_one_and_fit_exact_arithmetic(source, size):
     first, weight = weights(source, size)

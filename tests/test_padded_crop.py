@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from longtail.padded_crop import cutout, cutouts, padded_crop, padded_crops
-from longtail.teacher_training import weak_batch, zero_pad
+from longtail.weak_views import weak_batch, zero_pad
 
 
 def corners(n: int, room: int) -> np.ndarray:

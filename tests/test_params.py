@@ -66,6 +66,28 @@ def test_a_good_block_becomes_a_typed_dataclass():
     assert build(Outer, GOOD | {"limit": 4}, "o").limit == 4
 
 
+@dataclass(frozen=True)
+class Either:
+    radius: float | tuple[tuple[int | None, float], ...] | None
+
+
+@pytest.mark.parametrize("value", [None, 0.5, ((5, 0.1), (None, 0.5))])
+def test_a_number_or_a_list_is_built_as_what_was_given(value):
+    assert build(Either, plain({"radius": value}), "e").radius == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x", "e.radius: expected float"),
+        ([[5, "x"]], "e.radius[0][1]: expected float"),
+        ([5], "e.radius[0]: expected a"),
+    ],
+)
+def test_a_wrong_number_or_list_is_told_as_what_it_is(value, expected):
+    assert message(lambda: build(Either, {"radius": value}, "e")).startswith(expected)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -25,7 +25,7 @@ from longtail.schedule import cosine_lr
 from longtail.sources import DatasetConfig
 from longtail.student import train_student
 from longtail.targets import Targets
-from longtail.teacher import TeacherConfig
+from longtail.teacher_config import TeacherConfig
 from longtail.views import Views
 from longtail.vit import build_vit, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace

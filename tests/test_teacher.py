@@ -14,16 +14,20 @@ import torch
 import yaml
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
+from test_paco import PACO as SOME_PACO
 
 from longtail import losses, params, rng, workspace
 from longtail.data import LongTail, class_order, content_digest
 from longtail.errors import UserError
+from longtail.floor import Floor
 from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.runs import fingerprint
 from longtail.schedule import teacher_lr
 from longtail.sources import DatasetConfig, make_longtail
-from longtail.teacher import TeacherConfig, build_loss, build_model, load_teacher, recipe
-from longtail.teacher_training import evaluate, train_teacher, weak_batch, weak_parameters, zero_pad
+from longtail.teacher import build_loss, build_model, load_teacher, recipe
+from longtail.teacher_config import TeacherConfig
+from longtail.teacher_training import epoch_size, evaluate, learning_rate, train_teacher
+from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 from longtail.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,20 +43,24 @@ DIGITS = {
     "image_size": None,
     "download": False,
 }
+PACO = SOME_PACO | {"alpha": 0.05, "beta": 1.0, "gamma": 1.0, "supt": 1.0, "queue": 64, "dim": 16}
 TINY = {
     "study": "digits",
     "dataset": "tiny",
-    "depth": 8,
+    "arch": "resnet8",
     "loss": "ldam",
     "max_margin": 0.5,
     "scale": 30.0,
     "drw_epoch": 8,
     "drw_beta": 0.9999,
+    "paco": None,
     "epochs": 11,
     "batch_size": 32,
+    "drop_last": False,
     "lr": 0.1,
     "momentum": 0.9,
     "weight_decay": 2.0e-4,
+    "schedule": "step",
     "warmup_epochs": 2,
     "milestones": [8, 10],
     "factors": [0.1, 100.0],  # the last epoch wrecks the model on purpose, so that best and last differ
@@ -62,7 +70,19 @@ TINY = {
     "normalization": "digits",
     "select": "best",
     "eval_every": 1,
+    "must_reach": None,
     "seeds": [0],
+}
+PACO_TEACHER = {
+    "loss": "paco",
+    "max_margin": None,
+    "scale": None,
+    "drw_epoch": None,
+    "drw_beta": None,
+    "paco": PACO,
+    "drop_last": True,
+    "lr": 0.05,
+    "sam_rho": None,
 }
 
 
@@ -101,7 +121,7 @@ def trained(tmp_path_factory, data) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": 18}, "6n\\+2"),
+        ({"arch": "resnet50"}, "arch: 'resnet50' is unknown"),
         ({"factors": [0.1]}, "one factor each"),
         ({"milestones": [6, 5]}, "must rise"),
         ({"scale": None}, "ldam needs max_margin and scale"),
@@ -115,6 +135,21 @@ def trained(tmp_path_factory, data) -> Path:
         ({"lr": "1e-1"}, "teachers.t.lr: expected float"),
         ({"loss": "lbam"}, "did you mean 'ldam'"),
         ({"rho": 0.8}, "teachers.t.rho: unknown key"),
+        ({"sam_rho": "0.8"}, "sam_rho: expected float"),
+        ({"sam_rho": [[5, 0.1]]}, "the last epoch null"),
+        ({"sam_rho": [[5, 0.1], [4, 0.2], [None, 0.3]]}, "rising order"),
+        ({"sam_rho": [[5, 0.1], [None, -0.3]]}, "not above 0"),
+        ({"sam_rho": [[5, 0.1, 2], [None, 0.3]]}, "expected 2 values"),
+        ({"schedule": "cosine"}, "cosine has no milestones"),
+        ({"schedule": "cosine", "milestones": [], "factors": [], "warmup_epochs": 11}, "more epochs than warmup"),
+        ({"must_reach": {"top1": 81.9}}, "must_reach.tolerance: missing"),
+        ({"must_reach": {"top1": 0.819, "tolerance": 1.0}}, "in %"),
+        ({"loss": "paco", "max_margin": None, "scale": None}, "go together"),
+        ({"paco": PACO}, "go together"),
+        (PACO_TEACHER | {"drw_epoch": 3, "drw_beta": 0.9}, "no class weights"),
+        (PACO_TEACHER | {"drop_last": False}, "whole batches"),
+        (PACO_TEACHER | {"batch_size": 48}, "paco.queue .64. a multiple of batch_size .48."),
+        (PACO_TEACHER | {"paco": PACO | {"beta": 0.0}}, "teachers.t.paco: above 0"),
     ],
 )
 def test_wrong_entries_are_refused(changes, message):
@@ -126,13 +161,54 @@ def test_the_published_cifar_teachers_stand_in_params_yaml():
     teachers = params.load(ROOT / "params.yaml")["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         config = params.build(TeacherConfig, teachers[f"ldam_drw_sam-{entry}"], entry)
-        assert (config.dataset, config.depth, config.loss, config.normalization) == (entry, 32, "ldam", "cifar")
+        assert (config.dataset, config.arch, config.loss, config.normalization) == (entry, "resnet32", "ldam", "cifar")
         assert (config.max_margin, config.scale, config.drw_epoch, config.drw_beta) == (0.5, 30.0, 160, 0.9999)
         assert (config.epochs, config.batch_size, config.momentum, config.weight_decay) == (200, 128, 0.9, 2e-4)
         assert (config.sam_rho, config.crop_padding, config.hflip, config.select) == (0.8, 4, 0.5, "best")
         schedule = (config.lr, config.warmup_epochs, config.milestones, config.factors)
         lrs = [teacher_lr(epoch, *schedule) for epoch in (0, 5, 159, 160, 180, 199)]
         assert lrs == pytest.approx([0.02, 0.1, 0.1, 1e-3, 1e-5, 1e-5])
+
+
+def test_the_published_paco_teachers_stand_in_params_yaml():
+    """METHODS 2.5's CIFAR-100 column for both datasets, 2.6 with SAM; floors are the printed accuracies (9.2)."""
+    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    floors = {"cifar10_if100": 86.8, "cifar10_if50": 88.6, "cifar100_if100": 52.8, "cifar100_if50": 56.6}
+    for entry, printed in floors.items():
+        plain, sam = (params.build(TeacherConfig, teachers[f"{name}-{entry}"], entry) for name in ("paco", "paco_sam"))
+        assert (plain.dataset, plain.arch, plain.loss, plain.normalization) == (entry, "resnet32", "paco", "cifar")
+        assert (plain.epochs, plain.batch_size, plain.drop_last, plain.select) == (400, 128, True, "best")
+        assert (plain.lr, plain.momentum, plain.weight_decay, plain.schedule) == (0.05, 0.9, 5e-4, "step")
+        of = plain.paco
+        assert (of.alpha, of.beta, of.gamma, of.supt, of.temperature) == (0.01, 1.0, 1.0, 1.0, 0.05)
+        assert (of.queue, of.key_momentum, of.dim) == (1024, 0.999, 32)
+        views = of.views
+        assert (plain.crop_padding, plain.hflip, views.autoaugment, views.cutout) == (4, 0.5, "paco", 16)
+        assert (views.crop_scale, views.jitter, views.jitter_prob) == ((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.8)
+        assert (views.gray_prob, views.blur_prob, views.blur_radius) == (0.2, 0.5, (0.1, 2.0))
+        rates = {epoch: learning_rate(plain, epoch) for epoch in (0, 9, 10, 11, 320, 321, 360, 361, 399)}
+        expected = {0: 5e-3, 9: 0.05, 10: 0.055, 11: 0.05, 320: 0.05, 321: 5e-3, 360: 5e-3, 361: 5e-4, 399: 5e-4}
+        assert rates == pytest.approx(expected)
+        assert plain.sam_rho is None and plain.must_reach is None
+        assert sam == replace(plain, sam_rho=0.1, must_reach=Floor(printed, 1.0))
+    swept = {teachers[f"paco_sam_rho{n}-cifar10_if100"]["sam_rho"] for n in ("005", "020", "050", "080")}
+    assert swept | {0.1} == {0.05, 0.1, 0.2, 0.5, 0.8}
+
+
+def test_the_ce_teachers_stand_in_params_yaml():
+    """SAM's radii are SAD:run.sh's, those of imbalance factor 100 at 50 too (METHODS 2.4)."""
+    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
+        names = ("ce", "ce_sam", "ce_drw", "ce_drw_sam", "ldam_drw", "balanced_softmax")
+        of = {name: params.build(TeacherConfig, teachers[f"{name}-{entry}"], name) for name in names}
+        light, heavy = (0.1, 0.5) if entry.startswith("cifar10_") else (0.2, 0.8)
+        assert [of[n].sam_rho for n in names] == [None, light, None, heavy, None, None]
+        assert [of[n].drw_epoch for n in names] == [None, None, 160, 160, 160, None]
+        assert {of[n].loss for n in names[:4]} == {"ce"} and of["ldam_drw"].scale == 30.0
+        assert of["balanced_softmax"].loss == "balanced_softmax"
+        for config in of.values():
+            assert (config.dataset, config.study) == (entry, entry)
+            assert (config.epochs, config.weight_decay, config.lr, config.drop_last) == (200, 2e-4, 0.1, False)
 
 
 def test_the_recipe_of_a_run_does_not_depend_on_the_other_seeds():
@@ -306,9 +382,11 @@ def test_seeds_differ_and_one_seed_repeats(data, tmp_path):
     assert first == again != other
 
 
-def test_bf16_keeps_float32_weights_and_logits(data, tmp_path):
+@pytest.mark.parametrize("changes", [{}, PACO_TEACHER | {"sam_rho": 0.1}])
+def test_bf16_keeps_float32_weights_and_logits(data, tmp_path, changes):
     ws = Workspace(tmp_path, "t", "f" * 64, CPU, quiet=True)
-    train_teacher(config_of(epochs=1), data, 0, ws, precision="bf16")
+    train_teacher(config_of(epochs=1, **changes), data, 0, ws, precision="bf16")
+    assert history_of(ws.result)[0]["train_loss"] > 0
     assert {v.dtype for v in load_file(ws.result / "model.safetensors").values()} == {torch.float32, torch.int64}
     assert np.load(ws.result / "predictions.npz")["logits_last_cls"].dtype == np.float32
 
@@ -341,11 +419,18 @@ class Interrupting(Workspace):
 FILES = ("model.safetensors", "model_best.safetensors", "predictions.npz", "history.csv", "config.yaml")
 
 
-@pytest.mark.parametrize("stops", [(1, 9, 10), (6, 7, 21)])  # 7 steps an epoch: inside one, and right at its end
-def test_an_interrupted_run_ends_in_the_same_bytes(data, tmp_path, stops):
-    config = config_of(epochs=5, drw_epoch=3, milestones=[3], factors=[0.1])
-    steps = -(-len(data.train_labels) // config.batch_size)
-    assert steps == 7
+@pytest.mark.parametrize(
+    ("stops", "changes"),
+    [  # 7 steps an epoch (6 of PaCo's): inside one, and right at its end
+        ((1, 9, 10), {"drw_epoch": 3}),
+        ((6, 7, 21), {"drw_epoch": 3}),
+        ((1, 4, 6, 13), PACO_TEACHER),
+        ((3, 9), PACO_TEACHER | {"sam_rho": [[2, 0.05], [None, 0.1]]}),
+    ],
+)
+def test_an_interrupted_run_ends_in_the_same_bytes(data, tmp_path, stops, changes):
+    config = config_of(**{"epochs": 5, "milestones": [3], "factors": [0.1]} | changes)
+    assert epoch_size(config, len(data.train_labels))[0] == (6 if config.drop_last else 7)
     whole = train(tmp_path / "whole", config, data)
     for stop in stops:
         Interrupting.after = stop
@@ -475,7 +560,7 @@ def test_weights_cut_short_are_refused(trained, data, tmp_path, keep):
 
 def test_weights_of_another_architecture_are_refused(trained, data, tmp_path):
     folder = copy_of(trained, tmp_path)
-    (folder / "config.yaml").write_text(yaml.safe_dump(recipe(config_of(depth=14))))
+    (folder / "config.yaml").write_text(yaml.safe_dump(recipe(config_of(arch="resnet14"))))
     with pytest.raises(UserError, match="do not fit"):
         load_teacher(folder, data)
 

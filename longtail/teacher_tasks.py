@@ -1,0 +1,154 @@
+"""What a CNN teacher does with a batch: classify a weakly augmented view, or PaCo's contrast of two views.
+
+A task holds the network and the images, and gives for each step a function that runs forward and returns logits and
+loss; SAM calls it twice. What belongs to the step and not to the pass, PaCo's keys and queue above all, is done before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtail import rng
+from longtail.errors import UserError
+from longtail.normalize import constants, normalize
+from longtail.paco import PaCo, log_prior, paco_loss
+from longtail.paco_views import PaCoViews
+from longtail.teacher import build_loss, build_model
+from longtail.teacher_config import TeacherConfig
+from longtail.weak_views import weak_batch, weak_parameters, zero_pad
+
+if TYPE_CHECKING:
+    from longtail.data import LongTail
+
+Forward = Callable[[], tuple[Tensor, Tensor]]  # logits [B, C], loss (scalar, float32)
+WINDOW = 2048  # PaCo's views that PyTorch makes at once, to use a GPU well; no effect on their bytes
+
+
+class Task(Protocol):
+    """model: the network that is evaluated and saved; weights: all that is trained, in a fixed order."""
+
+    model: nn.Module
+    weights: list[nn.Parameter]
+
+    def train(self) -> None: ...  # to training mode
+
+    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]: ...  # of a step: forward, labels int64 [B]
+
+    def state(self) -> dict[str, dict[str, Tensor]]: ...  # for a checkpoint
+
+    def restore(self, saved: dict[str, dict[str, Tensor]]) -> None: ...
+
+
+class Supervised:
+    """Any loss on the logits of weakly augmented images (METHODS §2.3)."""
+
+    def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> None:
+        self.config, self.seed, self.device, self.bf16 = config, seed, device, bf16
+        self.model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
+        self.weights = list(self.model.parameters())
+        self.loss = build_loss(config, data.class_counts, device)
+        self.padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
+        self.labels = torch.from_numpy(data.train_labels).to(device)
+        self.mean, self.std = constants(config.normalization, device)
+        self._drawn: tuple = (None, None, None)  # epoch, order, parameters
+
+    def train(self) -> None:
+        self.model.train()
+
+    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
+        if self._drawn[0] != epoch:
+            total, of = len(self.labels), self.config
+            order = rng.permutation(self.seed, "teacher_order", epoch, total)
+            draws = weak_parameters(self.seed, epoch, np.arange(total), of.crop_padding, of.hflip)
+            self._drawn = epoch, *(torch.from_numpy(a).to(self.device) for a in (order, draws))
+        _, order, draws = self._drawn
+        images = weak_batch(self.padded, order[rows], draws[rows], self.config.crop_padding)
+        images, labels = normalize(images, self.mean, self.std), self.labels[order[rows]]
+
+        def forward() -> tuple[Tensor, Tensor]:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                logits = self.model(images)
+            return logits, self.loss(logits, labels, epoch)
+
+        return forward, labels
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {"model": self.model.state_dict()}
+
+    def restore(self, saved: dict[str, dict[str, Tensor]]) -> None:
+        self.model.load_state_dict(saved["model"])
+
+
+class Contrastive:
+    """PaCo (METHODS §2.5). The momentum update and the queue move once a step, whatever SAM does (§2.6)."""
+
+    def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> None:
+        self.config, self.seed, self.device, self.bf16 = config, seed, device, bf16
+        self.paco = PaCo(build_model(config, data.num_classes), config.paco, seed)
+        self.paco.to(device, memory_format=torch.channels_last)
+        self.model, self.weights = self.paco.encoder, self.paco.trained()
+        self.prior = log_prior(data.class_counts).to(device)
+        self.views = PaCoViews(config.paco.views, config.crop_padding, config.hflip, data.train_images, seed, device)
+        self.labels = torch.from_numpy(data.train_labels).to(device)
+        self.mean, self.std = constants(config.normalization, device)
+        self._order: tuple = (None, None, None)  # epoch, order on the host and on the device
+        self._window: tuple = (None, None, None)  # (epoch, first row), query pixels, key pixels
+
+    def train(self) -> None:
+        self.paco.train()
+
+    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
+        if self._order[0] != epoch:
+            order = rng.permutation(self.seed, "teacher_order", epoch, len(self.labels))
+            self._order = epoch, order, torch.from_numpy(order).to(self.device)
+        queries, keys = (normalize(pixels, self.mean, self.std) for pixels in self._pixels(epoch, rows))
+        labels = self.labels[self._order[2][rows]]
+        with self._autocast():
+            contrast, contrast_labels = self.paco.contrast(keys, labels)
+
+        def forward() -> tuple[Tensor, Tensor]:
+            with self._autocast():
+                logits, query = self.paco(queries)
+            of = self.config.paco
+            return logits, paco_loss(logits, query, labels, contrast, contrast_labels, self.prior, of)
+
+        return forward, labels
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _pixels(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """Query and key views of these rows of the epoch's order, uint8 [B, 3, S, S] in channels_last memory."""
+        size = self.config.batch_size
+        reach = max(1, WINDOW // size) * size if self.views.backend == "torch" else size
+        first = rows.start // reach * reach
+        if self._window[0] != (epoch, first):
+            positions = np.arange(first, min(first + reach, len(self.labels)))
+            index = self._order[1][positions]
+            made = (make(epoch, positions, index) for make in (self.views.query, self.views.key))
+            self._window = (epoch, first), *(m.contiguous(memory_format=torch.channels_last) for m in made)
+        inside = slice(rows.start - first, rows.stop - first)
+        return self._window[1][inside], self._window[2][inside]
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All but the encoder, whose state is the model's, under its own name."""
+        rest = {name: v for name, v in self.paco.state_dict().items() if not name.startswith("encoder.")}
+        return {"model": self.model.state_dict(), "paco": rest}
+
+    def restore(self, saved: dict[str, dict[str, Tensor]]) -> None:
+        encoder = {f"encoder.{name}": value for name, value in saved["model"].items()}
+        self.paco.load_state_dict(saved["paco"] | encoder)
+
+
+def build_task(config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> Task:
+    """The task that the entry's loss asks for; networks are initialised from torch's global generator.
+
+    Raises UserError where the images are not in memory at one size."""
+    if not isinstance(data.train_images, np.ndarray):
+        raise UserError(f"dataset {data.name}: its images are files; teachers are trained on images in memory")
+    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, bf16)
