@@ -355,7 +355,7 @@ def test_vit_with_ldam_differs_from_the_plain_vit_in_loss_head_and_mixing_alone(
     assert block | {"method": "vit", "views": "cifar"} == PARAMS["experiments"]["cifar10_if100-vit-b"]
     config, _ = resolve(PARAMS | {"experiments": {"e": block | {"recipe": "cifar-s"}}}, "e")
     plain, _ = resolve(PARAMS, "cifar10_if100-vit-b")
-    assert dataclasses.replace(config.views, mix_prob=1.0) == plain.views and config.views.mix_prob == 0
+    assert dataclasses.replace(config.views, mix_prob=1.0, mix_until=1100) == plain.views and config.views.mix_prob == 0
     assert (config.loss.max_margin, config.loss.scale) == (0.5, 30.0)
     workspace = Few(1)
     views = dataclasses.replace(config.views, mix_group=2, accumulate=1)
