@@ -24,7 +24,6 @@ from longtail.vit import ModelConfig
 
 VIT_B = ModelConfig(224, 16, 768, 12, 12, 4.0, 0.1)
 CPU = torch.device("cpu")
-LONG_TAILED = [study for study in STUDIES if study != "cifar10_if1"]  # balanced: Fig. 1c alone
 
 
 def same_views_but(name: str, **changed) -> None:
@@ -77,7 +76,7 @@ def test_deit_learns_its_labels_without_reweighting(dataset):
         assert loss.item() == pytest.approx(expected, rel=1e-5), epoch
 
 
-@pytest.mark.parametrize("dataset", LONG_TAILED)
+@pytest.mark.parametrize("dataset", STUDIES)
 def test_crt_trains_a_head_for_ten_epochs_on_the_vit(dataset):
     """METHODS 3.10: class-balanced sampling, AdamW at 1e-3, cosine."""
     name = f"{dataset}-vit_crt-b"
@@ -133,7 +132,7 @@ NO_DRW = {
     "cifar10_if100-deit_lt_paco-b-no_drw": ("paco", {}),
     "cifar100_if100-deit_lt_paco-b-no_drw": ("paco", {}),
 }
-WITH_DRW = {f"{dataset}-deit_lt_paco_sam-b": "paco_sam" for dataset in LONG_TAILED}
+WITH_DRW = {f"{dataset}-deit_lt_paco_sam-b": "paco_sam" for dataset in STUDIES}
 WITH_DRW |= {f"{d}_if100-deit_lt_paco_sam-{size}": "paco_sam" for d in ("cifar10", "cifar100") for size in ("s", "ti")}
 WITH_DRW |= {f"{d}_if100-deit_lt_paco-b": "paco" for d in ("cifar10", "cifar100")}
 
