@@ -166,7 +166,7 @@ class LargeViews:
 
     def _units(self, epoch: int, units: Sequence, batch: int, order: np.ndarray) -> Iterator[np.ndarray]:
         """uint8 [recipes, _UNIT, S, S, 3] of each (start, stop), good until the next one is asked for."""
-        shape, workers = (len(self.recipes), _UNIT, self.size, self.size, 3), makers(self.device)
+        shape, workers = (len(self.recipes), _UNIT, self.size, self.size, 3), makers()
         fill = partial(self._fill_unit, epoch, order)
         if workers:
             yield from made_ahead(fill, units, shape, workers, max(2, -(-_AHEAD * -(-batch // _UNIT) // workers)))

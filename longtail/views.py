@@ -96,7 +96,7 @@ class Views:
     @property
     def workers(self) -> int:
         """Processes that `steps` takes unless told; none for images in memory."""
-        return 0 if isinstance(self.images, np.ndarray) else makers(self.device)
+        return 0 if isinstance(self.images, np.ndarray) else makers()
 
     def groups_of_step(self, step: int, groups: slice = _ALL) -> list[slice]:
         """Rows of each group within `step(epoch, step)`, or in a batch of some groups alone. A step's loss is the sum

@@ -21,10 +21,10 @@ def cores() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def makers(device: torch.device) -> int:
-    """Processes that make views of images that are decoded one by one: on CUDA a core each of this process, on a CPU
-    one for each thread it was given; 0 where there is one alone, which makes them itself."""
-    threads = torch.get_num_threads() if device.type == "cpu" else cores()
+def makers() -> int:
+    """Processes that make views of images that are decoded one by one: one for each thread this process was given, its
+    share of the cores; 0 where there is one alone, which makes them itself."""
+    threads = torch.get_num_threads()
     return threads if threads > 1 else 0
 
 

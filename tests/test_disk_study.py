@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 
 import numpy as np
 import pandas as pd
+import pytest
 from disk_datasets import imagenet_lt
-from stage_processes import VIT, finish, tiny_params
+from stage_processes import VIT, finish, start, tiny_params, until
 
 DATASET = "data/datasets/imagenet.npz"
 PACK = "data/packed/imagenet"
@@ -50,3 +53,17 @@ def test_a_student_is_trained_evaluated_and_analysed_on_files_and_on_a_pack_of_t
     study(tmp_path, block, pack=PACK)
     (tmp_path / block["files"]["images"]).rename(tmp_path / "gone")  # the pack is enough
     assert train(tmp_path, "pack") == files
+
+
+def test_a_stop_signal_to_the_training_process_and_its_workers_saves_the_state(tmp_path):
+    """As a scheduler sends it; what is started again ends in the same bytes."""
+    study(tmp_path, imagenet_lt(tmp_path))
+    whole = train(tmp_path, "whole")
+    run = start(tmp_path, *STUDENT, "stopped", cores=2, LONGTAIL_SAVE_EVERY_S=0)
+    until(lambda: list((tmp_path / "scratch").glob("*/checkpoint.pt")), run)
+    os.killpg(run.process.pid, signal.SIGTERM)
+    assert run.wait() == 143 and "asked to stop: state saved" in run.out
+    with pytest.raises(ProcessLookupError):  # nobody is left
+        os.killpg(run.process.pid, 0)
+    assert not (tmp_path / "stopped/seed0").exists()
+    assert train(tmp_path, "stopped") == whole

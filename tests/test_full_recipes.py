@@ -28,8 +28,13 @@ from longtail.views import Views
 from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
-STUDIES = ("cifar10_if100", "cifar10_if50", "cifar10_if1", "cifar100_if100", "cifar100_if50")
-FULL = [name for name in PARAMS["experiments"] if re.fullmatch(rf"({'|'.join(STUDIES)})-(vit|deit_lt)-(ti|s|b)", name)]
+STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
+BALANCED = "cifar10_if1"  # ViT and DeiT-LT alone
+FULL = [
+    name
+    for name in PARAMS["experiments"]
+    if re.fullmatch(rf"({'|'.join((*STUDIES, BALANCED))})-(vit|deit_lt)-(ti|s|b)", name)
+]
 TOTAL = {"cifar10_if100": 12406, "cifar10_if50": 13996, "cifar100_if100": 10847, "cifar100_if50": 12608}  # METHODS 11
 TOTAL["cifar10_if1"] = 50000
 MICRO_BATCHES = {"cifar10_if100": 48, "cifar10_if50": 54, "cifar100_if100": 42, "cifar100_if50": 49}  # METHODS 3.5
@@ -308,7 +313,7 @@ def deit_iii(size: str, dataset: str = "cifar10_if100"):
     return resolve(PARAMS | {"experiments": {"e": block | {"recipe": f"deit_iii-{size}"}}}, "e")[0]
 
 
-@pytest.mark.parametrize("dataset", [name for name in STUDIES if name != "cifar10_if1"])
+@pytest.mark.parametrize("dataset", STUDIES)
 def test_every_dataset_has_deit_iii_with_mixed_views_in_batches_of_2048(dataset):
     """The learning rate goes with the batch; CutMix and mixup stay on, and nothing is erased (METHODS 3.10)."""
     config = deit_iii("b", dataset)
@@ -350,7 +355,7 @@ def test_vit_with_ldam_differs_from_the_plain_vit_in_loss_head_and_mixing_alone(
     assert block | {"method": "vit", "views": "cifar"} == PARAMS["experiments"]["cifar10_if100-vit-b"]
     config, _ = resolve(PARAMS | {"experiments": {"e": block | {"recipe": "cifar-s"}}}, "e")
     plain, _ = resolve(PARAMS, "cifar10_if100-vit-b")
-    assert dataclasses.replace(config.views, mix_prob=1.0) == plain.views and config.views.mix_prob == 0
+    assert dataclasses.replace(config.views, mix_prob=1.0, mix_until=1100) == plain.views and config.views.mix_prob == 0
     assert (config.loss.max_margin, config.loss.scale) == (0.5, 30.0)
     workspace = Few(1)
     views = dataclasses.replace(config.views, mix_group=2, accumulate=1)
@@ -370,7 +375,7 @@ def test_views_are_mixed_until_epoch_1100():
     assert (after.lam == 1).all() and torch.equal(after.partner, after.index)
 
 
-@pytest.mark.parametrize("dataset", STUDIES)
+@pytest.mark.parametrize("dataset", (*STUDIES, BALANCED))
 def test_reweighting_acts_from_epoch_1100(dataset):
     """The DIST term becomes a weighted mean by the teacher's labels; smoothing of the CLS target ends."""
     config, _ = resolve(PARAMS, f"{dataset}-deit_lt-b")

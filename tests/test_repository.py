@@ -62,7 +62,7 @@ def test_the_lock_covers_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     locked = {name.partition("==")[0] for name in lock_entries()}
-    assert {re.match(r"[\w.-]+", w)[0].lower() for w in wanted} <= locked
+    assert {re.sub("[._]", "-", re.match(r"[\w.-]+", w)[0].lower()) for w in wanted} <= locked
 
 
 def test_the_readme_shows_the_tables_as_they_are():
