@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 from stage_processes import ROOT
 
 from longtail import params
 from longtail.cache import CacheConfig
 from longtail.experiment import resolve
-from longtail.losses import drw_weights
-from longtail.schedule import cosine_lr
+from longtail.floor import Floor
+from longtail.large_view_recipe import LargeViewRecipe
+from longtail.losses import drw_weights, ldam_margins
+from longtail.paco import projection_head
+from longtail.schedule import cosine_lr, sam_radius
+from longtail.teacher import build_model
+from longtail.teacher_config import TeacherConfig
+from longtail.teacher_training import learning_rate
 from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
@@ -54,3 +63,91 @@ def test_weight_of_the_rarest_class_over_the_commonest(dataset, ratio):
     beta = resolve(PARAMS, f"{dataset}-deit_lt-b")[0].loss.drw_beta
     most, least = drw_weights(np.array([files["largest"], files["smallest"]]), beta).tolist()
     assert least / most == pytest.approx(ratio, rel=1e-4)
+
+
+# --- their teachers: METHODS 2.4 (SAD's scripts) and 2.5 (PaCo's), floors 9.2 and the end of 2.4
+
+DATASETS = {"imagenet_lt": "imagenet", "inat18": "inat"}  # and the constants that pixels are normalised with
+VIEW = LargeViewRecipe(
+    224, (0.08, 1.0), (0.75, 1.3333333333333333), (0.4, 0.4, 0.4, 0.0), 0.0, 0.0, (0.1, 2.0), 0.5, 0, 0.5, 10.0, 0.5
+)
+
+
+def teacher(name: str) -> TeacherConfig:
+    config = params.build(TeacherConfig, PARAMS["teachers"][name], name)
+    assert (config.arch, config.momentum, config.select, config.seeds) == ("resnet50", 0.9, "best", (0,))
+    assert (config.normalization, config.eval_resize) == (DATASETS[config.dataset], 256)
+    return config
+
+
+def radii(config: TeacherConfig) -> list[float | None]:
+    """Of epochs 5, 6, 60, 61, 75, 76 and 90, counted from 1."""
+    return [sam_radius(config.sam_rho, epoch - 1) for epoch in (5, 6, 60, 61, 75, 76, 90)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lr", "decay", "floor"), [("imagenet_lt", 0.2, 2e-4, 53.1), ("inat18", 0.1, 1e-4, 70.1)]
+)
+def test_ldam_teachers(dataset, lr, decay, floor):
+    sam, plain = teacher(f"ldam_drw_sam-{dataset}"), teacher(f"ldam_drw-{dataset}")
+    assert (sam.epochs, sam.batch_size, sam.drop_last, sam.lr, sam.weight_decay) == (90, 256, False, lr, decay)
+    assert (sam.loss, sam.max_margin, sam.scale, sam.drw_epoch, sam.drw_beta) == ("ldam", 0.3, 30.0, 60, 0.9999)
+    assert radii(sam) == [0.05, 0.1, 0.1, 0.5, 0.5, 0.5, 0.5] and sam.views == VIEW
+    rates = [learning_rate(sam, epoch) for epoch in (0, 30, 45, 60)]  # no warm-up, to 0
+    assert rates == pytest.approx([lr, 0.75 * lr, 0.5 * lr, 0.25 * lr]) and learning_rate(sam, 89) < 4e-4 * lr
+    assert sam.must_reach == Floor(floor, 1.0)
+    assert plain == dataclasses.replace(sam, sam_rho=None, must_reach=None)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "floor", "rho"),
+    [
+        ("imagenet_lt", 47.1, [0.05, 0.1, 0.1, 0.5, 0.5, 0.5, 0.5]),
+        ("inat18", 65.3, [0.05, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2]),
+    ],
+)
+def test_ce_teachers(dataset, floor, rho):
+    config = teacher(f"ce_drw_sam-{dataset}")
+    assert radii(config) == rho
+    like = dict(loss="ce", max_margin=None, scale=None, weight_decay=2e-4, must_reach=Floor(floor, 1.0))
+    assert config == dataclasses.replace(teacher(f"ldam_drw_sam-{dataset}"), sam_rho=config.sam_rho, **like)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "decay", "floors"), [("imagenet_lt", 5e-4, (57.0, 57.5)), ("inat18", 1e-4, (73.2, 73.4))]
+)
+def test_paco_teachers(dataset, decay, floors):
+    plain, sam = teacher(f"paco-{dataset}"), teacher(f"paco_sam-{dataset}")
+    assert (plain.epochs, plain.batch_size, plain.drop_last, plain.lr, plain.weight_decay) == (
+        400,
+        128,
+        True,
+        0.02,
+        decay,
+    )
+    of = plain.paco
+    assert (of.alpha, of.beta, of.gamma, of.supt, of.temperature) == (0.05, 1.0, 1.0, 1.0, 0.2)
+    assert (of.queue, of.key_momentum, of.dim, of.views) == (8192, 0.999, 128, None)
+    assert plain.views == dataclasses.replace(VIEW, rand_ops=2)  # randcls_sim
+    assert of.key_views == dataclasses.replace(VIEW, gray_prob=0.2, blur_prob=0.5)
+    rates = [learning_rate(plain, epoch) for epoch in (0, 9, 399)]
+    assert (plain.schedule, rates[:2]) == ("cosine", pytest.approx([0.002, 0.02])) and rates[2] < 1e-5
+    assert plain.must_reach == Floor(floors[0], 1.0)
+    assert sam == dataclasses.replace(plain, sam_rho=0.1, must_reach=Floor(floors[1], 1.0))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_their_networks(dataset):
+    """ResNet-50 with a classifier of cosines, or PaCo's linear one and a projection of 2048 to 128."""
+    classes = PARAMS["datasets"][dataset]["files"]["classes"]
+    with torch.device("meta"):
+        ldam, paco = (build_model(teacher(f"{name}-{dataset}"), classes) for name in ("ldam_drw_sam", "paco_sam"))
+        projection = projection_head(paco.fc.in_features, teacher(f"paco-{dataset}").paco.dim)
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (ldam, paco, projection)]
+    assert sizes == [23_508_032 + 2048 * classes, 23_508_032 + 2049 * classes, 2048 * 2049 + 2 * 2048 + 128 * 2049]
+
+
+def test_margins():
+    """METHODS 2.2: .075 to .3 on ImageNet-LT, whose ends alone decide."""
+    margins = ldam_margins([1280, 5], teacher("ldam_drw_sam-imagenet_lt").max_margin)
+    assert margins.tolist() == pytest.approx([0.075, 0.3], rel=1e-4)

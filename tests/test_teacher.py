@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
+from test_large_views import VIEW as LARGE_VIEW
 from test_paco import PACO as SOME_PACO
 
 from longtail import losses, params, rng, workspace
@@ -87,6 +88,9 @@ PACO_TEACHER = {
 }
 
 
+LARGE = {"views": LARGE_VIEW, "eval_resize": 28, "crop_padding": None, "hflip": None}
+
+
 def config_of(**changes) -> TeacherConfig:
     return params.build(TeacherConfig, TINY | changes, "teachers.t")
 
@@ -151,6 +155,17 @@ def trained(tmp_path_factory, data) -> Path:
         (PACO_TEACHER | {"drop_last": False}, "whole batches"),
         (PACO_TEACHER | {"batch_size": 48}, "paco.queue .64. a multiple of batch_size .48."),
         (PACO_TEACHER | {"paco": PACO | {"beta": 0.0}}, "teachers.t.paco: above 0"),
+        ({"crop_padding": None}, "without views give crop_padding and hflip"),
+        ({"eval_resize": 28}, "without views give crop_padding and hflip, and null for eval_resize"),
+        ({"views": LARGE_VIEW}, "views has its own crop and flip"),
+        (LARGE | {"eval_resize": 20}, "eval_resize: 20; with views at least their size, 24"),
+        (LARGE | {"views": LARGE_VIEW | {"blur_prob": 2.0}}, "teachers.t.views: blur_prob is a probability"),
+        (PACO_TEACHER | LARGE, "loss paco has the entry's views and paco.key_views, or paco.views alone"),
+        (PACO_TEACHER | {"paco": PACO | {"key_views": LARGE_VIEW}}, "or paco.views alone"),
+        (
+            PACO_TEACHER | LARGE | {"paco": PACO | {"views": None, "key_views": LARGE_VIEW | {"size": 20}}},
+            "paco.key_views.size: 20; the query's is 24",
+        ),
     ],
 )
 def test_wrong_entries_are_refused(changes, message):
