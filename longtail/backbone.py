@@ -13,6 +13,15 @@ from torch import nn
 
 from longtail.resnet import CIFAR_DEPTHS, Head, cifar_resnet
 
+
+def _resnet50(num_classes: int, head: Head = "linear") -> nn.Module:
+    """Imported when it is asked for: CIFAR teachers need no torchvision, which takes seconds."""
+    from longtail.resnet50 import ResNet50
+
+    return ResNet50(num_classes, head)
+
+
 ARCHITECTURES: dict[str, Callable[[int, Head], nn.Module]] = {
-    f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS
+    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS},
+    "resnet50": _resnet50,
 }

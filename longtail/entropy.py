@@ -10,8 +10,8 @@ from longtail.batch import teacher_input
 from longtail.data import LongTail
 from longtail.normalize import constants, normalize
 from longtail.teacher_config import TeacherConfig
+from longtail.teacher_views import supervised_views
 from longtail.views import Views
-from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 
 BATCH = 500  # images
 
@@ -39,18 +39,16 @@ def entropy_histogram(entropies: Tensor | np.ndarray, classes: int, bins: int = 
 def entropy_in(teacher: nn.Module, config: TeacherConfig, data: LongTail, seed: int, device: torch.device) -> Tensor:
     """Entropy on every training image once, as the teacher was trained on it. float64 [N], on the CPU.
 
-    In distribution: random crop and flip at native resolution, drawn as in a first epoch of this seed, and the
-    teacher's own normalisation.
+    In distribution: the views of its entry (PaCo's on large images: the query's recipe), else random crop and flip at
+    native resolution; drawn as in a first epoch of this seed, in the teacher's own normalisation.
     """
-    padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
-    index = torch.arange(len(data.train_labels), device=device)
-    draws = weak_parameters(seed, 0, np.arange(len(index)), config.crop_padding, config.hflip)
-    draws = torch.from_numpy(draws).to(device)
+    order = np.arange(len(data.train_labels))
+    views = supervised_views(config, data, seed, device)
     mean, std = constants(config.normalization, device)
     entropies = []
-    for i, d in zip(index.split(BATCH), draws.split(BATCH), strict=True):
-        logits = teacher(normalize(weak_batch(padded, i, d, config.crop_padding), mean, std))
-        entropies.append(softmax_entropy(logits, config.logit_scale).cpu())
+    for start in range(0, len(order), BATCH):
+        (pixels,) = views.batch(0, slice(start, min(start + BATCH, len(order))), order)
+        entropies.append(softmax_entropy(teacher(normalize(pixels, mean, std)), config.logit_scale).cpu())
     return torch.cat(entropies)
 
 

@@ -7,6 +7,7 @@ original are lost on every side, and a direct resize to 224 gives other accuraci
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from longtail.normalize import constants, normalize
 from longtail.workers import cores, in_order
 
 
-def eval_pixels(images: np.ndarray | Images, size: int, resize_to: int) -> Tensor:
-    """Bicubic resize of the shorter side to resize_to, then the central size x size. Equal to torchvision on Pillow.
+def eval_pixels(images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> Tensor:
+    """Resize of the shorter side to resize_to, bicubic unless told, then the central size x size. Equal to torchvision
+    on Pillow.
 
     images: uint8 [n, H, W, 3], or of several sizes. Returns uint8 [n, 3, size, size]. With resize_to == size a square
     image is resized only.
     """
-    return torch.from_numpy(_views(images, size, resize_to)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(_views(images, size, resize_to, bilinear)).permute(0, 3, 1, 2).contiguous()
 
 
 def eval_batch(images: np.ndarray | Images, size: int, resize_to: int, normalization: str) -> Tensor:
@@ -37,10 +39,10 @@ class EvalViews:
 
     Of an array they are made once and kept; images that are decoded from files stream through worker processes."""
 
-    def __init__(self, images: np.ndarray | Images, size: int, resize_to: int) -> None:
+    def __init__(self, images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> None:
         _check_sizes(size, resize_to)
-        self.images, self.size, self.resize_to = images, size, resize_to
-        self.kept = eval_pixels(images, size, resize_to) if isinstance(images, np.ndarray) else None
+        self.images, self.size, self.resize_to, self.bilinear = images, size, resize_to, bilinear
+        self.kept = eval_pixels(images, size, resize_to, bilinear) if isinstance(images, np.ndarray) else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,17 +53,19 @@ class EvalViews:
             yield from self.kept.split(batch)
             return
         parts = [self.images[start : start + batch] for start in range(0, len(self.images), batch)]
-        for views in in_order(lambda part: _views(part, self.size, self.resize_to), parts, cores()):
+        make = partial(_views, size=self.size, resize_to=self.resize_to, bilinear=self.bilinear)
+        for views in in_order(make, parts, cores()):
             yield torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
 
 
-def _views(images: np.ndarray | Images, size: int, resize_to: int) -> np.ndarray:
+def _views(images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> np.ndarray:
     """uint8 [n, size, size, 3]."""
     _check_sizes(size, resize_to)
+    how = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
     views = np.empty((len(images), size, size, 3), np.uint8)
     for row, (height, width) in enumerate(scaled(sizes_of(images), resize_to).tolist()):
         top, left = round((height - size) / 2), round((width - size) / 2)
-        resized = np.asarray(Image.fromarray(images[row]).resize((width, height), Image.Resampling.BICUBIC))
+        resized = np.asarray(Image.fromarray(images[row]).resize((width, height), how))
         views[row] = resized[top : top + size, left : left + size]
     return views
 

@@ -22,13 +22,12 @@ from longtail.errors import UserError
 from longtail.evaluation import eval_batch
 from longtail.experiment import StudentConfig, load_method
 from longtail.network import build_network
-from longtail.normalize import constants
 from longtail.official import fit, recognise, reorder_classes
 from longtail.params import plain
 from longtail.permutation import Verdict, examine, moves
 from longtail.teacher import WEIGHTS, build_model, recipe, save_weights
 from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import evaluate
+from longtail.teacher_evaluation import TestSet
 from longtail.vit import head_logits, special_tokens
 from longtail.workspace import Workspace
 
@@ -57,8 +56,7 @@ class Like:
     def logits(self, model: nn.Module, data: LongTail, device: torch.device) -> dict[str, Tensor]:
         """Test logits of each head, float32 [M, C]: plain images (teacher), or resize and centre crop (student)."""
         if isinstance(self.config, TeacherConfig):
-            images = torch.from_numpy(data.test_images).to(device)
-            return {"cls": evaluate(model, images, *constants(self.config.normalization, device)).cpu()}
+            return {"cls": TestSet(self.config, data, device).logits(model).cpu()}
         return _student_logits(model, self.config, data.test_images, device)
 
 

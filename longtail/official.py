@@ -24,6 +24,7 @@ State = dict[str, Tensor]
 
 MOCO_ONLY = ("encoder_k.", "linear_k.", "encoder_q.fc.", "queue")  # beginnings of names; queue_l and queue_ptr too
 HEADS = ("fc", "head", "head_dist")
+RESNET_50 = "layer4.0.conv3.weight"  # a name that CIFAR ResNets do not have
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def recognise(state: State, where: str) -> Recognised:
 
 def _cnn(state: State) -> str:
     blocks = len({name.split(".")[1] for name in state if name.startswith("layer1.")})
-    name = "ResNet-50 (torchvision's names)" if "layer4.0.conv3.weight" in state else f"CIFAR ResNet-{6 * blocks + 2}"
+    name = "ResNet-50 (torchvision's names)" if RESNET_50 in state else f"CIFAR ResNet-{6 * blocks + 2}"
     weight = state.get("fc.weight")
     if weight is None or weight.ndim != 2:
         return f"{name} without a head"
@@ -111,8 +112,9 @@ def reorder_classes(state: State, order: np.ndarray) -> State:
 
 
 def to_official(kind: Kind, state: State) -> State:
-    """Our names to those of Saddle-LongTail and LDAM-DRW (teachers: head `linear`) or DeiT-LT (students: the same)."""
-    if kind == "student":
+    """Our names to those of Saddle-LongTail and LDAM-DRW (CIFAR teachers: head `linear`); ResNet-50 and DeiT-LT's
+    students have the same."""
+    if kind == "student" or RESNET_50 in state:
         return dict(state)
     return {f"linear.{name[3:]}" if name.startswith("fc.") else name: value for name, value in state.items()}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from longtail.large_view_recipe import LargeViewRecipe
+
 
 @dataclass(frozen=True)
 class PaCoViewRecipe:
@@ -48,7 +50,8 @@ class PaCoConfig:
     queue: int  # keys of earlier batches; a multiple of the batch
     key_momentum: float  # of the key encoder: how much of it stays at each step
     dim: int  # of the projection
-    views: PaCoViewRecipe
+    views: PaCoViewRecipe | None  # of small images; null where the entry has `views`
+    key_views: LargeViewRecipe | None = None  # of large images: the key; the entry's `views` are the query's
 
     def __post_init__(self) -> None:
         _require(min(self.alpha, self.gamma) >= 0, f"alpha {self.alpha} and gamma {self.gamma} must not be negative")

@@ -8,6 +8,7 @@ from typing import Literal
 from longtail.backbone import ARCHITECTURES
 from longtail.errors import nearest
 from longtail.floor import Floor
+from longtail.large_view_recipe import LargeViewRecipe
 from longtail.normalize import NORMALIZATION
 from longtail.paco_config import PaCoConfig
 
@@ -18,7 +19,7 @@ class TeacherConfig:
 
     study: str
     dataset: str  # entry of `datasets`
-    arch: str  # name in longtail.backbone.ARCHITECTURES: resnet32
+    arch: str  # name in longtail.backbone.ARCHITECTURES: resnet32, resnet50
     loss: Literal["ce", "ldam", "balanced_softmax", "paco"]
     max_margin: float | None  # LDAM only: .5 CIFAR, .3 ImageNet-LT and iNat
     scale: float | None  # LDAM only: 30; inside the loss, the model exports raw cosines
@@ -38,12 +39,14 @@ class TeacherConfig:
     # SAM: radius of its ascent; or steps [epoch, radius], each up to and with its epoch, counted from 1, and the last
     # one, [null, radius], to the end; null = plain SGD
     sam_rho: float | tuple[tuple[int | None, float], ...] | None
-    crop_padding: int  # zero pixels on each side before the random crop
-    hflip: float  # probability
+    crop_padding: int | None  # zero pixels on each side before the random crop; null where there is `views`
+    hflip: float | None  # probability; null where there is `views`
     normalization: str  # name in longtail.normalize.NORMALIZATION
     select: Literal["last", "best"]  # weights used as the teacher; published: best (on the test set)
     eval_every: int  # epochs between evaluations on the test set; published: 1; the last epoch is always evaluated
     must_reach: Floor | None  # below it nothing is distilled; null = no floor
+    views: LargeViewRecipe | None = None  # of images of any size; null = the padded crop of small ones, as they are
+    eval_resize: int | None = None  # with views: shorter side of a test image before the central crop of views.size
     seeds: tuple[int, ...] = ()  # of the entry; a result is of one seed and its config.yaml names none
 
     def __post_init__(self) -> None:
@@ -51,10 +54,10 @@ class TeacherConfig:
             raise ValueError(f"arch: '{self.arch}' is unknown{nearest(self.arch, ARCHITECTURES)}")
         self._check_loss()
         self._check_schedule()
-        if min(self.epochs, self.batch_size, self.eval_every) < 1 or min(self.warmup_epochs, self.crop_padding) < 0:
+        self._check_views()
+        least = self.warmup_epochs, self.crop_padding or 0
+        if min(self.epochs, self.batch_size, self.eval_every) < 1 or min(least) < 0:
             raise ValueError("at least 1: epochs, batch_size, eval_every; at least 0: warmup_epochs, crop_padding")
-        if not 0 <= self.hflip <= 1:
-            raise ValueError(f"hflip: {self.hflip} is not a probability")
         if self.normalization not in NORMALIZATION:
             raise ValueError(f"normalization: '{self.normalization}'{nearest(self.normalization, NORMALIZATION)}")
 
@@ -78,6 +81,24 @@ class TeacherConfig:
                 f"paco: the queue takes whole batches: drop_last must be true and paco.queue ({self.paco.queue}) "
                 f"a multiple of batch_size ({self.batch_size})"
             )
+
+    def _check_views(self) -> None:
+        if self.views is None:
+            if self.crop_padding is None or self.hflip is None or self.eval_resize is not None:
+                raise ValueError("without views give crop_padding and hflip, and null for eval_resize")
+            if not 0 <= self.hflip <= 1:
+                raise ValueError(f"hflip: {self.hflip} is not a probability")
+        elif self.crop_padding is not None or self.hflip is not None:
+            raise ValueError("views has its own crop and flip: write null for crop_padding and hflip")
+        elif self.eval_resize is None or self.eval_resize < self.views.size:
+            raise ValueError(f"eval_resize: {self.eval_resize}; with views at least their size, {self.views.size}")
+        if self.paco is None:
+            return
+        key = self.paco.key_views
+        if (self.paco.views is None) != (self.views is not None) or (key is None) != (self.views is None):
+            raise ValueError("loss paco has the entry's views and paco.key_views, or paco.views alone")
+        if key is not None and key.size != self.views.size:
+            raise ValueError(f"paco.key_views.size: {key.size}; the query's is {self.views.size}")
 
     def _check_schedule(self) -> None:
         if len(self.milestones) != len(self.factors):

@@ -1,4 +1,4 @@
-"""What a CNN teacher does with a batch: classify a weakly augmented view, or PaCo's contrast of two views.
+"""What a CNN teacher does with a batch: classify a view, or PaCo's contrast of two views.
 
 A task holds the network and the images, and gives for each step a function that runs forward and returns logits and
 loss; SAM calls it twice. What belongs to the step and not to the pass, PaCo's keys and queue above all, is done before.
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from longtail import rng
-from longtail.errors import UserError
+from longtail.large_views import LargeViews
 from longtail.normalize import constants, normalize
 from longtail.paco import PaCo, log_prior, paco_loss
 from longtail.paco_views import PaCoViews
 from longtail.teacher import build_loss, build_model
 from longtail.teacher_config import TeacherConfig
-from longtail.weak_views import weak_batch, weak_parameters, zero_pad
+from longtail.teacher_views import in_memory, supervised_views
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
@@ -44,31 +44,52 @@ class Task(Protocol):
     def restore(self, saved: dict[str, dict[str, Tensor]]) -> None: ...
 
 
+class Order:
+    """The images of an epoch in the order that they are shown; the last epoch's is kept."""
+
+    def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device) -> None:
+        self.images, self.seed, self.device = len(data.train_labels), seed, device
+        self.shown = self.images - self.images % config.batch_size if config.drop_last else self.images
+        self._known: tuple = (None, None, None)
+
+    def of(self, epoch: int) -> tuple[np.ndarray, Tensor]:
+        """int64 [images shown], on the host and on the device."""
+        if self._known[0] != epoch:
+            order = rng.permutation(self.seed, "teacher_order", epoch, self.images)[: self.shown]
+            self._known = epoch, order, torch.from_numpy(order).to(self.device)
+        return self._known[1:]
+
+
+def contrastive_views(
+    config: TeacherConfig, data: LongTail, seed: int, device: torch.device | str
+) -> LargeViews | PaCoViews:
+    """PaCo's query and key. Raises UserError as `supervised_views`."""
+    if config.views is not None:
+        recipes = {"paco_query": config.views, "paco_key": config.paco.key_views}
+        return LargeViews(recipes, data.train_images, seed, config.normalization, device)
+    return PaCoViews(config.paco.views, config.crop_padding, config.hflip, in_memory(data), seed, device)
+
+
 class Supervised:
-    """Any loss on the logits of weakly augmented images (METHODS §2.3)."""
+    """Any loss on the logits of views (METHODS §2.3, §2.4)."""
 
     def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> None:
         self.config, self.seed, self.device, self.bf16 = config, seed, device, bf16
         self.model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
         self.weights = list(self.model.parameters())
         self.loss = build_loss(config, data.class_counts, device)
-        self.padded = zero_pad(torch.from_numpy(data.train_images).to(device), config.crop_padding)
+        self.views = supervised_views(config, data, seed, device)
         self.labels = torch.from_numpy(data.train_labels).to(device)
         self.mean, self.std = constants(config.normalization, device)
-        self._drawn: tuple = (None, None, None)  # epoch, order, parameters
+        self._order = Order(config, data, seed, device)
 
     def train(self) -> None:
         self.model.train()
 
     def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
-        if self._drawn[0] != epoch:
-            total, of = len(self.labels), self.config
-            order = rng.permutation(self.seed, "teacher_order", epoch, total)
-            draws = weak_parameters(self.seed, epoch, np.arange(total), of.crop_padding, of.hflip)
-            self._drawn = epoch, *(torch.from_numpy(a).to(self.device) for a in (order, draws))
-        _, order, draws = self._drawn
-        images = weak_batch(self.padded, order[rows], draws[rows], self.config.crop_padding)
-        images, labels = normalize(images, self.mean, self.std), self.labels[order[rows]]
+        order, index = self._order.of(epoch)
+        (images,) = self.views.batch(epoch, rows, order)
+        images, labels = normalize(images, self.mean, self.std), self.labels[index[rows]]
 
         def forward() -> tuple[Tensor, Tensor]:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -93,21 +114,18 @@ class Contrastive:
         self.paco.to(device, memory_format=torch.channels_last)
         self.model, self.weights = self.paco.encoder, self.paco.trained()
         self.prior = log_prior(data.class_counts).to(device)
-        self.views = PaCoViews(config.paco.views, config.crop_padding, config.hflip, data.train_images, seed, device)
+        self.views = contrastive_views(config, data, seed, device)
         self.labels = torch.from_numpy(data.train_labels).to(device)
         self.mean, self.std = constants(config.normalization, device)
-        self._order: tuple = (None, None, None)  # epoch, order on the host and on the device
+        self._order = Order(config, data, seed, device)
         self._window: tuple = (None, None, None)  # (epoch, first row), query pixels, key pixels
 
     def train(self) -> None:
         self.paco.train()
 
     def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
-        if self._order[0] != epoch:
-            order = rng.permutation(self.seed, "teacher_order", epoch, len(self.labels))
-            self._order = epoch, order, torch.from_numpy(order).to(self.device)
         queries, keys = (normalize(pixels, self.mean, self.std) for pixels in self._pixels(epoch, rows))
-        labels = self.labels[self._order[2][rows]]
+        labels = self.labels[self._order.of(epoch)[1][rows]]
         with self._autocast():
             contrast, contrast_labels = self.paco.contrast(keys, labels)
 
@@ -124,12 +142,14 @@ class Contrastive:
 
     def _pixels(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
         """Query and key views of these rows of the epoch's order, uint8 [B, 3, S, S] in channels_last memory."""
-        size = self.config.batch_size
+        order, size = self._order.of(epoch)[0], self.config.batch_size
+        if isinstance(self.views, LargeViews):
+            return tuple(self.views.batch(epoch, rows, order))
         reach = max(1, WINDOW // size) * size if self.views.backend == "torch" else size
         first = rows.start // reach * reach
         if self._window[0] != (epoch, first):
-            positions = np.arange(first, min(first + reach, len(self.labels)))
-            index = self._order[1][positions]
+            positions = np.arange(first, min(first + reach, len(order)))
+            index = order[positions]
             made = (make(epoch, positions, index) for make in (self.views.query, self.views.key))
             self._window = (epoch, first), *(m.contiguous(memory_format=torch.channels_last) for m in made)
         inside = slice(rows.start - first, rows.stop - first)
@@ -148,7 +168,5 @@ class Contrastive:
 def build_task(config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> Task:
     """The task that the entry's loss asks for; networks are initialised from torch's global generator.
 
-    Raises UserError where the images are not in memory at one size."""
-    if not isinstance(data.train_images, np.ndarray):
-        raise UserError(f"dataset {data.name}: its images are files; teachers are trained on images in memory")
+    Raises UserError where the images are files and the entry has views of images in memory alone."""
     return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, bf16)

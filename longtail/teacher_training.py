@@ -15,26 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from longtail.errors import UserError
-from longtail.normalize import constants, normalize
 from longtail.sam import sam_step
 from longtail.schedule import sam_radius, teacher_cosine_lr, teacher_lr
 from longtail.teacher import WEIGHTS, recipe, save_weights
 from longtail.teacher_config import TeacherConfig
+from longtail.teacher_evaluation import TestSet
 from longtail.teacher_tasks import Forward, Task, build_task
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
     from longtail.workspace import Workspace
 
-EVAL_BATCH = 500
 COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Logits float32 [M, C] of unaugmented uint8 images [M, H, W, 3], in eval mode and float32."""
-    model.eval()
-    return torch.cat([model(normalize(b.permute(0, 3, 1, 2), mean, std)) for b in images.split(EVAL_BATCH)])
 
 
 @dataclass
@@ -67,8 +59,7 @@ def train_teacher(
     task = build_task(config, data, seed, device, precision == "bf16")
     model, weights = task.model, task.weights
     optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
-    test_images, test_labels = (torch.from_numpy(a).to(device) for a in (data.test_images, data.test_labels))
-    mean, std = constants(config.normalization, device)
+    test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
     now = _restore(workspace.load(), task, optimizer, device)
 
     def snapshot() -> dict[str, Any]:
@@ -86,7 +77,7 @@ def train_teacher(
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-        logits = evaluate(model, test_images, mean, std) if due else None
+        logits = test.logits(model) if due else None
         _close_epoch(now, lr, total, logits, test_labels, model)
         row, done = now.history[-1], now.epoch / config.epochs
         workspace.log(

@@ -29,6 +29,7 @@ from longtail.padded_crop import padded_crops
 from longtail.pixels import PillowPixels, TorchPixels, pick_backend
 from longtail.upload import upload
 from longtail.view_recipe import ViewRecipe
+from longtail.workers import makers
 
 _AHEAD = 1024  # views whose parameters are drawn at once: a NumPy or PyTorch call costs the same for 32
 _ALL = slice(None)  # groups
@@ -94,10 +95,8 @@ class Views:
 
     @property
     def workers(self) -> int:
-        """Processes that `steps` takes unless told: for images that are decoded one by one, one for each thread this
-        process was given, its share of the cores; none for images in memory."""
-        threads = torch.get_num_threads()
-        return 0 if isinstance(self.images, np.ndarray) or threads == 1 else threads
+        """Processes that `steps` takes unless told; none for images in memory."""
+        return 0 if isinstance(self.images, np.ndarray) else makers()
 
     def groups_of_step(self, step: int, groups: slice = _ALL) -> list[slice]:
         """Rows of each group within `step(epoch, step)`, or in a batch of some groups alone. A step's loss is the sum

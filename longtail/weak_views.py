@@ -37,3 +37,20 @@ def weak_batch(padded: Tensor, index: Tensor, draws: Tensor, padding: int) -> Te
     columns = torch.arange(width, device=padded.device).expand(len(draws), -1)
     columns = left + torch.where(flipped == 1, width - 1 - columns, columns)
     return padded[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class WeakViews:
+    """Weak views of an epoch's order; what was drawn last is kept."""
+
+    def __init__(self, images: np.ndarray, seed: int, padding: int, hflip: float, device: torch.device | str) -> None:
+        self.padded = zero_pad(torch.from_numpy(images).to(device), padding)
+        self.seed, self.padding, self.hflip, self.device = seed, padding, hflip, device
+        self._drawn: tuple = (None, None, None)  # epoch, order, parameters
+
+    def batch(self, epoch: int, rows: slice, order: np.ndarray) -> list[Tensor]:
+        """The one view of images order[rows] at positions `rows` of an epoch, as longtail.large_views gives several."""
+        if self._drawn[0] != epoch:
+            draws = weak_parameters(self.seed, epoch, np.arange(len(order)), self.padding, self.hflip)
+            self._drawn = epoch, *(torch.from_numpy(a).to(self.device) for a in (order, draws))
+        _, index, draws = self._drawn
+        return [weak_batch(self.padded, index[rows], draws[rows], self.padding)]

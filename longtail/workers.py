@@ -21,6 +21,13 @@ def cores() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+def makers() -> int:
+    """Processes that make views of images that are decoded one by one: one for each thread this process was given, its
+    share of the cores; 0 where there is one alone, which makes them itself."""
+    threads = torch.get_num_threads()
+    return threads if threads > 1 else 0
+
+
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
     """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
 

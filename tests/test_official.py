@@ -8,6 +8,7 @@ import torch
 from official_layouts import deit, filled, on_meta, paco, parameters, saddle
 from torch.nn import functional as F
 
+from longtail.backbone import ARCHITECTURES
 from longtail.errors import UserError
 from longtail.official import fit, in_container, recognise, reorder_classes, to_official
 from longtail.resnet import cifar_resnet
@@ -87,7 +88,7 @@ def test_dist_is_the_second_token_and_has_its_own_head():
 
 
 @pytest.mark.parametrize("normed", [True, False])
-def test_resnet_50_is_recognised_and_refused_where_the_entry_builds_a_cifar_resnet(normed):
+def test_resnet_50_fits_a_resnet_50_and_is_refused_where_the_entry_builds_a_cifar_resnet(normed):
     from torchvision.models import resnet50
 
     with torch.device("meta"):
@@ -95,17 +96,22 @@ def test_resnet_50_is_recognised_and_refused_where_the_entry_builds_a_cifar_resn
     if normed:
         state["fc.weight"] = state["fc.weight"].T
         del state["fc.bias"]
-    head = "NormedLinear" if normed else "Linear"
+    head = "normed" if normed else "linear"
     for names in (state, {f"encoder_q.{k}": v for k, v in state.items() if k[:3] != "fc."}):
         moco = names is not state
         if moco:
-            names |= {"encoder_q.fc.0.weight": torch.empty(2048, 2048), "linear.weight": torch.empty(1000, 2048)}
-            names |= {"linear.bias": torch.empty(1000)}
+            with torch.device("meta"):
+                classifier = torch.nn.Linear(2048, 1000).state_dict()
+            names |= {"encoder_q.fc.0.weight": torch.empty(2048, 2048)}
+            names |= {f"linear.{name}": value for name, value in classifier.items()}
         found = recognise(names, "file")
         assert found.what.startswith(
-            f"ResNet-50 (torchvision's names), {'Linear' if moco else head} head, 1000 classes"
+            f"ResNet-50 (torchvision's names), {'NormedLinear' if normed and not moco else 'Linear'} head, 1000 classes"
         )
         assert set(found.state) - {"fc.bias"} == set(state) - {"fc.bias"}
+        with torch.device("meta"):
+            fit(found, ARCHITECTURES["resnet50"](1000, "linear" if moco else head), "file")
+    assert to_official("teacher", state) == state  # head `fc` there too
     with pytest.raises(
         UserError, match=r"file: ResNet-50 .* does not fit; missing: .*unexpected: layer1.0.conv3.weight"
     ):

@@ -26,7 +26,8 @@ from longtail.schedule import teacher_lr
 from longtail.sources import DatasetConfig, make_longtail
 from longtail.teacher import build_loss, build_model, load_teacher, recipe
 from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import epoch_size, evaluate, learning_rate, train_teacher
+from longtail.teacher_evaluation import evaluate
+from longtail.teacher_training import epoch_size, learning_rate, train_teacher
 from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 from longtail.workspace import Workspace
 
@@ -121,7 +122,7 @@ def trained(tmp_path_factory, data) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "resnet50"}, "arch: 'resnet50' is unknown"),
+        ({"arch": "resnet51"}, "arch: 'resnet51' is unknown"),
         ({"factors": [0.1]}, "one factor each"),
         ({"milestones": [6, 5]}, "must rise"),
         ({"scale": None}, "ldam needs max_margin and scale"),
@@ -351,7 +352,7 @@ def test_the_saved_weights_give_the_saved_logits(trained, data):
         model, loaded = load_teacher(trained, data)
         assert recipe(loaded) == recipe(config_of(select=select))
         assert not model.training and not any(p.requires_grad for p in model.parameters())
-        logits = evaluate(model, images, *constants(loaded.normalization))
+        logits = evaluate(model, [images.permute(0, 3, 1, 2)], *constants(loaded.normalization))
         assert np.array_equal(logits.numpy(), saved[f"logits_{select}_cls"])
     last = load_file(trained / "model.safetensors")
     assert not torch.equal(last["conv1.weight"], load_file(trained / "model_best.safetensors")["conv1.weight"])

@@ -20,8 +20,9 @@ from longtail.paco_views import PaCoViews
 from longtail.resnet import CifarResNet
 from longtail.sources import DatasetConfig, make_longtail
 from longtail.teacher import load_teacher
+from longtail.teacher_evaluation import evaluate
 from longtail.teacher_tasks import Contrastive, build_task
-from longtail.teacher_training import _step, epoch_size, evaluate
+from longtail.teacher_training import _step, epoch_size
 from longtail.workspace import Workspace
 
 MILD = PACO["views"] | {"autoaugment": None, "crop_scale": [0.5, 1.0], "blur_prob": 0.0}
@@ -55,7 +56,7 @@ def test_it_learns_and_is_saved_as_one_network_with_plain_logits(trained, data):
     assert config.logit_scale == 1.0
     saved = np.load(trained / "predictions.npz")
     images = torch.from_numpy(data.test_images)
-    logits = evaluate(model, images, *constants("digits"))
+    logits = evaluate(model, [images.permute(0, 3, 1, 2)], *constants("digits"))
     assert np.array_equal(logits.numpy(), saved["logits_best_cls"])
     x = normalize(images[:7].permute(0, 3, 1, 2), *constants("digits"))
     torch.testing.assert_close(model(x), model.features(x) @ model.fc.weight.T + model.fc.bias)  # no prior (trap 27)
