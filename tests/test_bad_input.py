@@ -185,7 +185,8 @@ PARAMS = {  # what is wrong: (change, command, what is said)
     ),
     "an unknown choice": (
         *(put("datasets.tiny.source", "digit"), SUBSAMPLE),
-        "datasets.tiny.source: 'digit' is not one of digits, cifar10, cifar100, imagefolder; did you mean 'digits'?",
+        "datasets.tiny.source: 'digit' is not one of digits, cifar10, cifar100, imagefolder, list, inat, csv;"
+        " did you mean 'digits'?",
     ),
     "an unknown method": (
         *(put("experiments.tiny-vit.method", "deit_tl"), VIT),
