@@ -4,8 +4,8 @@
         --dataset data/datasets/digits_if20.npz --out reports/analysis/digits/teachers/ldam_drw_sam-digits_if20
 
 CACHE names a teacher and a student's view recipe (section `caches`). `in`: every training image once, weakly augmented
-at native resolution or by the views of the teacher's entry, in its normalisation; for a CNN that was trained as a student is, an epoch of the views
-it was trained on. `out`: one epoch of the student's strong and mixed views, brought
+at native resolution or by the views of the teacher's entry, in its normalisation; for a CNN that was trained as a
+student is, an epoch of the views it was trained on. `out`: one epoch of the student's strong and mixed views, brought
 to the teacher's size. Natural log; cosines of LDAM teachers are multiplied by their scale first. Writes into OUT:
     entropy.csv       seed, domain, bin_left, bin_right, count: 50 equal bins from 0 to log C
     entropy_mean.csv  seed, domain, mean_nats, n
