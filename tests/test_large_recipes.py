@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from small import digits
 from stage_processes import ROOT
 
 from longtail import params
@@ -19,7 +20,9 @@ from longtail.paco import projection_head
 from longtail.schedule import cosine_lr, sam_radius
 from longtail.teacher import build_model
 from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import learning_rate
+from longtail.teacher_evaluation import TestSet
+from longtail.teacher_tasks import build_task
+from longtail.teacher_training import _step, learning_rate
 from longtail.vit import ModelConfig
 
 PARAMS = params.load(ROOT / "params.yaml")
@@ -151,3 +154,24 @@ def test_margins():
     """METHODS 2.2: .075 to .3 on ImageNet-LT, whose ends alone decide."""
     margins = ldam_margins([1280, 5], teacher("ldam_drw_sam-imagenet_lt").max_margin)
     assert margins.tolist() == pytest.approx([0.075, 0.3], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ldam_drw_sam-imagenet_lt", "paco_sam-inat18"])
+def test_a_teacher_takes_a_step(name):
+    """The entry at 32 px on images in memory: SAM's two passes, and the test images resized and cropped."""
+    config = teacher(name)
+    small = {"views": dataclasses.replace(config.views, size=32), "eval_resize": 36, "batch_size": 4}
+    if config.paco:
+        key = dataclasses.replace(config.paco.key_views, size=32)
+        small["paco"] = dataclasses.replace(config.paco, key_views=key, queue=8)
+    config, data = dataclasses.replace(config, **small), digits()
+    torch.manual_seed(0)
+    task = build_task(config, data, 0, torch.device("cpu"), False)
+    task.train()
+    optimizer = torch.optim.SGD(task.weights, 0.01)
+    before = task.model.fc.weight.detach().clone()
+    tally = _step(*task.batch(0, slice(0, 4)), optimizer, task.weights, 0.05)
+    assert torch.isfinite(tally).all() and not torch.equal(task.model.fc.weight, before)
+    assert task.model.bn1.num_batches_tracked == 2  # trap 37
+    logits = TestSet(config, data, torch.device("cpu")).logits(task.model)
+    assert logits.shape == (20, 10) and (config.paco is not None or logits.abs().max() <= 1.0001)
