@@ -168,6 +168,7 @@ def measure(folder: Path, variants: int, made: bool) -> list[dict]:
     """Rows of the table. made: folder holds the project, and all of it is made."""
     bench = Bench(folder)
     if made:
+        shutil.rmtree(folder / "logs", ignore_errors=True)  # they are counted
         add_engine(folder)
     else:
         make_project(folder, variants)
