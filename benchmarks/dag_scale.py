@@ -130,12 +130,12 @@ class Bench:
         self.folder = folder
         self.rows: list[dict] = []
 
-    def time(self, label: str, *command: str) -> str:
-        """Run a command that must succeed, note its times, return what it said."""
+    def time(self, label: str, *command: str, **variables: str) -> str:
+        """Run a command that must succeed, note its times, return what it said. variables: of its environment."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = subprocess.run(command, cwd=self.folder, env=os.environ | {"PATH": path}, **told)
+        done = subprocess.run(command, cwd=self.folder, env=os.environ | {"PATH": path} | variables, **told)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if done.returncode:
@@ -177,6 +177,9 @@ def measure(folder: Path, variants: int, made: bool) -> list[dict]:
             raise UserError(f"dvc ran {bench.rows[0]['stages_run']} stages, expected {variants * STAGES_A_VARIANT}")
     bench.time("DVC, nothing to do: status", "dvc", "status")
     bench.time("DVC, nothing to do: repro", "dvc", "repro")
+    with tempfile.TemporaryDirectory() as hidden:  # a module that cannot be imported, before the one that can
+        (Path(hidden) / "_ruamel_yaml.py").write_text("raise ImportError('left out')\n")
+        bench.time("DVC, repro without the C parser of YAML", "dvc", "repro", PYTHONPATH=hidden)
     bench.time("DVC, nothing to do: one study", "dvc", "repro", "report@v0")
     bench.time("DVC, nothing to do: one stage alone", "dvc", "repro", "--single-item", "train_student@v0-0")
     bench.time("DVC, parse dvc.yaml", "dvc", "stage", "list", "--name-only")
@@ -245,7 +248,7 @@ def main() -> None:
         found = yaml.safe_load((args.made / "params.yaml").read_text()) if (args.made / "params.yaml").is_file() else {}
         if len(found.get("studies", {})) != args.variants or args.keep:
             raise UserError(f"--made: {args.made} holds no project of --keep with {args.variants} variants")
-    about = environment()
+    about = environment() | ({"made": "before"} if args.made else {})
     with tempfile.TemporaryDirectory() as temporary:
         rows = measure(args.made or args.keep or Path(temporary) / "project", args.variants, bool(args.made))
     stages = args.variants * STAGES_A_VARIANT

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from interruption import Stop, stopping
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, digits
 from timm import create_model
@@ -36,6 +37,8 @@ from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
 from longtail.vit import ModelConfig, build_vit, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SEED = 3
@@ -80,14 +83,6 @@ PARAMS = {
 
 def config_of(**change) -> StudentConfig:
     return resolve(PARAMS | {"experiments": {"regnety": PARAMS["experiments"]["regnety"] | change}}, "regnety")[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -248,22 +243,9 @@ def test_its_results_are_those_of_any_student(run, data):
     assert yaml.safe_load((run / "config.yaml").read_text())["model"] == {"arch": "regnety_002", "image_size": SIZE}
 
 
-class Stop(Exception):
-    pass
-
-
 def test_an_interrupted_run_ends_in_the_same_bytes(run, data, tmp_path):
-    class Interrupted(Workspace):
-        left = 2
-
-        def tick(self, state):
-            self.left -= 1
-            if not self.left:
-                self.save(state())
-                raise Stop
-
     with pytest.raises(Stop):
-        space = Interrupted(tmp_path, "e", "f" * 64, CPU, quiet=True)
+        space = stopping(2)(tmp_path, "e", "f" * 64, CPU, quiet=True)
         train_student(config_of(), data, SEED, None, space, CPU)
     result = train(tmp_path, config_of(), data)
     for name in ("model.safetensors", "history.csv", "predictions.npz"):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from interruption import Stop, stopping
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, digits
 
@@ -31,6 +32,8 @@ from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
 from longtail.vit import ModelConfig, build_vit, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SEED = 3
@@ -71,14 +74,6 @@ PARAMS = {
 def config_of(name: str, **change) -> StudentConfig:
     experiments = PARAMS["experiments"] | {name: PARAMS["experiments"][name] | change}
     return resolve(PARAMS | {"experiments": experiments}, name)[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -194,24 +189,12 @@ def test_predictions_and_config_are_those_of_the_run(second, data, first):
     assert yaml.safe_load((first / f"seed{SEED}" / "config.yaml").read_text())["start"] == "none"
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stops", [(1,), (4, 2)])
 def test_an_interrupted_run_ends_in_the_same_bytes(first, second, data, tmp_path, stops):
-    class Interrupted(Workspace):
-        def tick(self, state):
-            self.left -= 1
-            if not self.left:
-                self.save(state())
-                raise Stop
-
     config, start = config_of("second"), read_start(first, SEED, "first", data)
     for after in stops:
-        Interrupted.left = after
         with pytest.raises(Stop):
-            train(tmp_path, config, data, start, Interrupted)
+            train(tmp_path, config, data, start, stopping(after))
     result = train(tmp_path, config, data, start)
     for name in ("model.safetensors", "history.csv", "predictions.npz"):
         assert (result / name).read_bytes() == (second / name).read_bytes(), name

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from interruption import Stop, stopping
 from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
@@ -29,6 +30,8 @@ from longtail.teacher_config import TeacherConfig
 from longtail.views import Views
 from longtail.vit import build_vit, head_logits, parameter_groups, special_tokens
 from longtail.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -103,15 +106,6 @@ def changed(*changes: tuple[str, object]) -> dict:
 
 def config_of(*changes: tuple[str, object], **overrides) -> StudentConfig:
     return resolve(changed(*changes, ("experiments.e.set", overrides)), "e")[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Runs are compared byte by byte, and a number of threads is part of what makes the bytes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -467,26 +461,13 @@ def test_a_cache_gives_the_same_student_as_the_teacher_at_hand(trained, data, tm
     assert not torch.equal(weights["head_dist.bias"], load_file(trained / "model.safetensors")["head_dist.bias"])
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stops", [(1,), (3,), (5, 3), (9,)])
 def test_an_interrupted_run_ends_in_the_same_bytes(trained, data, tmp_path, stops):
     """Within an epoch, between epochs and after the last; with stochastic depth."""
-
-    class Interrupted(Workspace):
-        def tick(self, state):
-            self.left -= 1
-            if not self.left:
-                self.save(state())
-                raise Stop
-
     config = config_of(model={"drop_path": 0.5})
     for after in stops:
-        Interrupted.left = after
         with pytest.raises(Stop):
-            train(tmp_path, config, data, Teacher(), Interrupted)
+            train(tmp_path, config, data, Teacher(), stopping(after))
         assert list((tmp_path / "result").iterdir()) == []
     same_result(train(tmp_path, config, data, Teacher()), trained)
 
@@ -496,18 +477,12 @@ DEIT_III = {"drop_path": 0.5, "drop_path_mode": "constant", "layer_scale": 1.0e-
 
 def test_a_run_of_deit_iii_is_resumed_with_the_state_of_lamb(data, tmp_path):
     """Its moments and its count of steps; without the count the first steps after the stop would be larger."""
-
-    class Interrupted(Workspace):
-        def tick(self, state):
-            self.save(state())
-            raise Stop
-
     train_block = {"optimizer": "lamb", "lr": 0.01, "eval_resize": SIZE}
     config = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block)
     whole = train(tmp_path / "whole", config, data, None)
     for _ in range(4):
         with pytest.raises(Stop):
-            train(tmp_path / "parts", config, data, None, Interrupted)
+            train(tmp_path / "parts", config, data, None, stopping(1))
     same_result(train(tmp_path / "parts", config, data, None), whole)
     adam = config_of(("experiments.e.method", "deit_iii"), model=DEIT_III, train=train_block | {"optimizer": "adamw"})
     a, b = (load_file(run / "model.safetensors") for run in (whole, train(tmp_path / "adam", adam, data, None)))
@@ -588,17 +563,12 @@ def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
 
 
 def test_views_made_by_worker_processes_give_the_same_run_also_when_it_is_stopped(data, tmp_path, trained, monkeypatch):
-    class Interrupted(Workspace):
-        def tick(self, state):
-            self.save(state())
-            raise Stop
-
     decoded, config = replace(data, train_images=Listed(list(data.train_images))), config_of(model={"drop_path": 0.5})
     monkeypatch.setattr(Views, "workers", 2)
     monkeypatch.setattr("longtail.views._UNIT", 3)
     for _ in range(2):  # within the first epoch
         with pytest.raises(Stop):
-            train(tmp_path, config, decoded, Teacher(), workspace=Interrupted)
+            train(tmp_path, config, decoded, Teacher(), workspace=stopping(1))
     assert active_children() == []
     same_result(train(tmp_path, config, decoded, Teacher()), trained)
     assert active_children() == []

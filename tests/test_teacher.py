@@ -32,6 +32,8 @@ from longtail.teacher_training import epoch_size, learning_rate, train_teacher
 from longtail.weak_views import weak_batch, weak_parameters, zero_pad
 from longtail.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 DIGITS = {
@@ -93,15 +95,6 @@ LARGE = {"views": LARGE_VIEW, "eval_resize": 28, "crop_padding": None, "hflip": 
 
 def config_of(**changes) -> TeacherConfig:
     return params.build(TeacherConfig, TINY | changes, "teachers.t")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Runs are compared byte by byte, and a number of threads is part of what makes the bytes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
