@@ -150,7 +150,8 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
     tokens = [t for t in ("dist", "cls") if any(row["token"] == t for rows in series.values() for row in rows)]
     if not tokens:
         return None
-    figure, axes = new_figure(columns=len(tokens), width=TEXT, sharey=True, sharex=True)
+    width = COLUMN if len(tokens) == 1 else TEXT
+    figure, axes = new_figure(columns=len(tokens), width=width, sharey=True, sharex=True)
     out = []
     for ax, token in zip(axes[0], tokens, strict=True):
         for label, found in series.items():
@@ -167,7 +168,7 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
                 out += [(f"{label} (printed)", token, "", int(b), v, "", "") for b, v in curve]
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(title=f"{token.upper()} token", xlabel="Block")
-        ax.set_ylim(bottom=0)
+    axes[0][0].set_ylim(bottom=0)  # of both, when all is drawn: it ends the axis' growing
     axes[0][0].set_ylabel("Rank")
     labelled = {text: handle for ax in axes[0] for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     names = sorted(labelled, key=lambda name: list(series).index(name) if name in series else len(series))

@@ -27,7 +27,7 @@ def new_figure(columns: int = 1, rows: int = 1, width: float = COLUMN, height: f
 
 
 def legend_above(figure: Figure, *entries, columns: int = 3) -> None:
-    """A legend above the axes, in as many columns as fit the figure; entries: handles and labels, else all there are."""
+    """A legend above the axes, in as many columns as fit the figure; entries: handles and labels, else all of it."""
     for number in range(columns, 0, -1):
         legend = figure.legend(*entries, loc="outside upper center", ncols=number)
         if number == 1 or legend.get_window_extent().width <= figure.bbox.width:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from stage_processes import ROOT
 
-from longtail.plots import COLORS, COLUMN, TEXT, colors_of, legend_above, new_figure, save
+from longtail.plots import COLORS, COLUMN, TEXT, colors_of, legend_above, new_figure
 
 SUFFIXES = ("pdf", "svg", "png", "csv")
 DRAW = """
@@ -110,8 +110,8 @@ def test_lab_of_white_and_red():
 
 
 @pytest.mark.parametrize("sight", MACHADO)
-def test_the_first_six_colours_stay_apart(sight):
+def test_the_first_eight_colours_stay_apart(sight):
     """A difference (CIE76) of 10 is told apart at a glance."""
-    far = {(a, b): np.linalg.norm(lab(a, sight) - lab(b, sight)) for a, b in itertools.combinations(COLORS[:6], 2)}
+    far = {(a, b): np.linalg.norm(lab(a, sight) - lab(b, sight)) for a, b in itertools.combinations(COLORS[:8], 2)}
     assert min(far.values()) > 10, min(far, key=far.get)
-    assert all(np.linalg.norm(lab(c, sight) - lab("#FFFFFF", sight)) > 30 for c in COLORS[:6])
+    assert all(np.linalg.norm(lab(c, sight) - lab("#FFFFFF", sight)) > 30 for c in COLORS[:8])
