@@ -23,8 +23,9 @@ lint: $(VENV)/.ready ## ruff, and put the format right
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
-readme: $(VENV)/.ready ## put the generated tables into README.md
-	$(BIN)/python stages/readme.py --tables reports/tables --readme README.md
+readme: $(VENV)/.ready ## put the generated tables and badges into README.md
+	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
+		--readme README.md
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md

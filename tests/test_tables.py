@@ -158,7 +158,7 @@ def test_no_metrics_folder_means_nothing_was_run(tmp_path):
     assert (found.experiments, found.teachers) == ({}, {})
 
 
-def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
+def test_stage_replaces_its_folder(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
     out = tmp_path / "tables" / "s"
     out.mkdir(parents=True)
@@ -167,25 +167,6 @@ def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
     assert run_stage("tables", "s", "--params", tmp_path / "params.yaml", "--out", out, *inputs) == 0
     names = {f"{t}.{suffix}" for t in ("overall", "experts") for suffix in ("csv", "md", "tex", "html")}
     assert {p.name for p in out.iterdir()} == names | {"cost.md"}
-
-    readme = tmp_path / "README.md"
-    readme.write_text("# Title\n\n<!-- table:s/overall -->\nstale\n<!-- end -->\n\nAfter.\n")
-    fill = ["--tables", tmp_path / "tables", "--readme", readme]
-    assert run_stage("readme", *fill, "--check") == 1
-    assert "out of date" in capsys.readouterr().err and "stale" in readme.read_text()
-    assert run_stage("readme", *fill) == 0
-    assert run_stage("readme", *fill, "--check") == 0
-    text = readme.read_text()
-    assert "stale" not in text and "| Teacher | 81.9 |" in text and text.endswith("<!-- end -->\n\nAfter.\n")
-    for wrong, message in {
-        "<!-- table:s/overal -->\n<!-- end -->\n": "did you mean 's/overall'",
-        "<!-- table:s/overall -->\n": "has no <!-- end -->",
-        "<!-- table:s/overall -->\n<!-- table:s/experts -->\n<!-- end -->\n": "has no <!-- end -->",
-        "nothing\n": "no marker",
-    }.items():
-        readme.write_text(wrong)
-        assert run_stage("readme", *fill) == 2 and message in capsys.readouterr().err
-        assert readme.read_text() == wrong
 
 
 def test_cost_is_the_mean_of_the_seeds_that_ran(results):
