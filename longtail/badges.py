@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 
 from longtail.errors import UserError
-from longtail.reproduced import Share
+from longtail.shares import Share
 
-VERDICTS = {"holds": "hold", "does not hold": "do not", "undecided": "undecided", "not yet run": "not yet run"}
+VERDICTS = {"holds": "hold", "does not hold": "do not hold", "undecided": "undecided", "not yet run": "not yet run"}
 LETTER, HEIGHT = 6.6, 20  # pixels; the text is set to the width it is given, whatever the font
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" aria-label="{all}">
 <title>{all}</title>

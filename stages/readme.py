@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from longtail import badges, coverage, params, reproduced
+from longtail import badges, coverage, params, shares
 from longtail.errors import UserError, nearest, run_main
 from longtail.output import new_folder, write_text
 
@@ -63,9 +63,9 @@ def main() -> None:
         raise UserError(f"{args.readme}: no such file")
     items, project = coverage.read(args.coverage), coverage.Project(params.load(args.params), args.reports)
     folder = args.reports / "badges"
-    found = badges.badges(reproduced.shares(items, project), args.reports / "claims.csv")
+    found = badges.badges(shares.by_kind(items, project), args.reports / "claims.csv")
     made = {
-        "reproduced": reproduced.markdown(items, project, args.published),
+        "reproduced": shares.markdown(items, project, args.published),
         "badges": badges.markdown(found, folder.as_posix()),
     }
     old = args.readme.read_text(encoding="utf-8")

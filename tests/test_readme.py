@@ -11,7 +11,7 @@ from reporting import PUBLISHED, run_stage, study_dict, write_metrics
 from longtail import badges, params
 from longtail.coverage import Coverage, Project
 from longtail.errors import UserError
-from longtail.reproduced import Share, markdown, shares
+from longtail.shares import Share, by_kind, markdown
 
 STUDIES = {"s": study_dict(), "mini": {**study_dict(), "comparable": False}}
 TABLES = {"item": "Table 9", "shows": "x", "full": [{"study": "s", "table": "overall"}]}
@@ -35,11 +35,11 @@ def project(tmp_path) -> Project:
 
 def test_shares_count_items_that_show_results(project):
     """Table 9 lacks s-vit, Table 10 needs s-deit_lt alone; settings count nowhere, miniatures apart."""
-    found = shares(coverage(*ITEMS["items"]), project)
+    found = by_kind(coverage(*ITEMS["items"]), project)
     assert found == {"tables": Share(2, full=1, part=1, miniature=0), "figures": Share(1, full=0, part=1, miniature=0)}
     assert str(found["tables"]) == "1 of 2 with the full recipe and 1 in part, 0 in miniature"
     write_metrics(project.reports / "metrics/mini")
-    assert shares(coverage(FIGURE | OF_MINI), project)["figures"].miniature == 1
+    assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"].miniature == 1
 
 
 def test_nothing_was_run(tmp_path):
@@ -69,13 +69,11 @@ def test_claims_are_counted_once_each(tmp_path):
     path = tmp_path / "claims.csv"
     assert badges.badges({}, path) == {}
     path.write_text(LEDGER)
-    assert badges.badges({}, path) == {"claims": ("claims", "1 hold, 1 do not, 2 not yet run")}
+    assert badges.badges({}, path) == {"claims": ("claims", "1 hold, 1 do not hold, 2 not yet run")}
     path.write_text("id,overall\n")
     assert badges.verdicts(path) == "none"
-    for wrong, message in {
-        "id,verdict\na,holds\n": "no column 'overall'",
-        "id,overall\na,maybe\n": "'maybe', exp",
-    }.items():
+    wrong = {"id,verdict\na,holds\n": "no column 'overall'", "id,overall\na,maybe\n": "verdict 'maybe', expected"}
+    for text, message in wrong.items():
         path.write_text(text)
         with pytest.raises(UserError, match=rf"claims\.csv: .*{message}.*run stages/claims\.py again"):
             badges.verdicts(path)
@@ -120,7 +118,7 @@ def test_stage_fills_the_readme_and_draws_its_badges(place, tmp_path, capsys):
     (tmp_path / "reports/claims.csv").write_text(LEDGER)  # a new badge
     assert run_stage("readme", *place, "--check") == 1
     assert run_stage("readme", *place) == 0
-    assert "![claims: 1 hold, 1 do not, 2 not yet run]" in readme.read_text() and (folder / "claims.svg").is_file()
+    assert "![claims: 1 hold, 1 do not hold, 2 not yet run]" in readme.read_text() and (folder / "claims.svg").is_file()
     (folder / "tables.svg").write_text("<svg/>")
     capsys.readouterr()
     assert run_stage("readme", *place, "--check") == 1

@@ -24,7 +24,7 @@ class Share:
         return f"{self.full} of {self.total} with the full recipe{part}, {self.miniature} in miniature"
 
 
-def shares(coverage: Coverage, project: Project) -> dict[str, Share]:
+def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
     """{"tables", "figures"} of DeiT-LT and its supplement; settings are no results."""
 
     def done(places: tuple[Place, ...]) -> list[bool]:
@@ -42,7 +42,7 @@ def shares(coverage: Coverage, project: Project) -> dict[str, Share]:
 
 def markdown(coverage: Coverage, project: Project, published: Path) -> str:
     """Papers by what of them was run, then studies by how many entries were; ends in a newline."""
-    ours = shares(coverage, project)
+    ours = by_kind(coverage, project)
     lines = ["| paper | tables | figures |", "|:--|:--|:--|"]
     lines.append(f"| DeiT-LT (CVPR 2024) | {ours['tables']} | {ours['figures']} |")
     for paper, stem in OTHERS.items():
