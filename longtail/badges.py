@@ -11,7 +11,7 @@ from longtail.errors import UserError
 from longtail.shares import Share
 
 VERDICTS = {"holds": "hold", "does not hold": "do not hold", "undecided": "undecided", "not yet run": "not yet run"}
-LETTER, HEIGHT = 6.6, 20  # pixels; the text is set to the width it is given, whatever the font
+LETTER, HEIGHT = 6.0, 20  # pixels; the text is set to the width it is given, whatever the font
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" aria-label="{all}">
 <title>{all}</title>
 <rect width="{width}" height="{height}" rx="3" fill="#0b5cad"/>

@@ -180,9 +180,9 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
 
 
 def outputs(path: Path) -> dict[str, bytes]:
-    """{file: content} without what differs by machine and moment: PDFs, and the times in environment.json."""
+    """{file: content} without what differs by machine and moment: the times in environment.json."""
     names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return {n.name: n.read_bytes() for n in names if n.suffix != ".pdf" and n.name != "environment.json"}
+    return {n.name: n.read_bytes() for n in names if n.name != "environment.json"}
 
 
 @pytest.fixture(scope="module")

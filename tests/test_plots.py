@@ -22,7 +22,8 @@ from pathlib import Path
 from longtail.plots import legend_above, new_figure, save
 figure, ((ax,),) = new_figure()
 ax.plot([0, 1], [0, 2], label="a ± b")
-ax.imshow([[0, 1]], aspect="auto")
+for alpha in (1, 0.5):
+    ax.imshow([[0, 1]], aspect="auto", alpha=alpha)
 legend_above(figure)
 save(figure, ("x", "y"), [(0, 0.0), (1, 2 / 3)], Path(sys.argv[1]))
 """
@@ -54,6 +55,7 @@ def test_files_carry_text_no_date_and_no_version(drawn):
     assert b"CreationDate" not in pdf and b"Matplotlib v" not in pdf and b"/Subtype /TrueType" not in pdf
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert ">a ± b</text>" in svg and "<dc:date>" not in svg and "Matplotlib v" not in svg
+    assert svg.count("<image ") == 2  # put together in one, the upper one would be blended twice
     assert (drawn / "1.csv").read_text() == "x,y\n0,0\n1,0.666667\n"
 
 
