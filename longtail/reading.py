@@ -28,7 +28,8 @@ def run_record(folder: Path) -> dict[str, Any] | None:
 
 def diagnostics(folder: Path) -> dict[str, Any] | None:
     """diagnostics.json: long-tail evaluation at the last epoch. Raises UserError as run_record does."""
-    return _read(folder / "diagnostics.json", ("class_names", "class_counts", "groups", "heads", "fusion", "routing"))
+    keys = ("class_names", "class_counts", "groups", "heads", "fusion", "routing", "agreement")
+    return _read(folder / "diagnostics.json", keys)
 
 
 def top1(folder: Path) -> dict[str, np.ndarray] | None:
