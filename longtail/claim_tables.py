@@ -99,7 +99,7 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
         found = list(group)
         verdicts = Counter(_overalls(found).values())
         counts = ", ".join(f"{verdicts[verdict]} {text}" for verdict, text in COUNTED.items())
-        lines += [f"## {paper}", "", f"{sum(verdicts.values())} claims: {counts}.", ""]
+        lines += [f"## {paper}", "", f"Claims: {counts}.", ""]
         lines += [
             "| claim | study | printed | ours | 95 % interval | test | verdict |",
             "|:--|:--|--:|--:|:--|:--|:--|",

@@ -17,7 +17,7 @@ import yaml
 
 from longtail import params, statistics
 from longtail.errors import UserError
-from longtail.measures import Measure
+from longtail.measures import BY_IMAGE, Measure
 
 Verdict = Literal["holds", "does not hold", "undecided", "not yet run"]
 WORST_FIRST: tuple[Verdict, ...] = ("does not hold", "undecided", "not yet run", "holds")
@@ -174,6 +174,8 @@ def _points(interval: tuple[float, float]) -> tuple[float, float]:
 
 def _answers(comparison: Comparison, seeds: list[int], reports: Path) -> Answers | str:
     """The difference image by image; or why it is not known."""
+    if comparison.higher.metric not in BY_IMAGE:
+        return "no number for single test images"
     sides = [side.by_image(comparison.study, reports, seeds) for side in (comparison.higher, comparison.lower)]
     if None in sides:
         return "no predictions of single test images"

@@ -29,7 +29,7 @@ Metric = Literal[
 ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
     "feature_rank": ("feature_rank.csv", "rank", "directions"),
     "attention_distance": ("attention_distance.csv", "distance_px", "px"),
-    "cls_dist_distance": ("cls_dist_distance.csv", "distance", "1 - cosine"),
+    "cls_dist_distance": ("cls_dist_distance.csv", "distance", "cosine distance"),
     "entropy": ("entropy_mean.csv", "mean_nats", "nats"),
 }
 BY_IMAGE = ("top1", "head", "mid", "tail", "many", "medium", "few", "balanced")  # means of right or wrong answers
@@ -118,9 +118,12 @@ class Measure:
             raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
 
     def by_image(self, study: str, reports: Path, seeds: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
-        """(right, boolean [S, M]; labels, int64 [M]) on the test set; None where the predictions are not there."""
+        """(right, boolean [S, M]; labels, int64 [M]) on the test set; None where the predictions are not there.
+
+        Raises UserError for predictions that are damaged or lack a seed.
+        """
         path = reports / "runs" / study / KINDS[self.kind][1] / self.name / "predictions.npz"
-        if self.metric not in BY_IMAGE or not path.is_file():
+        if not path.is_file():
             return None
         names = [f"seed{seed}_last_{self.head}" for seed in seeds]
         arrays = read_npz(path, ("labels", *names))
