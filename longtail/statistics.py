@@ -124,8 +124,9 @@ def over_seeds_and_images(difference: np.ndarray, labels: np.ndarray, weights: n
     """Mean difference whose interval covers other training seeds and other test images at once.
 
     difference: [S, M], S >= 2. Seeds and images are crossed random factors, images nested in classes. The variance over
-    seeds and that over images both hold the seeds-by-images residual, which is taken off once; degrees of freedom by
-    Satterthwaite. The variance is never below the larger of the two.
+    seeds and that over images both hold the seeds-by-images residual, which is taken off once; their sum is not let
+    below either. Half the interval is the root of the squares of the halves over seeds (t) and over the rest (Zou &
+    Donner 2008), so that it is never narrower than that over seeds.
     """
     d = np.asarray(difference, np.float64)
     seeds = len(d)
@@ -144,9 +145,9 @@ def over_seeds_and_images(difference: np.ndarray, labels: np.ndarray, weights: n
         free += n - 1
     over = float(per_seed.var(ddof=1)) / seeds
     variance = max(over + images - residual, over, images)
-    spread = over**2 / (seeds - 1) + images**2 / free + residual**2 / ((seeds - 1) * free)
     mean = float(per_seed.mean())
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, variance**2 / spread)) * math.sqrt(variance) if variance else 0.0
+    t_seeds, t_images = (float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) for degrees in (seeds - 1, free))
+    half = math.hypot(t_seeds * math.sqrt(over), t_images * math.sqrt(variance - over))
     return Combined(mean, math.sqrt(over), math.sqrt(images), math.sqrt(variance), (mean - half, mean + half))
 
 

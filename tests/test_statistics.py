@@ -144,22 +144,24 @@ def test_seeds_and_images_by_hand():
     found = statistics.over_seeds_and_images(np.array([[1, 0], [1, 1]]), np.array([0, 0]), np.ones(1))
     assert found.mean == 0.75
     assert (found.stderr_seeds, found.stderr_images, found.stderr) == pytest.approx((0.25, 0.25, 0.25))
-    half = found.interval[1] - 0.75  # Satterthwaite: (1/16)^2 / (3 * (1/16)^2) = 1/3 degrees of freedom
-    assert half == pytest.approx(stats.t.ppf(0.975, 1 / 3) * 0.25)
+    assert found.interval[1] - 0.75 == pytest.approx(0.25 / math.tan(0.025 * math.pi))  # t, 1 degree of freedom: Cauchy
 
 
 def test_seeds_and_images_together_spread_as_simulated():
     """Seed effects .03, image effects .4, residual .3; 4 seeds, two classes of 50 with weights 3/4 and 1/4."""
     rng, labels, weights = np.random.default_rng(3), np.repeat([0, 1], 50), np.array([0.75, 0.25])
-    means, variances = [], []
+    means, variances, hits = [], [], 0
     for _ in range(600):
         d = rng.normal(0, 0.03, (4, 1)) + rng.normal(0, 0.4, 100) + rng.normal(0, 0.3, (4, 100))
         found = statistics.over_seeds_and_images(d, labels, weights)
         means.append(found.mean)
         variances.append(found.stderr**2)
+        hits += found.interval[0] <= 0 <= found.interval[1]
+        assert found.interval[1] >= statistics.over_seeds(d @ (weights[labels] / 50)).interval[1]
     exact = 0.03**2 / 4 + (0.75**2 + 0.25**2) * (0.4**2 + 0.3**2 / 4) / 50
     assert np.var(means) == pytest.approx(exact, rel=0.15)
     assert np.mean(variances) == pytest.approx(exact, rel=0.05)
+    assert hits / 600 >= 0.93
 
 
 def test_seeds_and_images_need_two_of_each():
