@@ -129,6 +129,19 @@ def test_three_seeds_are_decided_by_t_though_there_are_predictions(tmp_path):
     assert found.method == "paired t over 3 seeds" and found.interval_both is not None
 
 
+def test_each_head_has_its_own_predictions(tmp_path):
+    put_predictions(tmp_path, "a", [[38, 38, 38]])
+    path = tmp_path / "runs/s/a/predictions.npz"
+    arrays = dict(np.load(path))
+    arrays["seed0_last_cls"] = np.where(np.arange(120) % 2, LABELS, (LABELS + 1) % 3).astype(np.uint8)  # half are right
+    np.savez(path, **arrays)
+    found = metrics_file("a", "experiment", [95.0]) | {"groups": GROUPS}
+    found["seeds"]["0"]["last"]["cls"]["top1"] = 50.0
+    write_json(tmp_path / "metrics/s/a.json", found)
+    judged = decided(claim({"entry": "a", "head": "avg"}, {"entry": "a", "head": "cls"}), tmp_path)
+    assert (judged.verdict, judged.difference) == ("holds", 45.0)
+
+
 def test_a_teacher_and_its_student(tmp_path):
     put_predictions(tmp_path, "a", [[38, 38, 38]])
     put_predictions(tmp_path, "t", [[30, 30, 30], [9, 9, 9]], under="teachers")  # seed 1 has no student
