@@ -89,6 +89,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/archive.py",
     "stages/readme.py",
     "stages/coverage.py",
+    "stages/claims.py",
     "stages/doctor.py",
     "stages/pack.py",
     "stages/import_checkpoint.py",
