@@ -11,7 +11,10 @@ from jinja2 import DictLoader, UndefinedError
 
 from longtail.web import ENVIRONMENT, data_uri, page
 
-CHILD = '{% extends "base.html.j2" %}{% block title %}{{ name }}{% endblock %}{% block content %}{{ name }}{% endblock %}'
+CHILD = (
+    '{% extends "base.html.j2" %}{% block title %}{{ name }}{% endblock %}'
+    "{% block content %}{{ name }}{% endblock %}"
+)
 
 
 @pytest.fixture
