@@ -12,8 +12,7 @@ from jinja2 import DictLoader, UndefinedError
 from longtail.web import ENVIRONMENT, data_uri, page
 
 CHILD = (
-    '{% extends "base.html.j2" %}{% block title %}{{ name }}{% endblock %}'
-    "{% block content %}{{ name }}{% endblock %}"
+    '{% extends "base.html.j2" %}{% block title %}{{ name }}{% endblock %}{% block content %}{{ name }}{% endblock %}'
 )
 
 

@@ -1,21 +1,31 @@
 "use strict";
 // Tables of class "sortable": the headings of the last heading row become buttons that sort. Several <tbody> are row
-// groups: each moves as a whole, by its first row. A single <tbody> has its rows sorted. Numbers go by value, largest
-// first; the empty come last both ways; equals keep their order. data-value on a cell stands for its text.
+// groups: each moves as a whole, by its row with data-key, else its first. A single <tbody> has its rows sorted. Numbers
+// go by value, largest first; the empty come last both ways; equals keep their order. data-value stands for a cell's text.
 (() => {
   const NUMBER = /^[+\-\u2212]?\d[\d,]*(\.\d+)?/;
 
-  const key = (row, column) => {
-    const cell = [...row.cells].find((c) => place(c) === column);
-    if (!cell) return null;
-    const text = (cell.dataset.value ?? cell.textContent).trim();
+  // [row][column]: the cell that covers this place, spans counted
+  const grid = (section) => {
+    const cells = [];
+    [...section.rows].forEach((row, r) => {
+      cells[r] ??= [];
+      for (const cell of row.cells) {
+        const c = [...Array(cells[r].length + 1).keys()].find((i) => !cells[r][i]);
+        for (let i = 0; i < cell.rowSpan; i++) {
+          for (let j = 0; j < cell.colSpan; j++) (cells[r + i] ??= [])[c + j] = cell;
+        }
+      }
+    });
+    return cells;
+  };
+
+  const value = (cell) => {
+    const text = cell ? (cell.dataset.value ?? cell.textContent).trim() : "";
     if (!text || text === "–" || cell.classList.contains("missing")) return null;
     const number = NUMBER.exec(text);
     return number ? Number(number[0].replace("\u2212", "-").replaceAll(",", "")) : text.toLowerCase();
   };
-
-  const place = (cell) => [...cell.parentNode.cells].filter((c) => c.cellIndex < cell.cellIndex)
-    .reduce((sum, c) => sum + c.colSpan, 0);
 
   const compare = (a, b, sign) => {
     if (a === null || b === null) return (a === null) - (b === null);
@@ -23,33 +33,30 @@
     return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en"));
   };
 
-  const sorted = (rows, rowOf, column, sign) => rows.map((item, index) => ({ item, index, key: key(rowOf(item), column) }))
-    .sort((a, b) => compare(a.key, b.key, sign) || a.index - b.index).map((each) => each.item);
-
   const sort = (table, heading, column) => {
     const bodies = [...table.tBodies];
-    const groups = bodies.length > 1;
-    const items = groups ? bodies : [...bodies[0].rows];
-    const rowOf = (item) => (groups ? item.rows[0] : item);
+    const parent = bodies.length > 1 ? table : bodies[0];
+    const items = bodies.length > 1
+      ? bodies.map((body) => ({ node: body, cells: grid(body)[Math.max(0, [...body.rows].findIndex((r) => "key" in r.dataset))] }))
+      : grid(parent).map((cells, r) => ({ node: parent.rows[r], cells }));
+    const keyed = items.map((item, index) => ({ ...item, index, key: value(item.cells[column]) }));
     const before = heading.getAttribute("aria-sort");
-    const numbers = items.some((item) => typeof key(rowOf(item), column) === "number");
-    const ascending = before ? before === "descending" : !numbers;
+    const ascending = before ? before === "descending" : !keyed.some((item) => typeof item.key === "number");
     for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    (groups ? table : bodies[0]).append(...sorted(items, rowOf, column, ascending ? 1 : -1));
+    keyed.sort((a, b) => compare(a.key, b.key, ascending ? 1 : -1) || a.index - b.index);
+    parent.append(...keyed.map((item) => item.node));
   };
 
   for (const table of document.querySelectorAll("table.sortable")) {
-    const last = table.tHead.rows[table.tHead.rows.length - 1];
-    for (const heading of last.cells) {
-      if (!heading.textContent.trim()) continue;
-      const column = place(heading);
+    grid(table.tHead).at(-1).forEach((heading, column) => {
+      if (heading.parentNode !== table.tHead.rows[table.tHead.rows.length - 1] || !heading.textContent.trim()) return;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...heading.childNodes);
       heading.append(button);
       button.addEventListener("click", () => sort(table, heading, column));
-    }
+    });
   }
 
   // A link to something inside a closed <details> opens it.
