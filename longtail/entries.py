@@ -1,4 +1,4 @@
-"""The entries of all studies, as the index shows them: what was run, with what settings, at what cost, and how it went."""
+"""The entries of all studies as the index shows them: settings, seeds, environment, cost and curves of what was run."""
 
 from __future__ import annotations
 

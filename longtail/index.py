@@ -12,6 +12,8 @@ from pathlib import Path
 
 from longtail import web
 from longtail.captions import FIGURES
+from longtail.claim_lines import SIGNS, ClaimGroup, claim_groups, miniature_verdicts, verdicts
+from longtail.claims import Judged
 from longtail.coverage import Coverage, PaperItem, Place, Project
 from longtail.entries import entries
 from longtail.printed_tables import PrintedTable, printed_tables
@@ -35,6 +37,8 @@ class Paper:
     counts: dict[str, int]
     items: tuple[tuple[str, str, str], ...]
     agreement: Agreement | None  # None = nothing of it is comparable here
+    verdicts: dict[str, int]  # {verdict: claims}, by full recipes
+    in_miniature: dict[str, int]  # {verdict: comparisons in miniatures}
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ class Item:
     figures: tuple[PlacedFigure, ...]
 
 
-def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, claims: list, inputs: str) -> str:
-    """The whole page. claims: what longtail.claims judged. Raises UserError for a damaged or wrong file, by name."""
+def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, ledger: list[Judged], inputs: str) -> str:
+    """The whole page. ledger: of longtail.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
     studies = dict(sorted(project.studies.items(), key=lambda named: not named[1].comparable))
     results = {name: load(reports / "metrics" / name, name, study) for name, study in studies.items()}
@@ -84,14 +88,19 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, cl
     files = image_files(coverage, project)
     embedded = sum(path.stat().st_size for path in files.values()) * 4 / 3 <= IMAGES_LIMIT
     items = [_item(item, project, made, files, embedded) for item in coverage.items if state(item, project)]
+    claims = claim_groups(ledger, published)
     others = {name: printed_tables(published, prefix) for name, prefix in PAPERS.items() if name != MAPPED}
     return web.page(
         "index.html.j2",
         inputs=inputs,
         states=STATES,
-        papers=[_mapped(coverage, project, items, made), *(_printed(name, found) for name, found in others.items())],
+        papers=[
+            _mapped(coverage, project, items, made, claims),
+            *(_printed(name, found, claims) for name, found in others.items()),
+        ],
         claims=claims,
-        verdicts={name: {} for name in PAPERS},
+        signs=SIGNS,
+        anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
         others=others,
         embedded=embedded,
@@ -102,15 +111,20 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, cl
     )
 
 
-def _mapped(coverage: Coverage, project: Project, items: list[Item], made: Mapping) -> Paper:
+def _mapped(coverage: Coverage, project: Project, items: list[Item], made: Mapping, claims: list[ClaimGroup]) -> Paper:
     tables = [(study, cells) for study, _, cells in made.values()]
     links = tuple((item.item, item.state, item.anchor) for item in items)
-    return Paper(MAPPED, counts(coverage, project), links, agreement(tables))
+    return Paper(MAPPED, counts(coverage, project), links, agreement(tables), *_verdicts(claims, MAPPED))
 
 
-def _printed(name: str, tables: list[PrintedTable]) -> Paper:
+def _printed(name: str, tables: list[PrintedTable], claims: list[ClaimGroup]) -> Paper:
     links = tuple((table.name, "none", table.anchor) for table in tables)
-    return Paper(name, dict.fromkeys(STATES, 0) | {"none": len(tables)}, links, None)
+    nothing = dict.fromkeys(STATES, 0) | {"none": len(tables)}
+    return Paper(name, nothing, links, None, *_verdicts(claims, name))
+
+
+def _verdicts(claims: list[ClaimGroup], paper: str) -> tuple[dict[str, int], dict[str, int]]:
+    return verdicts(claims, paper), miniature_verdicts(claims, paper)
 
 
 def _item(item: PaperItem, project: Project, made: Mapping, files: Mapping[Place, Path], embedded: bool) -> Item:
@@ -124,9 +138,7 @@ def _item(item: PaperItem, project: Project, made: Mapping, files: Mapping[Place
         anchor=f"item-{item.item.lower().replace(' ', '-').replace('.', '')}",
         state=state(item, project),
         tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
-        figures=tuple(
-            _figure(place, project, files.get(place), embedded) for place in places if not place.table
-        ),
+        figures=tuple(_figure(place, project, files.get(place), embedded) for place in places if not place.table),
     )
 
 

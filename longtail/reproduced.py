@@ -11,9 +11,9 @@ from longtail.tables import Record
 
 STATES = {  # of an item: {state: (symbol, heading)}
     "full": ("●", "full recipe"),
-    "part": ("◐", "full recipe, in part"),
-    "miniature": ("○", "in miniature only"),
-    "none": ("–", "not yet run"),
+    "part": ("◐", "in part"),
+    "miniature": ("○", "miniature"),
+    "none": ("–", "not run"),
 }
 
 

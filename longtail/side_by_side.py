@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtail.study import COLUMN_LABELS, StudyConfig, Table
+from longtail.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
 from longtail.tables import Record, layout, signed
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
@@ -110,6 +110,8 @@ def _shown(record: Record, key: str, letters: dict[str, str]) -> Shown:
         stderr = f"± {record.printed.stderr}" if record.printed.stderr else ""
         return Shown(record.printed.value or "–", stderr, letters.get(record.printed.doubt, ""))
     phase, _, difference = key.partition("_")
+    if phase == "best" and record.column == ON_VIEWS:  # of a cache, which knows no best epoch
+        return Shown("")
     if difference:
         return Shown(signed(record.difference(phase)), agrees=agrees(record, phase))
     ours = getattr(record, phase)

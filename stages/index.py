@@ -14,24 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-
 from longtail import params
-from longtail.coverage import Coverage
-from longtail.errors import UserError, run_main
+from longtail.claims import ledger, load
+from longtail.coverage import read
+from longtail.errors import run_main
 from longtail.index import page
 from longtail.inputs import digest, stated
 from longtail.output import write_text
-
-
-def read_coverage(path: Path) -> Coverage:
-    """The map of the paper's items. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return params.build(Coverage, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def main() -> None:
@@ -44,15 +33,16 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
-    read = {"params.yaml": args.params, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
-    inputs = digest(args.reports, {**read, "data/published": args.published})
+    named = {"params.yaml": args.params, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
+    inputs = digest(args.reports, {**named, "data/published": args.published})
     if args.check:
         if not args.out.is_file() or stated(args.out.read_text(encoding="utf-8")) != inputs:
             print(f"{args.out}: out of date; run `make index`", file=sys.stderr)
             sys.exit(1)
         return
-    table = params.load(args.params)
-    write_text(args.out, page(table, read_coverage(args.coverage), args.published, args.reports, [], inputs))
+    judged = ledger(load(args.claims), args.reports)
+    coverage = read(args.coverage)
+    write_text(args.out, page(params.load(args.params), coverage, args.published, args.reports, judged, inputs))
     print(args.out)
 
 
