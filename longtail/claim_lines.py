@@ -33,7 +33,7 @@ class ClaimLine:
     def printed_sides(self) -> str:
         """`84.5 − 70.2`: what the difference is of."""
         sides = (self.printed.higher, self.printed.lower)
-        return " − ".join(side.text for side in sides) if all(sides) else ""
+        return " − ".join(side.value for side in sides) if self.printed.difference is not None else ""
 
     @property
     def ours(self) -> str:
@@ -76,3 +76,9 @@ def miniature_verdicts(groups: list[ClaimGroup], paper: str) -> dict[str, int]:
     lines = (line.judged for group in groups if group.claim.paper == paper for line in group.lines)
     found = Counter(judged.verdict for judged in lines if judged.miniature)
     return {verdict: found[verdict] for verdict in SIGNS if found[verdict] and verdict != "not yet run"}
+
+
+def decided(groups: list[ClaimGroup], verdict: Verdict) -> list[tuple[ClaimGroup, ClaimLine]]:
+    """The studies in which a claim has that verdict, full recipes first."""
+    found = [(group, line) for group in groups for line in group.lines if line.judged.verdict == verdict]
+    return sorted(found, key=lambda pair: pair[1].judged.miniature)

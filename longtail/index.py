@@ -12,12 +12,13 @@ from pathlib import Path
 
 from longtail import web
 from longtail.captions import FIGURES
-from longtail.claim_lines import SIGNS, ClaimGroup, claim_groups, miniature_verdicts, verdicts
+from longtail.claim_lines import SIGNS, ClaimGroup, claim_groups, decided, miniature_verdicts, verdicts
 from longtail.claims import Judged
 from longtail.coverage import Coverage, PaperItem, Place, Project
 from longtail.entries import entries
 from longtail.printed_tables import PrintedTable, printed_tables
 from longtail.render import entry_id
+from longtail.report import shown_width
 from longtail.reproduced import STATES, Agreement, agreement, counts, state
 from longtail.results import load
 from longtail.side_by_side import SideBySide, side_by_side
@@ -58,8 +59,9 @@ class PlacedFigure:
     caption: str
     comparable: bool
     command: str
-    file: str | None  # relative to reports/
-    image: str | None  # data: address
+    file: str | None = None  # relative to reports/
+    image: str | None = None  # data: address
+    width: int | None = None  # in the page's pixels; None = the drawing's own
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         ],
         claims=claims,
         signs=SIGNS,
+        decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
         others=others,
@@ -169,7 +172,12 @@ def _figure(place: Place, project: Project, path: Path | None, embedded: bool) -
         study = project.studies[place.study]
         title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable
         command = f"make repro STUDY={place.study}"
-    file = path.relative_to(project.reports).as_posix() if path else None
-    kind = {".svg": "image/svg+xml", ".png": "image/png"}
-    image = web.data_uri(kind[path.suffix], path.read_bytes()) if path and embedded else None
-    return PlacedFigure(title, caption, comparable, command, file, image)
+    if path is None:
+        return PlacedFigure(title, caption, comparable, command)
+    content, png = path.read_bytes(), path.suffix == ".png"
+    return PlacedFigure(
+        *(title, caption, comparable, command),
+        file=path.relative_to(project.reports).as_posix(),
+        image=web.data_uri("image/png" if png else "image/svg+xml", content) if embedded else None,
+        width=shown_width(content) if png else None,
+    )

@@ -46,8 +46,12 @@ def figure(name: str, png: bytes | None) -> Figure:
     title, caption = FIGURES[name]
     if png is None:
         return Figure(name, title, caption, None, None)
-    width = round(int.from_bytes(png[16:20], "big") * SHOWN_SCALE)  # pixels across, from the PNG's header
-    return Figure(name, title, caption, web.data_uri("image/png", png), width)
+    return Figure(name, title, caption, web.data_uri("image/png", png), shown_width(png))
+
+
+def shown_width(png: bytes) -> int:
+    """In the page's pixels, from the PNG's header."""
+    return round(int.from_bytes(png[16:20], "big") * SHOWN_SCALE)
 
 
 def page(study: StudyConfig, tables: dict[str, str], figures: dict[str, bytes | None], lines: list[EntryLine]) -> str:
