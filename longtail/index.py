@@ -91,6 +91,7 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
     embedded = sum(path.stat().st_size for path in files.values()) * 4 / 3 <= IMAGES_LIMIT
     items = [_item(item, project, made, files, embedded) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
+    mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
     others = {name: printed_tables(published, prefix) for name, prefix in PAPERS.items() if name != MAPPED}
     return web.page(
         "index.html.j2",
@@ -105,6 +106,7 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
+        own=[_table(*about) for name, about in made.items() if name not in mapped],
         others=others,
         embedded=embedded,
         runs=[
