@@ -27,7 +27,7 @@ class Page(HTMLParser):
             self.meta[attrs["name"]] = attrs["content"]
         if attrs.get("role") == "region":
             self.region = attrs["aria-label"]
-            assert self.region not in self.tables or attrs["aria-label"], self.region
+            assert self.region not in self.tables, f"two regions are called {self.region!r}"
             self.tables[self.region] = []
         if tag == "tr":
             self.tables[self.region].append([])

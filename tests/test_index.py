@@ -16,6 +16,8 @@ from longtail import index
 from longtail.output import write_json
 
 EVIL = '<script>alert("1")</script>'
+OVERALL = "A <small> study: Overall: all classes."  # the regions of the two tables
+MINI = f"Mini {EVIL}: A miniature."
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (1000).to_bytes(4, "big") + (10).to_bytes(4, "big")
 
 
@@ -112,19 +114,19 @@ def made(tree) -> Page:
 
 def test_cells_beside_one_another(made):
     """81.9 is printed of the teacher; ours is 80.26 and 81.26: 1.6 and 0.6 below, the latter within a point."""
-    table = made.tables["Overall: all classes."]
+    table = made.tables[OVERALL]
     headings = ["Printed", "Ours, last epoch", "Difference", "Ours, best on test", "Difference"]
     assert table[0][1:-1] == headings
     assert table[1] == ["Method", *["All"] * 5, "n", "Entry"]
-    teacher = made.row("Overall: all classes.", "Teacher")
+    teacher = made.row(OVERALL, "Teacher")
     assert teacher == ["Teacher", "81.9", "80.26", "−1.6 ✗", "81.26", "−0.6 ✓", "1", "t 01234567"]
-    alone = made.row("Overall: all classes.", "Ours alone")
+    alone = made.row(OVERALL, "Ours alone")
     assert alone[1:4] == ["", "78.00 ± 1.15", ""] and alone[-2:] == ["3", "s-deit_lt 01234567"]
 
 
 def test_what_was_not_run_is_empty_and_said(made):
-    assert made.row("Overall: all classes.", "ViT") == ["ViT", "62.6", "", "", "", "", "", "s-vit not run"]
-    assert made.row("Overall: all classes.", "RIDE")[1:] == ["–", "", "", "", "", "", "no entry yet"]
+    assert made.row(OVERALL, "ViT") == ["ViT", "62.6", "", "", "", "", "", "s-vit not run"]
+    assert made.row(OVERALL, "RIDE")[1:] == ["–", "", "", "", "", "", "no entry yet"]
     vit = made.row("Claim ledger", "DeiT-LT is better than a ViT. DeiT-LT, Table 2: – not yet run")
     assert vit[1:] == ["s", "", "", "", "", "– not yet run", "higher lower"]
     text = " ".join(" ".join(made.text).split())
@@ -134,9 +136,9 @@ def test_what_was_not_run_is_empty_and_said(made):
 
 def test_a_miniature_is_called_one_and_compared_with_nothing(made):
     """A group without images is a dash, a column that is not printed is empty."""
-    headings = made.tables["A miniature."][0]
+    headings = made.tables[MINI][0]
     assert headings[1:-1] == ["Printed", "Ours, last epoch", "Ours, best on test"]
-    assert made.row("A miniature.", EVIL)[1:5] == ["62.6", "", "41.00 ± 1.00", "–"]
+    assert made.row(MINI, EVIL)[1:5] == ["62.6", "", "41.00 ± 1.00", "–"]
     assert "(miniature)" in "".join(made.text)
 
 
