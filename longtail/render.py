@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from itertools import pairwise
 from textwrap import wrap
 
-from longtail.tables import Cell, Grid
+from longtail.tables import OURS, Cell, Grid
+from longtail.web import page
 
 _TEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -120,28 +120,4 @@ def _tex_header(text: str) -> str:
 
 def to_html(grid: Grid) -> str:
     """A <figure> with the table and its remarks, for the report's page; ends in a newline."""
-
-    def text(cell: Cell) -> str:
-        if cell.kind == "entry":
-            if not cell.name:
-                return "<td></td>"
-            hashed = f" <small>{cell.text}</small>" if cell.text else ""
-            return f'<td class="entry"><a href="#{entry_id(escape(cell.name))}">{escape(cell.name)}</a>{hashed}</td>'
-        if cell.kind == "label":
-            span = f' rowspan="{cell.span}"' if cell.span > 1 else ""
-            return f'<th scope="row"{span}>{escape(cell.text)}</th>' if cell.span else ""
-        mark = f"<sup>{cell.mark}</sup>" if cell.mark else ""
-        return f'<td class="{cell.kind}">{escape(cell.text)}{mark}</td>'
-
-    kinds = [c.kind for c in grid.blocks[0][0]]
-    head = "".join(f'<th class="{k}" scope="col">{escape(h)}</th>' for k, h in zip(kinds, grid.header, strict=True))
-    rows = "\n".join(
-        "<tbody>\n" + "\n".join(f"<tr>{''.join(text(c) for c in row)}</tr>" for row in block) + "\n</tbody>"
-        for block in grid.blocks
-    )
-    notes = [escape(r) for r in grid.remarks] + [f"<sup>{m}</sup> {escape(n)}" for m, n in grid.footnotes.items()]
-    return (
-        f'<figure class="table" id="table-{escape(grid.name)}">\n<figcaption>{escape(grid.caption)}</figcaption>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n{rows}\n</table></div>\n'
-        f'<p class="notes">{"<br>".join(notes)}</p>\n</figure>\n'
-    )
+    return page("table.html.j2", grid=grid, last=OURS["last"], entry_id=entry_id)
