@@ -100,8 +100,8 @@ def put(path: str, value) -> Callable[[str], str]:
 
 
 REPORTS = {"tables@tiny", "figures@tiny", "report@tiny"}
-STUDY = {"vit": {f"{stage}@tiny-vit" for stage in ("train_student", "evaluate", "analyse")} | REPORTS}
-STUDY["deit_lt"] = {f"{stage}@tiny-deit_lt" for stage in ("train_student", "evaluate", "analyse")} | REPORTS
+OF_A_STUDENT = ("train_student", "evaluate", "analyse", "experts")
+STUDY = {m: {f"{stage}@tiny-{m}" for stage in OF_A_STUDENT} | REPORTS for m in ("vit", "deit_lt")}
 LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "evaluate_labels", "teacher_entropy")}
 TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in ("train_teacher", "evaluate_teacher")} | LABELS
 EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes stale
