@@ -27,6 +27,7 @@ class HeldOut:
     images: np.ndarray | FileImages  # uint8 [n, H, W, 3]
     labels: np.ndarray  # int64 [n], classes of the dataset file
     origin: str  # in words
+    limit: int  # images of a class at most
 
 
 def held_out(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
@@ -41,7 +42,7 @@ def held_out(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
     chosen = left[first_of_each(source.train_labels[left], limit)]
     images = source.train(chosen) if len(chosen) else data.train_images[:0]
     labels = source.train_labels[chosen].astype(np.int64)
-    return HeldOut(images, labels, "training images that the long-tailed subset leaves out")
+    return HeldOut(images, labels, "training images that the long-tailed subset leaves out", limit)
 
 
 def first_of_each(labels: np.ndarray, limit: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def _listed(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
     """The validation list's images, in the dataset's classes, without any that one of the other lists names too."""
     files = config.files
     if files.val is None:
-        return HeldOut(data.train_images[:0], data.train_labels[:0], "the source has no validation list")
+        return HeldOut(data.train_images[:0], data.train_labels[:0], "the source has no validation list", limit)
     listing = read_list(Path(config.raw) / files.val, config.source)
     check_labels(listing.labels, data.num_classes, str(Path(config.raw) / files.val))
     labels = listing.labels if data.class_map is None else data.class_map[listing.labels]
@@ -75,4 +76,4 @@ def _listed(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
     if problems:
         raise UserError(f"datasets.{data.name}: {problems[0]}; python stages/doctor.py {data.name} tells more")
     images = FileImages(files.images, listing.files[chosen], heads[:, :2], heads[:, 2], files.short_side or 0)
-    return HeldOut(images, labels[chosen], f"validation list {files.val}")
+    return HeldOut(images, labels[chosen], f"validation list {files.val}", limit)

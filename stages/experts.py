@@ -31,7 +31,8 @@ from longtail.analysis import Student, load_student
 from longtail.data import LongTail
 from longtail.dataset_config import DatasetConfig
 from longtail.errors import UserError, run_main
-from longtail.fusion import WEIGHTS, balanced_curve, choose, on_test
+from longtail.fusion import WEIGHTS
+from longtail.fusion_choice import balanced_curve, choose, on_test
 from longtail.heldout import HeldOut, held_out
 from longtail.metrics import summarise
 from longtail.output import write_json
@@ -55,18 +56,16 @@ def heldout_curve(student: Student, held: HeldOut) -> list[float]:
     return balanced_curve(cls, dist, held.labels)
 
 
-def fusion(
-    curves: dict[int, list[float]], tested: dict[int, Predictions], test: TestSet, held: HeldOut, limit: int
-) -> dict:
+def fusion(curves: dict[int, list[float]], tested: dict[int, Predictions], test: TestSet, held: HeldOut) -> dict:
     """The block `fusion`. curves: of each seed on the held-out images."""
     chosen = {seed: choose(curve) for seed, curve in curves.items() if curve}
     per_class = np.bincount(held.labels, minlength=len(test.class_names))
     return {
-        "weights": list(WEIGHTS),
+        "weights": WEIGHTS.tolist(),
         "heldout": {
             "uses_extra_labels": True,
             "origin": held.origin,
-            "limit": limit,
+            "limit": held.limit,
             "images": len(held.labels),
             "per_class": per_class.tolist(),
             "missing_classes": [name for name, n in zip(test.class_names, per_class, strict=True) if not n],
@@ -114,7 +113,7 @@ def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: 
         said = {epoch: answers(student, views, data.train_labels, teacher, epoch, VIEWS) for epoch in epochs}
         shown.append({epoch: compare(what, {"all": range(data.num_classes), **groups}) for epoch, what in said.items()})
         print(f"{args.entry} seed {seed}: {len(held.labels)} held-out images, views of epochs {epochs}", flush=True)
-    return {"fusion": fusion(curves, tested, test, held, args.limit), "agreement": agreement(shown)}
+    return {"fusion": fusion(curves, tested, test, held), "agreement": agreement(shown)}
 
 
 def main() -> None:

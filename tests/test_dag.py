@@ -166,6 +166,8 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
+    "diagnose_teacher": "ldam_drw_sam-tiny",
+    "diagnose": "tiny-deit_lt",
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
@@ -279,10 +281,12 @@ def test_a_study_is_made_of_its_own_entries(stages):
         listed = {f"reports/metrics/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/metrics/{study}/teachers/{i['name']}.json" for i in block["teachers"]}
         listed |= {f"reports/metrics/{study}/caches/{i['name']}.json" for i in block["caches"]}
+        listed |= {f"reports/runs/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/runs/{study}/teachers/{i['name']}" for i in block["teachers"]}
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
         listed |= {f"reports/experts/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
-        under = tuple(f"reports/{kind}/{study}/" for kind in ("metrics", "analysis", "experts"))
+        under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis", "experts"))
         makers = {o.def_path: name for name, s in stages.items() for o in s.outs if o.def_path.startswith(under)}
         assert listed <= set(makers)
         for name in makers.values():

@@ -181,7 +181,7 @@ def block(curves: dict[int, list[float]], held: list[int]) -> dict:
     labels = np.array(held, np.int64)
     images = np.zeros((len(held), 1, 1, 3), np.uint8)
     made = runpy.run_path(str(ROOT / "stages/experts.py"))["fusion"](
-        curves, tested, test, HeldOut(images, labels, "made up"), 7
+        curves, tested, test, HeldOut(images, labels, "made up", 7)
     )
     jsonschema.validate(made, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/fusion"})
     return made
