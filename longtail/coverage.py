@@ -71,16 +71,6 @@ class Coverage:
     items: tuple[PaperItem, ...]
 
 
-def read(path: Path) -> Coverage:
-    """The map of the paper's items. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return params.build(Coverage, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
 @dataclass(frozen=True)
 class Need:
     """One run that a table or figure shows."""

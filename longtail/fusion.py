@@ -22,7 +22,7 @@ def sweep(cls: np.ndarray, dist: np.ndarray, labels: np.ndarray, groups: Groups)
 
 def best_weight(accuracies: list[float]) -> int:
     """Index into WEIGHTS of the largest accuracy; of equals that nearest to the average, then the smaller weight."""
-    return max(range(len(WEIGHTS)), key=lambda i: (accuracies[i], -abs(WEIGHTS[i] - 0.5)))
+    return max(range(len(WEIGHTS)), key=lambda i: (accuracies[i], -abs(2 * i - len(WEIGHTS) + 1)))
 
 
 def routing(

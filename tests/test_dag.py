@@ -183,6 +183,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
+    "experts": "tiny-deit_lt",
     "scores": "tiny",
     "tables": "tiny",
     "figures": "tiny",
@@ -295,8 +296,9 @@ def test_a_study_is_made_of_its_own_entries(stages):
         listed |= {f"reports/runs/{study}/{i['name']}" for i in block["experiments"]}
         listed |= {f"reports/runs/{study}/teachers/{i['name']}" for i in block["teachers"]}
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/experts/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
-        under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis"))
+        under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis", "experts"))
         makers = {o.def_path: name for name, s in stages.items() for o in s.outs if o.def_path.startswith(under)}
         assert listed <= set(makers)
         for name in makers.values():
