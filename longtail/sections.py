@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 from markupsafe import Markup
 
 from longtail.figures import Drawing
@@ -73,5 +74,6 @@ def chart(name: str, caption: str, drawing: Drawing, numbers: bool = True) -> Ch
     if step > 1:
         kept = range(len(rows) - 1, -1, -step)
         rows, text = [rows[i] for i in reversed(kept)], f"{caption} Every {step}th row; all are in the files above."
+    plt.close(drawing.figure)  # of pyplot's list: the figure itself can still be drawn
     svg = to_svg(drawing.figure, name, f"{caption} {'The numbers are in the table below.' if numbers else ''}".strip())
     return Chart(name, caption, svg, table(text, drawing.header, rows) if numbers else None)
