@@ -22,6 +22,7 @@ Series = Mapping[str, Sequence]  # {"mean": [...], "stderr": [...]}, of one leng
 MARKERS, STYLES = "osD^", ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 LOOKS = tuple({"color": c, "marker": m, "linestyle": s} for c, m, s in zip(COLORS, MARKERS, STYLES, strict=False))
 MANY = 40  # points from which a line goes without markers
+LEGEND_WIDTH = 250  # points
 WRITTEN = 12  # classes up to which the cells of a matrix have room for a number
 DARKEST = 0.7  # opacity of a full cell: the number in it stays readable on white and on black
 
@@ -36,10 +37,10 @@ def panel(width: float = 3.7, height: float = 2.7) -> tuple[Figure, Axes]:
 
 
 def legend(figure: Figure, ax: Axes) -> None:
-    """Above the axes, in one line where it fits; none where there is one series."""
+    """Above the axes, in as many columns as fit; none where there is one series."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
-        columns = 4 if sum(map(len, labels)) < 24 else 2
+        columns = max(1, LEGEND_WIDTH // (42 + 5 * max(map(len, labels))))  # points: line and gaps, a letter
         figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.2, handlelength=2.4)
 
 
@@ -85,7 +86,7 @@ def groups(summary: Mapping[str, Mapping[str, dict]], seeds: Mapping[str, Mappin
     ax.tick_params(axis="x", length=0)
     ax.set(ylabel="Accuracy (%)", ylim=(0, 103))
     legend(figure, ax)
-    return Drawing(figure, ("Group", "Head", "Accuracy", "s.e.", "Seeds", "Each seed"), rows)
+    return Drawing(figure, ("Group", "Output", "Accuracy", "s.e.", "Seeds", "Each seed"), rows)
 
 
 def matrix(names: Sequence[str], shares: np.ndarray, width: float = 3.4) -> Drawing:
@@ -119,7 +120,7 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence]]) -> Drawing:
     for (head, found), look in zip(bins.items(), LOOKS, strict=False):
         full = [b for b in zip(found["confidence"], found["accuracy"], found["count"], strict=True) if b[2]]
         x, y, count = zip(*full, strict=True) if full else ((), (), ())
-        ax.plot(x, y, color=look["color"], linestyle=look["linestyle"], linewidth=1.1)
+        ax.plot(x, y, color=look["color"], linestyle=look["linestyle"], linewidth=1, alpha=0.45)
         area = [10 + 150 * n / sum(count) for n in count]
         ax.scatter(x, y, area, color=look["color"], marker=look["marker"], alpha=0.75, linewidth=0, label=head)
         rows += [(head, *own) for own in full]
@@ -127,7 +128,7 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence]]) -> Drawing:
     legend(figure, ax)
     for handle in (h for drawn in figure.legends for h in drawn.legend_handles):
         handle.set_sizes([22])
-    return Drawing(figure, ("Head", "Mean confidence", "Accuracy", "Images"), rows)
+    return Drawing(figure, ("Output", "Mean confidence", "Accuracy", "Images"), rows)
 
 
 def lines(

@@ -15,9 +15,9 @@ SOLID, DASHED, DOTTED = "-", (0, (4, 2)), (0, (1, 1.5))
 PAIRS = {
     "cls_teacher": "CLS = teacher",
     "dist_teacher": "DIST = teacher",
-    "cls_dominant": "CLS = dominant class",
-    "dist_dominant": "DIST = dominant class",
-    "teacher_dominant": "Teacher = dominant class",
+    "cls_dominant": "CLS = image",
+    "dist_dominant": "DIST = image",
+    "teacher_dominant": "Teacher = image",
     "cls_dist": "CLS = DIST",
 }
 
@@ -29,8 +29,8 @@ def fusion(diagnosed: dict, experts: dict | None, stage: str) -> Section:
     oracle = swept["oracle_on_test"]
     marks = {"average": ([AVERAGE], SOLID)}
     if found and found["chosen"]["n"]:
-        marks["chosen on held-out"] = (sorted(set(found["chosen"]["seeds"].values())), DASHED)
-    marks["best on test (oracle)"] = ([oracle["weight"]], DOTTED)
+        marks["held-out"] = (sorted(set(found["chosen"]["seeds"].values())), DASHED)
+    marks["oracle"] = ([oracle["weight"]], DOTTED)
     series = {group.capitalize(): accuracy[group] for group in GROUPS}
     drawing = charts.lines(weights, series, "Weight of CLS", "Accuracy on the test set (%)", marks)
     caption = "Accuracy on the test set of w CLS + (1 − w) DIST (raw logits), mean over seeds."
@@ -40,6 +40,7 @@ def fusion(diagnosed: dict, experts: dict | None, stage: str) -> Section:
         "a bound, never a result. "
     )
     if found is None:
+        text += "The weight chosen on held-out images is missing."
         return Section("fusion", "Weighing CLS against DIST", text, drawn, [_ways(diagnosed, None)], absent=stage)
     text += _held_out_text(found)
     if found["chosen"]["n"]:
@@ -51,7 +52,7 @@ def _held_out(found: dict) -> Chart:
     balanced = {of: [point[of] for point in found["heldout"]["balanced"]] for of in ("mean", "stderr")}
     chosen = {"chosen": (sorted(set(found["chosen"]["seeds"].values())), DASHED)}
     drawing = charts.lines(found["weights"], {"Held-out": balanced}, "Weight of CLS", "Mean class accuracy (%)", chosen)
-    caption = "Mean of per-class accuracies on held-out images; dashed: the weights chosen, one a seed."
+    caption = "Mean class accuracy on held-out images; dashed: the weight that each seed chose."
     return chart("fusion-heldout", caption, drawing)
 
 
@@ -62,8 +63,9 @@ def _held_out_text(found: dict) -> str:
     missing = ", ".join(held["missing_classes"])
     without = f" There are none of {missing}." if missing else ""
     return (
-        f"The held-out choice uses {held['images']:,} labelled images that the subset left out (at most {held['limit']} "
-        f"a class), which a long-tailed learner does not have: it stands beside the result, not in its place.{without}"
+        f"The held-out choice uses {held['images']:,} labelled images that the subset left out (at most "
+        f"{held['limit']} a class), which a long-tailed learner does not have: it stands beside the result, not in "
+        f"its place.{without}"
     )
 
 
@@ -113,8 +115,8 @@ def agreement(experts: dict | None, stage: str) -> Section:
     if not experts.get("agreement"):
         return Section("agreement", title, "The run was imported: its teacher and its views are not at hand.")
     text = (
-        "How often two of CLS, DIST, the teacher's label and the class of the image that most of the view shows name "
-        "the same class, by the group of that image; the last epoch's weights on views of the epoch named."
+        "How often two of CLS, DIST, the teacher's label and the image (the class of the image that most of a view "
+        "shows) name the same class, by the group of that image. Weights of the last epoch, evaluation mode."
     )
     tables = []
     for item in experts["agreement"]:
@@ -124,8 +126,8 @@ def agreement(experts: dict | None, stage: str) -> Section:
             for group in GROUPS
             if item["kinds"][kind][group]["views"]
         ]
-        caption = f"Views of epoch {item['epoch']}, counted from 0: % of views, mean over seeds."
-        tables.append(table(caption, ("Views", "Number, all seeds", *PAIRS.values()), rows))
+        caption = f"Views of epoch {item['epoch']}, counted from 0: %, mean over seeds; number of views of all seeds."
+        tables.append(table(caption, ("Views", "Number", *PAIRS.values()), rows))
     return Section("agreement", title, text, tables=tables)
 
 

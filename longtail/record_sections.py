@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from longtail import charts
@@ -12,9 +14,9 @@ LOSS = {"loss": "Loss", "train_loss": "Loss"}
 ACCURACY = {"test_top1_cls": "CLS", "test_top1_dist": "DIST", "test_top1_avg": "Average", "test_top1": "Test"}
 DISTANCE = {"cls_dist_distance": "1 − cosine"}
 KINDS = (
-    ("loss", LOSS, "Loss", "Mean loss over an epoch's training views."),
-    ("accuracy", ACCURACY, "Top-1 on the test set (%)", "Top-1 at the epochs that were evaluated."),
-    ("distance", DISTANCE, "1 − cosine(CLS, DIST)", "Distance of the CLS and DIST tokens on training views."),
+    ("loss", LOSS, "Loss", "Loss over an epoch's training views."),
+    ("accuracy", ACCURACY, "Top-1 on the test set (%)", "Top-1 at the epochs evaluated."),
+    ("distance", DISTANCE, "1 − cosine(CLS, DIST)", "Distance of CLS and DIST on training views."),
 )
 
 
@@ -32,8 +34,9 @@ def curves(record: dict) -> Section:
             series = {"Test": series["CLS"]}
         if series:
             drawing = charts.lines(epochs, series, "Epoch", ylabel)
-            drawn.append(chart(f"curve-{name}", f"{caption} Mean over seeds, band: one standard error.", drawing))
-    text = "" if drawn else "This run was imported: it has no history."
+            drawn.append(chart(f"curve-{name}", caption, drawing))
+    text = "Mean over seeds, with a band of one standard error."
+    text = text if drawn else "This run was imported: it has no history."
     return Section("curves", "Curves of training", text, drawn)
 
 
@@ -51,22 +54,31 @@ def cost(record: dict) -> Section:
     facts = sorted({key for s in seeds.values() for key in s["environment"]})
     listed = []
     for key in facts:
-        values = {seed: str(s["environment"].get(key, "")) for seed, s in seeds.items()}
+        values = {seed: _brief(s["environment"].get(key)) for seed, s in seeds.items()}
         same = set(values.values())
         text = same.pop() if len(same) == 1 else "; ".join(f"seed {seed}: {v}" for seed, v in values.items())
-        listed.append((key.replace("_", " "), text))
+        if text:
+            listed.append((key.replace("_", " "), text))
     return Section(
         "cost",
         "Cost and environment",
         f"Training took {spent:,.1f} s in all, {spent / 3600:.2f} hours of the device named.",
         tables=[
             table("Each seed.", ("Seed", "Seconds", "Device", "Peak memory (MB)"), rows),
-            table("Environment.", ("Fact", "Value"), [row for row in listed if row[1] not in ("", "None")]),
+            table(
+                "Environment; digests by their first 12 digits.", ("Fact", "Value"), [r for r in listed if r[1]], True
+            ),
         ],
     )
 
 
+def _brief(fact: object) -> str:
+    """A fact in a cell; of a digest the first 12 digits."""
+    text = "" if fact is None else str(fact)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{40,}", text) else text
+
+
 def config(record: dict) -> Section:
     text = "Every number of the run, resolved, without the seed. The hash is of exactly this."
-    dumped = yaml.safe_dump(record["config"], allow_unicode=True, width=100)
+    dumped = yaml.safe_dump(record["config"], allow_unicode=True, width=100, default_flow_style=None)
     return Section("config", "Resolved configuration", text, code=dumped)

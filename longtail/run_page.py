@@ -33,10 +33,6 @@ class Run:
         return f"{self.study}/{'teachers/' if self.kind == 'teacher' else ''}{self.entry}"
 
     @property
-    def distilled(self) -> bool:
-        return bool(self.diagnosed and "dist" in self.diagnosed["heads"])
-
-    @property
     def stage(self) -> str:
         """What makes the files of the run."""
         return f"{'diagnose_teacher' if self.kind == 'teacher' else 'diagnose'}@{self.entry}"
@@ -44,26 +40,27 @@ class Run:
 
 def sections(run: Run) -> list[Section]:
     """In the order of the page."""
-    found = [*_diagnosed(run), *_recorded(run)]
-    if run.distilled and run.kind == "experiment":
-        found.insert(-3, expert_sections.agreement(run.experts, f"experts@{run.entry}"))
-    return found
+    return [*_diagnosed(run), *_recorded(run)]
 
 
 def _diagnosed(run: Run) -> list[Section]:
     if run.diagnosed is None:
         return [Section("groups", "Long-tail evaluation", absent=run.stage)]
     made = [
-        tail_sections.groups(run.diagnosed, run.metrics),
-        *(make(run.diagnosed) for make in (tail_sections.per_class, tail_sections.confusion, tail_sections.reliability)),
+        tail_sections.accuracy(run.diagnosed, run.metrics),
+        tail_sections.flows(run.diagnosed),
+        tail_sections.confusion(run.diagnosed),
+        tail_sections.reliability(run.diagnosed),
         tail_sections.shifts(run.diagnosed),
     ]
-    if run.distilled:
+    if "dist" in run.diagnosed["heads"]:
+        stage = f"experts@{run.entry}"
         made += [
-            expert_sections.fusion(run.diagnosed, run.experts, f"experts@{run.entry}"),
+            expert_sections.fusion(run.diagnosed, run.experts, stage),
             expert_sections.routing(run.diagnosed),
+            expert_sections.agreement(run.experts, stage),
         ]
-    return made
+    return [section for section in made if section is not None]
 
 
 def _recorded(run: Run) -> list[Section]:

@@ -22,6 +22,7 @@ class Table:
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: bool = False  # cells are words and may wrap
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Chart:
     name: str  # id
     caption: str
     svg: Markup
+    width: int  # CSS pixels
     numbers: Table | None
 
 
@@ -63,8 +65,8 @@ def estimate(value: dict | None) -> str:
     return f"{value['mean']:.2f}" + ("" if value["stderr"] is None else f" ± {value['stderr']:.2f}")
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    return Table(caption, header, [[shown(v) for v in row] for row in rows])
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]], words: bool = False) -> Table:
+    return Table(caption, header, [[shown(v) for v in row] for row in rows], words)
 
 
 def chart(name: str, caption: str, drawing: Drawing, numbers: bool = True) -> Chart:
@@ -76,4 +78,5 @@ def chart(name: str, caption: str, drawing: Drawing, numbers: bool = True) -> Ch
         rows, text = [rows[i] for i in reversed(kept)], f"{caption} Every {step}th row; all are in the files above."
     plt.close(drawing.figure)  # of pyplot's list: the figure itself can still be drawn
     svg = to_svg(drawing.figure, name, f"{caption} {'The numbers are in the table below.' if numbers else ''}".strip())
-    return Chart(name, caption, svg, table(text, drawing.header, rows) if numbers else None)
+    width = round(96 * drawing.figure.get_figwidth())
+    return Chart(name, caption, svg, width, table(text, drawing.header, rows) if numbers else None)
