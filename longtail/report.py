@@ -10,7 +10,7 @@ from longtail.captions import FIGURES
 from longtail.render import entry_id
 from longtail.study import StudyConfig
 
-SHOWN_SCALE = 0.64  # of the PNG's pixels: figures have 180 to the inch, so text is about as large as the page's
+SHOWN_SCALE = 0.4  # of the PNG's pixels: figures have 300 to the inch, so text is about as large as the page's
 CSS = """
 :root { --ink: #1c1f23; --soft: #666c74; --line: #dfe2e6; --wash: #f6f7f8; --link: #0b5cad; }
 * { box-sizing: border-box; }

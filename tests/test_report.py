@@ -88,7 +88,7 @@ def test_figures_drawn_and_skipped(made):
     names = {p.stem for p in (made / "figures").iterdir()}
     curves = {"training_loss", "test_accuracy"}
     assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout", "rollout_mean"} | curves
-    assert len(list((made / "figures").iterdir())) == 3 * len(names)
+    assert len(list((made / "figures").iterdir())) == 4 * len(names)
     assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
 
 
