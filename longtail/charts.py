@@ -15,19 +15,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from longtail.figures import Drawing
-from longtail.plots import COLORS, line_with_band, new_figure
+from longtail.plots import COLORS, COLUMN, legend_above, line_with_band, new_figure
 from longtail.svg import INK
 
 Series = Mapping[str, Sequence]  # {"mean": [...], "stderr": [...]}, of one length
 MARKERS, STYLES = "osD^", ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 LOOKS = tuple({"color": c, "marker": m, "linestyle": s} for c, m, s in zip(COLORS, MARKERS, STYLES, strict=False))
 MANY = 40  # points from which a line goes without markers
-LEGEND_WIDTH = 250  # points
 WRITTEN = 12  # classes up to which the cells of a matrix have room for a number
 DARKEST = 0.7  # opacity of a full cell: the number in it stays readable on white and on black
 
 
-def panel(width: float = 3.7, height: float = 2.7) -> tuple[Figure, Axes]:
+def panel(width: float = COLUMN, height: float = 2.45) -> tuple[Figure, Axes]:
     """One axes in the house style, its lines in INK; inches."""
     figure, ((ax,),) = new_figure(width=width, height=height)
     ax.tick_params(which="both", color=INK, labelcolor=INK)
@@ -37,11 +36,10 @@ def panel(width: float = 3.7, height: float = 2.7) -> tuple[Figure, Axes]:
 
 
 def legend(figure: Figure, ax: Axes) -> None:
-    """Above the axes, in as many columns as fit; none where there is one series."""
-    handles, labels = ax.get_legend_handles_labels()
-    if len(labels) > 1:
-        columns = max(1, LEGEND_WIDTH // (42 + 5 * max(map(len, labels))))  # points: line and gaps, a letter
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.2, handlelength=2.4)
+    """Above the axes; none where there is one series."""
+    entries = ax.get_legend_handles_labels()
+    if len(entries[1]) > 1:
+        legend_above(figure, *entries, columns=4)
 
 
 def per_class(names: Sequence[str], counts: Sequence[int], accuracy: Mapping[str, Series]) -> Drawing:
@@ -89,7 +87,7 @@ def groups(summary: Mapping[str, Mapping[str, dict]], seeds: Mapping[str, Mappin
     return Drawing(figure, ("Group", "Output", "Accuracy", "s.e.", "Seeds", "Each seed"), rows)
 
 
-def matrix(names: Sequence[str], shares: np.ndarray, width: float = 3.4) -> Drawing:
+def matrix(names: Sequence[str], shares: np.ndarray, width: float = 3.1) -> Drawing:
     """% of each true class or group (row) predicted as each (column), float [C, C]; a row of NaN has no test images."""
     figure, ax = panel(width, width * 0.92)
     cells = np.empty((*shares.shape, 4))
@@ -101,7 +99,7 @@ def matrix(names: Sequence[str], shares: np.ndarray, width: float = 3.4) -> Draw
     if len(names) <= WRITTEN:
         for (i, j), share in np.ndenumerate(shares):
             if share >= 0.5:  # not NaN either
-                ax.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=INK)
+                ax.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=7, color=INK)
         ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 6 else 0)
         ax.set_yticks(range(len(names)), names)
         ax.tick_params(length=0)
@@ -114,20 +112,20 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence]]) -> Drawing:
 
     A marker's area grows with the bin's share of the images.
     """
-    figure, ax = panel(2.9, 2.8)
+    figure, ax = panel(2.45, 2.45)
     ax.plot([0, 100], [0, 100], color=INK, linewidth=0.8, alpha=0.5, linestyle=(0, (3, 2)))
     rows = []
     for (head, found), look in zip(bins.items(), LOOKS, strict=False):
         full = [b for b in zip(found["confidence"], found["accuracy"], found["count"], strict=True) if b[2]]
         x, y, count = zip(*full, strict=True) if full else ((), (), ())
         ax.plot(x, y, color=look["color"], linestyle=look["linestyle"], linewidth=1, alpha=0.45)
-        area = [10 + 150 * n / sum(count) for n in count]
+        area = [8 + 120 * n / sum(count) for n in count]
         ax.scatter(x, y, area, color=look["color"], marker=look["marker"], alpha=0.75, linewidth=0, label=head)
         rows += [(head, *own) for own in full]
     ax.set(xlabel="Confidence (%)", ylabel="Accuracy (%)", xlim=(0, 103), ylim=(-3, 103))
     legend(figure, ax)
     for handle in (h for drawn in figure.legends for h in drawn.legend_handles):
-        handle.set_sizes([22])
+        handle.set_sizes([18])
     return Drawing(figure, ("Output", "Mean confidence", "Accuracy", "Images"), rows)
 
 

@@ -6,10 +6,10 @@ network with one) is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
-from longtail import expert_sections, record_sections, tail_sections
+from longtail import expert_sections, params, record_sections, tail_sections
 from longtail.sections import Section, shown
 from longtail.web import page
 
@@ -106,16 +106,29 @@ def facts(run: Run) -> list[tuple[str, str]]:
 def html(run: Run) -> str:
     """The page, at reports/pages/<folder>.html. The same files give the same bytes."""
     up = "../" * (3 if run.kind == "teacher" else 2)
-    files = [f"runs/{run.folder}/{name}" for name in ("run.json", "diagnostics.json", "predictions.npz")]
-    files = files if run.diagnosed else []
-    if run.experts:
-        files.append(f"experts/{run.folder}.json")
     about = {
         "entry": run.entry,
         "study": run.study,
         "label": run.label,
         "sentence": sentence(run),
         "facts": facts(run),
-        "files": [(path.rpartition("/")[2], up + quote(path)) for path in files],
+        "files": [(name, up + quote(path)) for name, path in files(run).items()],
     }
-    return page("run.html.j2", run=about, sections=sections(run), up=up)
+    return page("run.html.j2", run=about, sections=sections(run), up=up, inputs=inputs(run))
+
+
+def inputs(run: Run) -> str:
+    """sha256 of what the page is made from; the page carries it, so that one can tell when it is out of date."""
+    return params.digest(asdict(run))
+
+
+def files(run: Run) -> dict[str, str]:
+    """{name: path below reports/} of what the page was made from, and of the predictions."""
+    made = {
+        "run.json": (run.record, f"runs/{run.folder}/run.json"),
+        "diagnostics.json": (run.diagnosed, f"runs/{run.folder}/diagnostics.json"),
+        "predictions.npz": (run.diagnosed, f"runs/{run.folder}/predictions.npz"),
+        "metrics": (run.metrics, f"metrics/{run.folder}.json"),
+        "experts": (run.experts, f"experts/{run.folder}.json"),
+    }
+    return {name: path for name, (there, path) in made.items() if there}

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from markupsafe import Markup
 
 from longtail.figures import Drawing
-from longtail.svg import to_svg
+from longtail.svg import PIXELS, to_svg
 
 LONGEST = 60  # rows of the numbers beside a chart
 NOTHING = "–"
@@ -78,5 +78,5 @@ def chart(name: str, caption: str, drawing: Drawing, numbers: bool = True) -> Ch
         rows, text = [rows[i] for i in reversed(kept)], f"{caption} Every {step}th row; all are in the files above."
     plt.close(drawing.figure)  # of pyplot's list: the figure itself can still be drawn
     svg = to_svg(drawing.figure, name, f"{caption} {'The numbers are in the table below.' if numbers else ''}".strip())
-    width = round(96 * drawing.figure.get_figwidth())
+    width = round(PIXELS * drawing.figure.get_figwidth())
     return Chart(name, caption, svg, width, table(text, drawing.header, rows) if numbers else None)

@@ -12,17 +12,11 @@ import re
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 INK = "#000000"  # becomes the text colour of the page
-SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "longtail",  # ids of markers and clip paths repeat
-    "savefig.bbox": None,  # the size is the one asked for, so that panels of a page line up
-    "savefig.transparent": True,
-}
+PIXELS = 114  # of CSS an inch: letters of 7 and 8 points are then about as large as the page's small text
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 LEFT_OUT = ("metadata", "style")
 INHERITED = ("font-family", "font-style", "font-weight", "font-variant", "font-stretch")
@@ -34,16 +28,16 @@ _REFERENCE = re.compile(r"(?<=url\(#)[^)]+")
 def to_svg(figure: Figure, name: str, text: str) -> Markup:
     """An <svg> element, role "img" with `text` as its label; the same figure gives the same bytes.
 
-    name: letters, digits, - and _; begins every id. Size in CSS pixels of the figure's inches.
+    name: letters, digits, - and _; begins every id.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
-        figure.savefig(file, format="svg", metadata=NO_METADATA)
+    figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
     root = ElementTree.fromstring(file.getvalue())
     _plain(root)
     _name_ids(root, name)
-    width, height = (round(float(v)) for v in root.get("viewBox").split()[2:])  # points
-    size = {"viewBox": f"0 0 {width} {height}", "width": str(width * 4 // 3), "height": str(height * 4 // 3)}
+    box = [float(v) for v in root.get("viewBox").split()[2:]]  # points
+    size = {"viewBox": "0 0 " + " ".join(f"{v:g}" for v in box)}
+    size |= {of: f"{PIXELS * v / 72:.0f}" for of, v in zip(("width", "height"), box, strict=True)}
     said = {"class": "chart", "role": "img", "aria-label": text}
     root.attrib = said | size | {"fill": "currentColor", "stroke-linejoin": "round"}
     return Markup(re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode")).strip())

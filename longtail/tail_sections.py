@@ -77,7 +77,7 @@ def flows(diagnosed: dict) -> Section:
         found = diagnosed["heads"][head]["flows"]["author"]
         shares = np.array([[(found[g] or missing)[other] for other in AUTHOR_GROUPS] for g in AUTHOR_GROUPS], float)
         caption = _of(name, named, "group predicted, % of the true group.")
-        drawn.append(chart(f"flows-{head}", caption, charts.matrix(AUTHOR_GROUPS, shares, 2.5)))
+        drawn.append(chart(f"flows-{head}", caption, charts.matrix(AUTHOR_GROUPS, shares, 2.0)))
     rows = [
         (names[c["true"]], names[c["predicted"]], c["images"], _images(diagnosed, c["true"]))
         for c in diagnosed["heads"][list(named)[-1]]["confusion"]["frequent"][:MOST_FREQUENT]
@@ -105,7 +105,7 @@ def confusion(diagnosed: dict) -> Section | None:
         caption = _of(name, named, "class predicted, % of the true class.")
         drawing = charts.matrix(names, shares)
         drawn.append(chart(f"confusion-{head}", caption, drawing, numbers=len(names) <= LARGEST_TABLE))
-    text = "Classes in the dataset's order, the largest first. Test images of all seeds together."
+    text = "Classes in the dataset's order. Test images of all seeds together."
     return Section("confusion", "Confusion of classes", text, drawn)
 
 

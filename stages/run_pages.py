@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from longtail import params, reading, results
 from longtail.errors import UserError, run_main
 from longtail.output import write_text
-from longtail.run_page import Run, html
+from longtail.run_page import Run, html, inputs
 from longtail.study import Item, StudyConfig
-
-EXPERTS = ("schema", "entry", "study", "distilled")
 
 
 def experts(path: Path, entry: str) -> dict | None:
@@ -55,22 +54,37 @@ def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reports", type=Path, required=True, help="folder of metrics/, runs/ and experts/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of pages to write")
-    parser.add_argument("--study", help="name under `studies`; all of them when left out")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    args = parser.parse_args()
-    everything = params.load(args.params)
-    for name in [args.study] if args.study else everything["studies"]:
+def runs(everything: dict, reports: Path, only: str | None) -> Iterator[Run]:
+    """Every run of the studies (or of one), in their order."""
+    for name in [only] if only else everything["studies"]:
         study = params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
         for kind, items in (("experiment", study.experiments), ("teacher", study.teachers)):
-            for item in items:
-                run = run_of(args.reports, name, item, kind)
-                if run is not None:
-                    write_text(args.out / f"{run.folder}.html", html(run))
-                    print(f"{args.out / run.folder}.html")
+            found = (run_of(reports, name, item, kind) for item in items)
+            yield from (run for run in found if run is not None)
+
+
+def check(path: Path, run: Run) -> None:
+    """Raises UserError where the page is missing or was made from other files."""
+    carried = f'<meta name="inputs" content="{inputs(run)}">'
+    if not path.is_file() or carried not in path.read_text(encoding="utf-8"):
+        raise UserError(f"{path}: out of date; run python stages/run_pages.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
+    parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
+    parser.add_argument("--study", help="name under `studies`; all of them when left out")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
+    args = parser.parse_args()
+    for run in runs(params.load(args.params), args.reports, args.study):
+        path = args.out / f"{run.folder}.html"
+        if args.check:
+            check(path, run)
+        else:
+            write_text(path, html(run))
+            print(path)
 
 
 if __name__ == "__main__":
