@@ -54,7 +54,7 @@ def shown(value: object) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, float):
-        return f"{value:.2f}"
+        return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
