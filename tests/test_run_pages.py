@@ -276,3 +276,9 @@ def test_an_unknown_study_is_named(tmp_path, capsys):
 def test_neither_torch_nor_pandas_is_imported():
     code = "import sys, longtail.run_page; sys.exit(bool({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_committed_pages_are_of_the_committed_files():
+    """`python stages/run_pages.py` writes them; a run without its page fails here too."""
+    place = ["--reports", ROOT / "reports", "--params", ROOT / "params.yaml", "--out", ROOT / "reports" / "pages"]
+    assert run_stage("run_pages", *place, "--check") == 0
