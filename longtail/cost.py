@@ -21,8 +21,8 @@ import numpy as np
 
 from longtail import params
 from longtail.errors import UserError, run_main
-from longtail.pipeline import Stage, stages, upstream
 from longtail.speed import Rate, Speeds
+from longtail.upstream import Stage, needed_by, stages
 from longtail.workload import Images, Load, Workload
 
 DAY = 86_400
@@ -69,7 +69,7 @@ def longest_chain(found: Sequence[Estimate], known: dict[str, Stage]) -> float:
     seconds = {e.stage.name: e.seconds / e.seeds for e in found}
     ends: dict[str, float] = {}
     for each in found:
-        before = {stage.name for stage in upstream(each.stage.name, known)} & set(ends)
+        before = {stage.name for stage in needed_by(each.stage.name, known)} & set(ends)
         ends[each.stage.name] = seconds[each.stage.name] + max((ends[name] for name in before), default=0.0)
     return max(ends.values(), default=0.0)
 
@@ -109,7 +109,10 @@ def table(found: Sequence[Estimate], chain: float, slots: int, what: str) -> str
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(len(lines) - 2, "")
     best = max(sum(each.seconds for each in found) / slots, chain)
-    lines += ["", f"time: of one {what}. With {slots} of them at work: {shown(best, UNITS)} or more."]
+    lines += [
+        "",
+        f"time: of one {what} that does nothing else. With {slots} of them at work: {shown(best, UNITS)} or more.",
+    ]
     if best > DAY:
         lines.append(
             f"WARNING: this takes more than a day: about {shown(best, UNITS)} with {slots} {what}{'s'[: slots > 1]}."
@@ -149,7 +152,7 @@ def main() -> None:
 
     everything, root = params.load(args.params), args.params.parent
     known = stages(root / "dvc.yaml", everything)
-    needed = upstream(args.target, known)
+    needed = needed_by(args.target, known)
     workload = Workload(everything, counted(everything, root))
     loads = order(needed, workload)
     device = pick_device(args.device)

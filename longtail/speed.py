@@ -66,9 +66,10 @@ class Speeds:
     def _about(self, load: Load) -> tuple[str, float, str]:
         """Which loads it can be scaled from, by which number, and its name."""
         if load.part == "train":
-            return ("CNN" if load.shape.buffers else "ViT"), float(load.shape.train_macs), load.shape.name
+            family = load.shape.name.partition(",")[0] if load.shape.buffers else "ViT"  # a CNN only from itself
+            return family, float(load.shape.train_macs), load.shape.name
         if load.part == "views":
-            return "views", float(params.entry(self.params, "views", load.entry)["size"] ** 2), load.entry
+            return "views", float(params.entry(self.params, "views", load.entry)["size"] ** 2), f"views {load.entry}"
         teacher = params.entry(self.params, "teachers", load.entry)
         side = self.workload.teacher_shape(load.entry).macs if load.shape else self._side(teacher) ** 2
         same = [
@@ -81,15 +82,20 @@ class Speeds:
         return teacher["views"]["size"] if teacher.get("views") else self.workload.images(teacher["dataset"]).side
 
     def _timed(self, work: Callable[[], int]) -> float:
-        """Seconds an image; work does some and says how many. The first time is for warming up."""
-        taken, began = [], time.monotonic()
+        """Seconds an image; work does some and says how many. The first time is for warming up.
+
+        On a CPU seconds of the processor, which hold also where others use it."""
+        gpu = self.device.type == "cuda"
+        clock, taken, began = time.perf_counter if gpu else time.process_time, [], time.monotonic()
         work()
-        while len(taken) < REPEATS and (not taken or time.monotonic() - began < 2):
-            start = time.perf_counter()
-            done = work()
-            if self.device.type == "cuda":
+        while len(taken) < REPEATS and (not taken or time.monotonic() - began < 1):
+            if gpu:
                 torch.cuda.synchronize(self.device)
-            taken.append((time.perf_counter() - start) / done)
+            start = clock()
+            done = work()
+            if gpu:
+                torch.cuda.synchronize(self.device)
+            taken.append((clock() - start) / done)
         return median(taken)
 
     def _train(self, load: Load) -> float:

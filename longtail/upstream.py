@@ -61,7 +61,7 @@ def _paths(listed: list, fill: dict) -> tuple[str, ...]:
     return tuple(REFERENCE.sub(lambda match: str(fill[match[1]]), name) for name in names)
 
 
-def upstream(target: str, known: dict[str, Stage]) -> list[Stage]:
+def needed_by(target: str, known: dict[str, Stage]) -> list[Stage]:
     """The stages a target needs, itself last, each after its own inputs. target: a stage, or the study of a report.
 
     Raises UserError for a name that is neither.
