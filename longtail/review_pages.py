@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longtail.review import Facts
@@ -22,12 +25,13 @@ def pages(facts: Facts) -> dict[str, str]:
     )
     environment.filters |= {"cell": cell, "size": size, "duration": duration, "number": number, "signed": signed}
     values = {"facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
-    return {f"{page}.md": environment.get_template(f"review_{page}.md.j2").render(values) for page in PAGES}
+    made = {page: environment.get_template(f"review_{page}.md.j2").render(values) for page in PAGES}
+    return {f"{page}.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" for page, text in made.items()}
 
 
 def cell(text: str) -> str:
-    """As one cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """As one cell of a table, whatever stands in it."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def size(count: float) -> str:
@@ -50,5 +54,5 @@ def number(value: float) -> str:
 
 
 def signed(text: str) -> str:
-    """A number of the ledger to two decimals, with its sign; nothing for none."""
-    return f"{float(text):+.2f}".replace("-", "−") if text else ""
+    """A number of the ledger with its sign, to two decimals, below 1 to three; nothing for none."""
+    return f"{float(text):+.{2 if abs(float(text)) >= 1 else 3}f}".replace("-", "−") if text else ""
