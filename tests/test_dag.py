@@ -99,6 +99,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/coverage.py",
     "stages/claims.py",
     "stages/index.py",
+    "stages/review.py",
     "stages/doctor.py",
     "stages/pack.py",
     "stages/import_checkpoint.py",
