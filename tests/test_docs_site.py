@@ -118,6 +118,7 @@ def test_the_site_is_accessible(chromium, site, name, scheme):
         assert (
             seen.page.evaluate("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
         )
-        assert browser.findings(seen.page) == []
         seen.page.set_viewport_size(browser.PHONE)
         assert seen.page.evaluate("document.documentElement.scrollWidth") == browser.PHONE["width"]
+        seen.page.set_viewport_size(browser.DESKTOP)
+        assert browser.findings(seen.page) + browser.findings(seen.page, contrast=True) == []
