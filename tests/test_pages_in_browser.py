@@ -1,5 +1,8 @@
 """The report's pages as a reader has them: opened from disk in a real browser, light and dark, on a phone, on paper,
-without JavaScript, and sorted by keyboard. All pages that are in git, and one made afresh from made-up results.
+without JavaScript, and sorted by keyboard.
+
+Made afresh from made-up results: one page of each kind. Of those in git: the index and the heaviest page of a run go
+through everything; the other pages of runs, which come from the same template, are opened.
 """
 
 from __future__ import annotations
@@ -12,20 +15,28 @@ from urllib.parse import unquote, urlsplit
 
 import browser
 import pytest
+import run_files
 import yaml
-from reporting import PUBLISHED, ROOT, run_stage, study_dict, write_metrics
+from reporting import PUBLISHED, ROOT, run_stage
 
-COMMITTED = [p.relative_to(ROOT) for p in (ROOT / "reports/index.html", *sorted(ROOT.glob("reports/pages/**/*.html")))]
-FRESH = Path("a fresh study")
-PAGES = [FRESH, *(path for path in COMMITTED if (ROOT / path).is_file())]
+FRESH = ["index.html", "s.html", "pages/s/e.html", "pages/s/teachers/t.html"]
+INDEX = ROOT / "reports/index.html"
+OF_RUNS = sorted((ROOT / "reports/pages").glob("**/*.html"), key=lambda path: (path.stat().st_size, path))
+IN_GIT = [path for path in (INDEX, *OF_RUNS[-1:]) if path.is_file()]
 MEGABYTES = {"index.html": 4.0}  # of any other page: half a megabyte
-SORTED = 2, 3  # tables of a committed page, headings of each; of the fresh page all
+SORTED = 2, 3  # tables of a page, headings of each; each takes several clicks
 
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
 OPEN_ALL = "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
 TEXT = "[...document.querySelectorAll('header, main')].map((e) => e.textContent).join(' ').replace(/\\s+/g, ' ')"
 LINKS = "[...document.querySelectorAll('a[href]')].map((a) => a.getAttribute('href'))"
 IDS = "[...document.querySelectorAll('[id]')].map((e) => e.id)"
+COVERED = {"item": "Table 2", "shows": "overall accuracy", "miniature": [{"study": "s", "table": "overall"}]}
+SIDES = ({"entry": "e", "head": head, "metric": "tail"} for head in ("dist", "cls"))
+CLAIM = {
+    **{"id": "dist-on-tail", "paper": "DeiT-LT", "where": "Table S.3", "text": "DIST is better on the tail."},
+    "miniature": [dict(zip(("higher", "lower"), SIDES, strict=True), study="s")],
+}
 GROUND = "getComputedStyle(document.body).backgroundColor"
 # of one table, in the order shown: what moves as a whole (row groups, or rows where there is one group), as text, and
 # the cell that its row (of a group the one with data-key, else the first) shows below the heading, null where missing
@@ -49,23 +60,28 @@ IN_ORDER = "(texts) => texts.every((t, i) => !i || texts[i - 1].localeCompare(t,
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Path:
-    """The page of a study of which some was run: figures and one student were not."""
-    folder = tmp_path_factory.mktemp("fresh")
-    (folder / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
-    write_metrics(folder / "metrics")
-    given = ["s", "--params", folder / "params.yaml", "--metrics", folder / "metrics"]
-    assert run_stage("tables", *given, "--published", PUBLISHED, "--out", folder / "tables") == 0
-    made = ["--tables", folder / "tables", "--figures", folder / "figures", "--analysis", folder / "analysis"]
-    assert run_stage("report", *given, *made, "--out", folder / "s.html") == 0
-    return folder / "s.html"
+    """reports/ of a study with a student and a teacher that were run and a student that was not; no figures."""
+    root = tmp_path_factory.mktemp("fresh")
+    reports = run_files.write(root)
+    (root / "coverage.yaml").write_text(yaml.safe_dump({"items": [COVERED]}))
+    (root / "claims.yaml").write_text(yaml.safe_dump({"claims": [CLAIM]}))
+    given, metrics = ["--params", root / "params.yaml"], ["--metrics", reports / "metrics/s"]
+    published, out = ["--published", PUBLISHED], reports / "tables/s"
+    assert run_stage("tables", "s", *given, *metrics, *published, "--out", out) == 0
+    absent = ["--figures", reports / "figures/s", "--analysis", reports / "analysis/s"]
+    assert run_stage("report", "s", *given, *metrics, *absent, "--tables", out, "--out", reports / "s.html") == 0
+    assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
+    sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published]
+    assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
+    return reports
 
 
 chromium = pytest.fixture(scope="module")(browser.up_or_skip)
 
 
-@pytest.fixture(scope="module", params=PAGES, ids=str)
+@pytest.fixture(scope="module", params=[*FRESH, *IN_GIT], ids=lambda p: p if p in FRESH else str(p.relative_to(ROOT)))
 def path(request) -> Path:
-    return request.getfixturevalue("fresh") if request.param is FRESH else ROOT / request.param
+    return request.getfixturevalue("fresh") / request.param if request.param in FRESH else request.param
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +102,20 @@ def test_it_opens_in_silence_and_asks_for_nothing(seen):
 
 
 def test_its_links_arrive(seen, path):
+    links_arrive(seen, path)
+
+
+def links_arrive(seen: browser.Seen, path: Path) -> None:
     """Within the page, and to files beside it, but for those that git leaves to be made."""
     ids = seen.page.evaluate(IDS)
     assert len(ids) == len(set(ids))
     for link in sorted(set(seen.page.evaluate(LINKS))):
         parts = urlsplit(link)
-        if parts.path:
-            target = path.parent / unquote(parts.path)
-            assert not parts.scheme and (target.exists() or ignored(target)), link
-            assert not parts.fragment or f'id="{parts.fragment}"' in target.read_text(encoding="utf-8"), link
-        else:
-            assert unquote(parts.fragment) in ids, link
+        target = path.parent / unquote(parts.path) if parts.path else path
+        assert not parts.scheme and (target.exists() or ignored(target)), link
+        if parts.fragment and target.exists():
+            anchors = seen.page.evaluate(IDS) if target == path else re.findall('id="([^"]+)"', target.read_text())
+            assert unquote(parts.fragment) in anchors, link
 
 
 def ignored(target: Path) -> bool:
@@ -118,6 +137,10 @@ def test_its_colours_have_contrast(chromium, path, scheme):
 
 
 def test_a_phone_scrolls_it_downwards_only(seen):
+    fits_a_phone(seen)
+
+
+def fits_a_phone(seen: browser.Seen) -> None:
     seen.page.set_viewport_size(browser.PHONE)
     wide = seen.page.evaluate("document.documentElement.scrollWidth")
     seen.page.set_viewport_size(browser.DESKTOP)
@@ -135,8 +158,8 @@ def test_everything_is_there_without_javascript(chromium, seen, path):
         assert (plain.asked, plain.complaints) == ([], [])
 
 
-def test_its_tables_sort_by_click_and_by_key(seen, path, fresh):
-    tables, headings = (None, None) if path == fresh else SORTED
+def test_its_tables_sort_by_click_and_by_key(seen):
+    tables, headings = SORTED
     for table in seen.page.locator("table.sortable").all()[:tables]:
         cells = enumerate(table.locator("thead tr").last.locator("th, td").all())
         for at, heading in [(at, cell) for at, cell in cells if cell.inner_text().strip()][:headings]:
@@ -169,9 +192,20 @@ def check_order(page, texts: list[str | None], descending: bool) -> None:
     assert page.evaluate(IN_ORDER, words[::-1] if descending else words)
 
 
-def test_the_fresh_page_has_tables_to_sort(chromium, fresh):
-    with browser.opened(chromium, fresh) as seen:
+@pytest.mark.parametrize("name", FRESH[:2])
+def test_there_are_tables_to_sort(chromium, fresh, name):
+    with browser.opened(chromium, fresh / name) as seen:
         assert seen.page.locator("table.sortable").count() >= 1
+
+
+def test_the_other_pages_of_runs(chromium):
+    for path in OF_RUNS[:-1]:
+        assert path.stat().st_size < 0.5e6, path
+        with browser.opened(chromium, path) as seen:
+            seen.page.evaluate(OPEN_ALL)
+            assert (seen.asked, seen.complaints) == ([], []), path
+            links_arrive(seen, path)
+            fits_a_phone(seen)
 
 
 FAULTY = """<!DOCTYPE html><html lang="en"><head><title>t</title></head><body style="background: white"><main><h1>t</h1>
