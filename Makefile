@@ -26,7 +26,8 @@ status: $(VENV)/.ready ## is the study up to date?
 
 index: $(VENV)/.ready ## what shows all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
-	$(BIN)/python stages/review.py --reports reports --out reports/review
+	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
+		--out reports/review
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --out reports/index.html
