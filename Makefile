@@ -25,6 +25,8 @@ status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
 index: $(VENV)/.ready ## what shows all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
+	@for study in $(notdir $(wildcard reports/metrics/*)); do test -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
+		--metrics reports/metrics/$$study --analysis reports/analysis/$$study --published data/published --out reports/figures/$$study || exit 1; done
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review

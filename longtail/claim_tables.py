@@ -128,7 +128,7 @@ def signed(value: float | None) -> str:
     """With its sign and three significant digits, points to the hundredth; nothing for None."""
     if value is None:
         return ""
-    digits = 2 if abs(value) >= 1 or round(value, 2) == value else 3
+    digits = 2 if abs(value) >= 1 or abs(round(value, 2) - value) < 1e-9 else 3
     return f"{value:+.{digits}f}".replace("-", "−")
 
 

@@ -239,7 +239,8 @@ def test_entropy_and_accuracy_on_views_are_of_a_cache(tmp_path):
     assert (found.verdict, found.reason) == ("undecided", "2 seeds, and no number for single test images")
     values = {"schema": 1, "entry": "c", "kind": "cache", "study": "s"}
     seeds = {str(s): {"teacher_top1_on_views": 60.0 + s} for s in range(2)}
-    write_json(tmp_path / "metrics/s/caches/c.json", values | {"seeds": seeds})
+    summary = {"teacher_top1_on_views": {"mean": 60.5, "stderr": 0.5, "n": 2}}
+    write_json(tmp_path / "metrics/s/caches/c.json", values | {"seeds": seeds, "summary": summary})
     views = Measure(cache="c", metric="teacher_top1_on_views")
     assert views.by_seed("s", tmp_path) == {0: 60.0, 1: 61.0}
 

@@ -99,6 +99,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/coverage.py",
     "stages/claims.py",
     "stages/index.py",
+    "stages/run_pages.py",
     "stages/review.py",
     "stages/doctor.py",
     "stages/pack.py",
@@ -113,13 +114,13 @@ def test_every_script_is_a_stage_or_run_by_hand():
 
 
 def test_stages_stand_alone():
-    """They need no engine and not one another; the library reads no command line."""
+    """They need no engine and not one another; the library reads no command line, `python -m longtail.cost` apart."""
     stages = {p.stem for p in (ROOT / "stages").glob("*.py")}
     for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
         name = str(path.relative_to(ROOT))
         tops = {module.partition(".")[0] for module in imports(name)}
         assert not tops & ({"dvc", "snakemake", "stages"} | stages - {"tables", "figures", "report"}), name
-        if name.startswith("longtail"):
+        if name.startswith("longtail") and name != "longtail/cost.py":
             assert "argparse" not in tops, name
             assert not re.search(r"\bsys\.argv\b", path.read_text()), name
             assert "__main__" not in path.read_text().replace('("longtail", "__main__")', ""), name
