@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status readme coverage site lock clean help
+.PHONY: repro test lint status readme coverage site archive lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,14 +23,18 @@ lint: $(VENV)/.ready ## ruff, and put the format right
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
-readme: $(VENV)/.ready ## put the generated tables into README.md
-	$(BIN)/python stages/readme.py --tables reports/tables --readme README.md
+readme: $(VENV)/.ready ## put the generated tables and badges into README.md
+	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
+		--readme README.md
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
+	$(BIN)/python stages/archive.py --reports reports --out reports.zip
 
 lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
 	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv

@@ -11,7 +11,7 @@ FIGURES = {
     "entropy": (
         "Teacher entropy in and out of distribution (Fig. 3)",
         "Entropy of the teacher's softmax for the images it was trained on (in) and for the student's strong, mixed "
-        "views (out); dotted lines mark the means. Share of images, all seeds together.",
+        "views (out); dotted lines mark the means. Share of images on a logarithmic axis, all seeds together.",
     ),
     "cls_dist_distance": (
         "Distance between CLS and DIST (Fig. 4a)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from longtail.figures import Colors, Drawing, Rows, over_seeds
-from longtail.plots import line_with_band, new_figure, printed_style
+from longtail.plots import legend_above, line_with_band, new_figure, printed_style
 
 HEADER = ("label", "epoch", "mean", "stderr", "n")
 
@@ -53,5 +53,5 @@ def over_epochs(
         out += [(f"{label} (printed)", x, value, "", "") for x, value in curve]
     ax.set(xlabel="Epoch", ylabel=ylabel)
     ax.set_xlim(left=0)
-    figure.legend(loc="outside upper center", ncols=2)
+    legend_above(figure)
     return Drawing(figure, HEADER, out)

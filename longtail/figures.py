@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longtail.metrics import AUTHOR_GROUPS, summarise
-from longtail.plots import COLORS, line_with_band, new_figure, printed_style
+from longtail.plots import COLORS, COLUMN, TEXT, legend_above, line_with_band, new_figure, printed_style
 
 Rows = list[dict[str, str]]  # a CSV
 Colors = Mapping[str, str]
@@ -41,7 +41,7 @@ def groups(metrics: Mapping[str, dict], colors: Colors) -> Drawing | None:
     """Bars of head, mid and tail accuracy (averaged head, last epoch); {label: metrics file}."""
     if not metrics:
         return None
-    figure, ((ax,),) = new_figure(width=5.8)
+    figure, ((ax,),) = new_figure(width=COLUMN if len(metrics) <= 4 else TEXT)
     width = 0.82 / len(metrics)
     rows = []
     for i, (label, found) in enumerate(metrics.items()):
@@ -55,37 +55,44 @@ def groups(metrics: Mapping[str, dict], colors: Colors) -> Drawing | None:
             ax.bar(x, mean, width * 0.92, color=colors[label], label=label if g == 0 else None)
             seeds = [s["last"]["avg"][group] for s in found["seeds"].values()]
             if n > 1:
-                ax.errorbar(x, mean, stderr, color="#222222", linewidth=1, capsize=2)
-                ax.plot(np.full(n, x) + width * 0.2, seeds, ".", color="#222222", markersize=2.5, alpha=0.7)
+                ax.errorbar(x, mean, stderr, color="#222222", linewidth=0.8, capsize=1.5)
+                ax.plot(np.full(n, x) + width * 0.2, seeds, ".", color="#222222", markersize=2, alpha=0.7)
     ax.set_xticks(range(3), [g.capitalize() for g in AUTHOR_GROUPS])
     ax.set(ylabel="Accuracy (%)", ylim=(0, 100))
     ax.tick_params(axis="x", length=0)
-    figure.legend(loc="outside upper center", ncols=min(3, len(metrics)))
+    legend_above(figure, columns=4)
     return Drawing(figure, ("label", "group", "mean", "stderr", "n"), rows)
 
 
 def entropy(histograms: Mapping[str, Rows], means: Mapping[str, Rows]) -> Drawing | None:
-    """A panel for each teacher: histogram of entropy in and out of distribution; {label: entropy.csv}, entropy_mean."""
+    """A panel for each teacher: histogram of entropy in and out of distribution; {label: entropy.csv}, entropy_mean.
+
+    On a logarithmic axis: in distribution, a teacher is certain of nearly all images.
+    """
     if not histograms:
         return None
-    figure, axes = new_figure(columns=len(histograms), width=3.6, height=2.9, sharey=True, sharex=True)
-    rows = []
+    width = COLUMN if len(histograms) == 1 else TEXT
+    figure, axes = new_figure(columns=len(histograms), width=width, sharey=True, sharex=True)
+    rows, ends = [], [0.0]
     for ax, (label, bins) in zip(axes[0], histograms.items(), strict=True):
         for domain, (text, color) in DOMAINS.items():
             edges, shares = _shares([row for row in bins if row["domain"] == domain])
             if not shares:
                 continue
             ax.stairs(shares, edges, fill=True, color=color, alpha=0.35)
-            ax.stairs(shares, edges, color=color, linewidth=1.2, label=text)
+            ax.stairs(shares, edges, color=color, linewidth=1, label=text)
+            ends += [edge for edge, share in zip(edges[1:], shares, strict=True) if share]
             rows += [(label, domain, *bin_) for bin_ in zip(edges[:-1], edges[1:], shares, strict=True)]
             own = [(float(r["mean_nats"]), float(r["n"])) for r in means.get(label, ()) if r["domain"] == domain]
             if own:
                 mean = sum(m * n for m, n in own) / sum(n for _, n in own)
-                ax.axvline(mean, color=color, linewidth=1.2, linestyle=(0, (1, 1)))
-        ax.set(title=label, xlabel="Entropy (nats)")
-        ax.set_xlim(left=0)
+                ax.axvline(mean, color=color, linewidth=1, linestyle=(0, (1, 1)))
+        ax.set(title=label, xlabel="Entropy (nats)", yscale="log")
+    if max(ends):
+        axes[0][0].set_xlim(0, 1.03 * max(ends))
     axes[0][0].set_ylabel("Images (%)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    axes[0][0].yaxis.set_major_formatter("{x:g}")
+    legend_above(figure, *axes[0][0].get_legend_handles_labels())
     return Drawing(figure, ("label", "domain", "bin_left", "bin_right", "percent"), rows)
 
 
@@ -112,14 +119,14 @@ def attention_distance(
     series = {label: rows for label, rows in series.items() if rows}
     if not series:
         return None
-    figure, ((ax,),) = new_figure(width=5.8)
+    figure, ((ax,),) = new_figure()
     out = []
     for label, found in series.items():
         points = over_seeds(found, ("block", "head"), "distance_px")
         for block, style in (("0", "-"), ("1", (0, (4, 2)))):
             heads = [(int(head) + 1, mean) for (b, head), (mean, _, _) in points.items() if b == block]
             name = label if block == "0" else None
-            style = {"linestyle": style, "color": colors[label], "marker": "o", "markersize": 3.5}
+            style = {"linestyle": style, "color": colors[label], "marker": "o"}
             ax.plot([h for h, _ in heads], [m for _, m in heads], label=name, **style)
         out += [(label, int(block), int(head), *value) for (block, head), value in points.items()]
     for label, points in printed.items():
@@ -131,7 +138,7 @@ def attention_distance(
         out += [(f"{label} (printed)", int(block) - 1, int(head), value, "", "") for block, head, value in points]
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="Head, sorted by distance", ylabel="Mean attention distance (px)")
-    figure.legend(loc="outside upper center", ncols=min(3, len(series)))
+    legend_above(figure)
     return Drawing(figure, ("label", "block", "head", "mean_px", "stderr", "n"), out)
 
 
@@ -143,7 +150,8 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
     tokens = [t for t in ("dist", "cls") if any(row["token"] == t for rows in series.values() for row in rows)]
     if not tokens:
         return None
-    figure, axes = new_figure(columns=len(tokens), width=4.0, sharey=True, sharex=True)
+    width = COLUMN if len(tokens) == 1 else TEXT
+    figure, axes = new_figure(columns=len(tokens), width=width, sharey=True, sharex=True)
     out = []
     for ax, token in zip(axes[0], tokens, strict=True):
         for label, found in series.items():
@@ -152,7 +160,7 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
             blocks = [(int(block) + 1, *value) for (c, block), value in points.items() if c == "both"]
             if blocks:
                 x, mean, stderr, _ = zip(*blocks, strict=True)
-                line_with_band(ax, x, mean, stderr, label=label, color=colors[label], marker="o", markersize=3.5)
+                line_with_band(ax, x, mean, stderr, label=label, color=colors[label], marker="o")
         if token == "dist":
             for label, curve in printed.items():
                 x, values = [b + 1 for b, _ in curve], [v for _, v in curve]
@@ -160,10 +168,10 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
                 out += [(f"{label} (printed)", token, "", int(b), v, "", "") for b, v in curve]
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(title=f"{token.upper()} token", xlabel="Block")
-        ax.set_ylim(bottom=0)
+    axes[0][0].set_ylim(bottom=0)  # of both, when all is drawn: it ends the axis' growing
     axes[0][0].set_ylabel("Rank")
     labelled = {text: handle for ax in axes[0] for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     names = sorted(labelled, key=lambda name: list(series).index(name) if name in series else len(series))
     handles = [labelled[name] for name in names]
-    figure.legend(handles, names, loc="outside upper center", ncols=min(3, len(names)))
+    legend_above(figure, handles, names, columns=4)
     return Drawing(figure, ("label", "token", "centring", "block", "mean", "stderr", "n"), out)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
+from itertools import pairwise
+from textwrap import wrap
 
-from longtail.tables import Cell, Grid
+from longtail.tables import OURS, Cell, Grid
+from longtail.web import page
 
 _TEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", "ρ": r"$\rho$", "×": r"$\times$"},
+    **{c: f"${c}$" for c in "<>|"},
+    **{"“": "``", "”": "''", "’": "'"},
 }
 
 
@@ -42,72 +46,78 @@ def tex(text: str) -> str:
     return "".join(_TEX.get(c, c) for c in text)
 
 
-def to_latex(grid: Grid) -> str:
-    """A table float for booktabs; ends in a newline."""
+def to_latex(grid: Grid, label: str) -> str:
+    """A table float as wide as the text at most, for booktabs and graphicx; ends in a newline.
+
+    What the row is of stands above its lines, and entries below the table: names that long leave no room for numbers.
+    label: of the float, after `tab:`.
+    """
+    kinds = [cell.kind for cell in grid.blocks[0][0]]
+    stacked = "what" in kinds
+    shown = range(int(stacked), len(kinds) - ("entry" in kinds))
 
     def text(cell: Cell) -> str:
-        if cell.kind == "entry":
-            return f"\\texttt{{{tex(cell.name)}}} {{\\footnotesize {cell.text}}}" if cell.text else tex_entry(cell)
-        if cell.kind == "label" and not cell.span:
-            return ""
-        shown = f"\\emph{{{tex(cell.text)}}}" if cell.kind == "missing" else tex(cell.text)
-        return shown + (f"$^{{{cell.mark}}}$" if cell.mark else "")
+        plain = f"\\emph{{{tex(cell.text)}}}" if cell.kind == "missing" else tex(cell.text)
+        return plain + (f"$^{{{cell.mark}}}$" if cell.mark else "")
 
-    def tex_entry(cell: Cell) -> str:
-        return f"\\texttt{{{tex(cell.name)}}}" if cell.name else ""
+    def line(row: list[Cell], first: str) -> str:
+        return " & ".join([first, *(text(row[i]) for i in shown[1:])]) + r" \\"
 
-    columns = "".join("l" if c.kind in ("label", "what", "entry") else "r" for c in grid.blocks[0][0])
-    body = "\n\\addlinespace\n".join(
-        "\n".join(" & ".join(text(c) for c in row) + r" \\" for row in block) for block in grid.blocks
-    )
-    if all(len(block) == 1 for block in grid.blocks):
-        body = body.replace("\\addlinespace\n", "")
+    def lines(block: list[list[Cell]]) -> str:
+        what, (first, *_) = tex(block[0][0].text), block
+        if len(block) == 1:
+            return line(first, f"{what}, {text(first[1])}" if stacked else what)
+        above = f"\\multicolumn{{{len(shown)}}}{{l}}{{{what}}} \\\\"
+        return "\n".join([above, *(line(row, f"\\quad {text(row[1])}") for row in block)])
+
+    body = lines(grid.blocks[0])
+    for before, block in pairwise(grid.blocks):
+        body += ("\n" if len(before) == len(block) == 1 else "\n\\addlinespace\n") + lines(block)
     notes = [tex(r) for r in grid.remarks] + [f"$^{{{m}}}$ {tex(n)}" for m, n in grid.footnotes.items()]
+    entries = dict.fromkeys(_tex_entry(c) for block in grid.blocks for row in block for c in row if _names(c))
+    if entries:
+        notes.append(f"Entries, from above, and their configuration: {', '.join(entries)}.")
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
+            "% needs \\usepackage{booktabs,graphicx}",
             "\\begin{table}",
-            "\\centering",
+            "\\centering\\small",
             f"\\caption{{{tex(grid.caption)}}}",
-            f"\\label{{tab:{grid.name}}}",
-            f"\\begin{{tabular}}{{{columns}}}",
+            f"\\label{{tab:{label}}}",
+            "\\par\\smallskip\\setlength{\\tabcolsep}{4pt}",
+            "\\sbox0{%",
+            f"\\begin{{tabular}}{{l{'r' * (len(shown) - 1)}}}",
             "\\toprule",
-            " & ".join(tex(h) for h in grid.header) + r" \\",
+            " & ".join(_tex_header(grid.header[i]) for i in shown) + r" \\",
             "\\midrule",
             body,
             "\\bottomrule",
-            "\\end{tabular}",
-            "\\par\\smallskip\\footnotesize " + "\\\\\n".join(notes),
+            "\\end{tabular}}%",
+            "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
+            "\\par\\smallskip",
+            "\\parbox{\\linewidth}{\\footnotesize\\raggedright " + "\\\\\n".join(notes) + "}",
             "\\end{table}",
             "",
         ]
     )
 
 
+def _names(cell: Cell) -> bool:
+    return cell.kind == "entry" and bool(cell.name)
+
+
+def _tex_entry(cell: Cell) -> str:
+    """An entry's name, which may be broken after - and _, and its hash."""
+    name = tex(cell.name).replace("-", "-\\allowbreak{}").replace("\\_", "\\_\\allowbreak{}")
+    return f"\\texttt{{{name}}}" + (f" ({cell.text})" if cell.text else "")
+
+
+def _tex_header(text: str) -> str:
+    """In lines of about twelve letters, the last one on the line of the others."""
+    words = [tex(part) for part in wrap(text, 12)]
+    return words[0] if len(words) == 1 else f"\\shortstack[r]{{{(chr(92) * 2).join(words)}}}" if words else ""
+
+
 def to_html(grid: Grid) -> str:
     """A <figure> with the table and its remarks, for the report's page; ends in a newline."""
-
-    def text(cell: Cell) -> str:
-        if cell.kind == "entry":
-            if not cell.name:
-                return "<td></td>"
-            hashed = f" <small>{cell.text}</small>" if cell.text else ""
-            return f'<td class="entry"><a href="#{entry_id(escape(cell.name))}">{escape(cell.name)}</a>{hashed}</td>'
-        if cell.kind == "label":
-            span = f' rowspan="{cell.span}"' if cell.span > 1 else ""
-            return f'<th scope="row"{span}>{escape(cell.text)}</th>' if cell.span else ""
-        mark = f"<sup>{cell.mark}</sup>" if cell.mark else ""
-        return f'<td class="{cell.kind}">{escape(cell.text)}{mark}</td>'
-
-    kinds = [c.kind for c in grid.blocks[0][0]]
-    head = "".join(f'<th class="{k}" scope="col">{escape(h)}</th>' for k, h in zip(kinds, grid.header, strict=True))
-    rows = "\n".join(
-        "<tbody>\n" + "\n".join(f"<tr>{''.join(text(c) for c in row)}</tr>" for row in block) + "\n</tbody>"
-        for block in grid.blocks
-    )
-    notes = [escape(r) for r in grid.remarks] + [f"<sup>{m}</sup> {escape(n)}" for m, n in grid.footnotes.items()]
-    return (
-        f'<figure class="table" id="table-{escape(grid.name)}">\n<figcaption>{escape(grid.caption)}</figcaption>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n{rows}\n</table></div>\n'
-        f'<p class="notes">{"<br>".join(notes)}</p>\n</figure>\n'
-    )
+    return page("table.html.j2", grid=grid, last=OURS["last"], entry_id=entry_id)

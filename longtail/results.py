@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from longtail.errors import UserError
 from longtail.study import ON_VIEWS, Column, Row, StudyConfig
@@ -15,6 +17,19 @@ MAKER = {
     "teacher": "stages/evaluate.py",
     "cache": "stages/evaluate_labels.py",
 }
+
+# What is read of a metrics file: a block's keys (`?`: may lack; `*`: each), a list's items, the types of a value.
+TEXT, INTEGER, NUMBER, MAYBE = (str,), (int,), (int, float), (int, float, type(None))
+OVER_SEEDS = {"mean": MAYBE, "stderr": MAYBE, "n": INTEGER}
+SCALARS = [column for column in get_args(Column) if column != ON_VIEWS]
+HEAD = {**dict.fromkeys(SCALARS, MAYBE), "per_class": [MAYBE]}
+SUMMARY = dict.fromkeys(SCALARS, OVER_SEEDS)
+PHASE = {"epoch": INTEGER, "avg": HEAD, "cls": HEAD, "dist?": HEAD}
+SEED = {"last": PHASE, "best": PHASE, "seconds": NUMBER, "device?": (str, type(None))}
+HEADS = {"avg": SUMMARY, "cls": SUMMARY, "dist?": SUMMARY}
+ABOUT = {"dataset": TEXT, "config_hash": TEXT, "class_counts": [INTEGER]}
+RUN = {**ABOUT, "seeds": {"*": SEED}, "summary": {"last": HEADS, "best": HEADS}}
+SHAPE = {"experiment": RUN, "teacher": RUN, "cache": {"summary": {ON_VIEWS: OVER_SEEDS}}}
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,10 @@ def load(folder: Path, name: str, study: StudyConfig) -> Results:
 
 
 def read(path: Path, entry: str, kind: str, study: str) -> dict | None:
-    """A metrics file; None where it is missing. Raises UserError where it is cut short, or of something else."""
+    """A metrics file; None where it is missing.
+
+    Raises UserError where it is cut short, of something else, or lacks what tables and figures read.
+    """
     if not path.is_file():
         return None
     try:
@@ -74,4 +92,33 @@ def read(path: Path, entry: str, kind: str, study: str) -> dict | None:
     for key, wanted in {"schema": SCHEMA, "entry": entry, "kind": kind, "study": study}.items():
         if found[key] != wanted:
             raise UserError(f"{path}: {key} is {found[key]!r}, expected {wanted!r}; run {MAKER[kind]} {entry} again")
+    wrong = fault(metrics, SHAPE[kind])
+    if wrong:
+        raise UserError(f"{path}: not of schema {SCHEMA}: {wrong}; run {MAKER[kind]} {entry} again")
     return metrics
+
+
+def fault(value: Any, shape: dict | list | tuple, at: str = "") -> str | None:
+    """What is first found not to be of the shape, and where: `summary.last.avg.top1: missing`; None where all is."""
+    if isinstance(shape, tuple):
+        right = isinstance(value, shape) and not isinstance(value, bool)
+        if right and (not isinstance(value, float) or math.isfinite(value)):
+            return None
+        return f"{at}: expected {' or '.join(kind.__name__ for kind in shape)}, found {value!r:.60}"
+    if not isinstance(value, type(shape)):
+        return f"{at}: expected a {'block' if isinstance(shape, dict) else 'list'}, found {value!r:.60}"
+    inner: list[tuple[str | int, Any]] = []  # key, shape
+    if isinstance(shape, list):
+        inner = [(i, shape[0]) for i in range(len(value))]
+    elif "*" in shape:
+        inner = [(key, shape["*"]) for key in value]
+    else:
+        inner = [(key.rstrip("?"), of) for key, of in shape.items() if not key.endswith("?") or key[:-1] in value]
+    if not inner:
+        return f"{at}: empty"
+    for key, of in inner:
+        here = f"{at}.{key}".lstrip(".")
+        wrong = f"{here}: missing" if isinstance(shape, dict) and key not in value else fault(value[key], of, here)
+        if wrong:
+            return wrong
+    return None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from longtail.figures import Drawing
-from longtail.plots import new_figure
+from longtail.plots import TEXT, new_figure
 
 SHOWN = 4  # images
 Columns = list[tuple[str, str, np.ndarray]]  # label, what the maps are of, maps [K, g, g] in 0..1
@@ -38,7 +38,11 @@ def _grid(series: Mapping[str, Mapping[str, np.ndarray]], columns: Columns) -> D
     if not series:
         return None
     images, labels = (next(iter(series.values()))[key] for key in ("images", "labels"))
-    figure, axes = new_figure(columns=1 + len(columns), rows=min(SHOWN, len(images)), width=1.25, height=1.25)
+    number, lines = 1 + len(columns), min(SHOWN, len(images))
+    side = min(1.1, TEXT / number)  # inches of a map
+    titles = [f"{wrapped(label, int(17 * side))}\n{token.upper()}" for label, token, _ in columns]
+    above = 0.14 * max(title.count("\n") + 1 for title in titles)  # the titles of the first line
+    figure, axes = new_figure(columns=number, rows=lines, width=side * number, height=side * lines + above)
     out = []
     for k, line in enumerate(axes):
         for ax in line:
@@ -48,18 +52,18 @@ def _grid(series: Mapping[str, Mapping[str, np.ndarray]], columns: Columns) -> D
         image = images[k]
         extent = (0, image.shape[1], image.shape[0], 0)
         line[0].imshow(image, extent=extent, interpolation="nearest")
-        line[0].set_ylabel(f"class {int(labels[k])}")
+        line[0].set_ylabel(f"class {int(labels[k])}", fontsize=7)
         for ax, (label, token, maps) in zip(line[1:], columns, strict=True):
             attention = np.asarray(maps[k], np.float64)
             ax.imshow(image.mean(-1), extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             ax.imshow(attention, extent=extent, cmap="inferno", alpha=0.65, vmin=0, vmax=1, interpolation="bilinear")
             out += [(label, token, k, int(labels[k]), y, x, float(a)) for (y, x), a in np.ndenumerate(attention)]
-    axes[0][0].set_title("image", fontsize=7.5)
-    for ax, (label, token, _) in zip(axes[0][1:], columns, strict=True):
-        ax.set_title(f"{wrapped(label)}\n{token.upper()}", fontsize=7.5)
+    axes[0][0].set_title("image", fontsize=7)
+    for ax, title in zip(axes[0][1:], titles, strict=True):
+        ax.set_title(title, fontsize=7)
     return Drawing(figure, ("label", "token", "image", "class", "row", "column", "attention"), out)
 
 
-def wrapped(label: str, width: int = 16) -> str:
+def wrapped(label: str, width: int) -> str:
     """A label in lines that fit above a column."""
     return "\n".join(textwrap.wrap(label, width))

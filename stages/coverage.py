@@ -13,22 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-
 from longtail import params
-from longtail.coverage import Coverage, Project, page
-from longtail.errors import UserError, run_main
+from longtail.coverage import Project, page, read
+from longtail.errors import run_main
 from longtail.output import write_text
-
-
-def read(path: Path) -> Coverage:
-    """The map of the paper's items. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return params.build(Coverage, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The figures of a study as PDF and PNG, with the numbers drawn as CSV beside each.
+"""The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
 Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank,
 rollout maps, training loss and test accuracy by epoch from the analysis folders. Which entries a figure shows stands

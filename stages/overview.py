@@ -33,8 +33,9 @@ def main() -> None:
     values, curves = tails(config, args.metrics), printed(config, args.published)
     drawn, grid = tail_accuracy(config, values, curves), table(config, values, curves)
     with new_folder(args.out) as folder:
-        for suffix, render in {"md": to_markdown, "tex": to_latex, "html": to_html}.items():
-            write_text(folder / f"tail_accuracy.{suffix}", render(grid))
+        latex = to_latex(grid, f"{args.entry}-tail_accuracy")
+        for suffix, text in {"md": to_markdown(grid), "tex": latex, "html": to_html(grid)}.items():
+            write_text(folder / f"tail_accuracy.{suffix}", text)
         if drawn:
             save(*drawn, folder / "tail_accuracy")
     ran = sum(value is not None for phases in values.values() for value in phases["last"])

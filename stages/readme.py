@@ -1,9 +1,11 @@
-"""Put the generated tables into the README, between markers; no number there is typed by hand.
+"""Put the generated tables and badges into the README, between markers; no number there is typed by hand.
 
-Text between `<!-- table:STUDY/NAME -->` and the next `<!-- end -->` becomes the content of <tables>/STUDY/NAME.md. With
---check nothing is written and the exit code is 1 when the README is out of date.
+Text between a marker on a line of its own and the next `<!-- end -->` is replaced:
+`<!-- table:STUDY/NAME -->` by <reports>/tables/STUDY/NAME.md, `<!-- reproduced -->` by how much of each paper was run,
+`<!-- badges -->` by badges that say so, which are written to <reports>/badges/. With --check nothing is written and the
+exit code is 1 when the README or a badge is out of date.
 
-  python stages/readme.py --tables reports/tables --readme README.md
+  python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published --readme README.md
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import re
 import sys
 from pathlib import Path
 
+from longtail import badges, coverage, params, shares
 from longtail.errors import UserError, nearest, run_main
-from longtail.output import write_text
+from longtail.output import new_folder, write_text
 
-START = re.compile(r"^<!-- table:(\S+) -->$", re.MULTILINE)
+START = re.compile(r"^<!-- (table:\S+|reproduced|badges) -->$", re.MULTILINE)
 END = "<!-- end -->"
 
 
-def fill(text: str, tables: Path, where: str) -> str:
-    """The README's text with every marked table replaced. Raises UserError for a marker without table or end."""
+def fill(text: str, made: dict[str, str], tables: Path, where: str) -> str:
+    """The README's text with each marked part replaced. made: what is no table. Raises UserError for a wrong marker."""
     parts, at = [], 0
     for marker in START.finditer(text):
         if marker.start() < at:
@@ -29,31 +32,54 @@ def fill(text: str, tables: Path, where: str) -> str:
         stop = text.find(END, marker.end())
         following = START.search(text, marker.end())
         if stop < 0 or (following and following.start() < stop):
-            raise UserError(f"{where}: marker 'table:{marker[1]}' has no {END} after it")
-        path = tables / f"{marker[1]}.md"
-        if not path.is_file():
-            names = [p.relative_to(tables).with_suffix("").as_posix() for p in sorted(tables.glob("*/*.md"))]
-            raise UserError(f"{where}: no table '{marker[1]}' in {tables}{nearest(marker[1], names)}")
-        parts += [text[at : marker.end()], f"\n{path.read_text(encoding='utf-8').strip()}\n"]
+            raise UserError(f"{where}: marker '{marker[1]}' has no {END} after it")
+        content = made.get(marker[1]) or table(marker[1].removeprefix("table:"), tables, where)
+        parts += [text[at : marker.end()], f"\n{content.strip()}\n"]
         at = stop
     if not parts:
         raise UserError(f"{where}: no marker like <!-- table:STUDY/NAME --> on a line of its own")
     return "".join([*parts, text[at:]])
 
 
+def table(name: str, tables: Path, where: str) -> str:
+    """The Markdown of STUDY/NAME."""
+    path = tables / f"{name}.md"
+    if not path.is_file():
+        names = [p.relative_to(tables).with_suffix("").as_posix() for p in sorted(tables.glob("*/*.md"))]
+        raise UserError(f"{where}: no table '{name}' in {tables}{nearest(name, names)}")
+    return path.read_text(encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=Path, required=True, help="folder of all studies' tables, reports/tables")
+    parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; badges are written there")
+    parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
+    parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--readme", type=Path, required=True, help="file with the markers, rewritten in place")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is out of date")
     args = parser.parse_args()
     if not args.readme.is_file():
         raise UserError(f"{args.readme}: no such file")
+    items, project = coverage.read(args.coverage), coverage.Project(params.load(args.params), args.reports)
+    folder = args.reports / "badges"
+    found = badges.badges(shares.by_kind(items, project), args.reports / "claims.csv")
+    made = {
+        "reproduced": shares.markdown(items, project, args.published),
+        "badges": badges.markdown(found, folder.as_posix()),
+    }
     old = args.readme.read_text(encoding="utf-8")
-    new = fill(old, args.tables, str(args.readme))
-    if args.check and new != old:
-        print(f"{args.readme}: out of date; run python stages/readme.py without --check", file=sys.stderr)
+    new = fill(old, made, args.reports / "tables", str(args.readme))
+    drawn = {f"{name}.svg": badges.svg(*texts) for name, texts in found.items()}
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
+    stale = [str(args.readme)] * (new != old) + [str(folder)] * (there != drawn)
+    if args.check and stale:
+        print(f"{', '.join(stale)}: out of date; run python stages/readme.py without --check", file=sys.stderr)
         sys.exit(1)
+    if there != drawn:
+        with new_folder(folder) as temporary:
+            for name, text in drawn.items():
+                write_text(temporary / name, text)
     if new != old:
         write_text(args.readme, new)
 

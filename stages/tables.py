@@ -30,7 +30,7 @@ def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path
             for suffix, text in {
                 "csv": to_csv(cells, study.comparable),
                 "md": to_markdown(grid),
-                "tex": to_latex(grid),
+                "tex": to_latex(grid, f"{name}-{table.name}"),
                 "html": to_html(grid),
             }.items():
                 write_text(folder / f"{table.name}.{suffix}", text)

@@ -100,10 +100,11 @@ def put(path: str, value) -> Callable[[str], str]:
 
 
 REPORTS = {"tables@tiny", "figures@tiny", "report@tiny"}
-STUDY = {"vit": {f"{stage}@tiny-vit" for stage in ("train_student", "evaluate", "analyse")} | REPORTS}
-STUDY["deit_lt"] = {f"{stage}@tiny-deit_lt" for stage in ("train_student", "evaluate", "analyse")} | REPORTS
+OF_STUDENT = ("train_student", "evaluate", "diagnose", "analyse", "experts")
+OF_TEACHER = ("train_teacher", "evaluate_teacher", "diagnose_teacher")
+STUDY = {name: {f"{stage}@tiny-{name}" for stage in OF_STUDENT} | REPORTS for name in ("vit", "deit_lt")}
 LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "evaluate_labels", "teacher_entropy")}
-TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in ("train_teacher", "evaluate_teacher")} | LABELS
+TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in OF_TEACHER} | LABELS
 EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes stale
     "an experiment": ("params.yaml", put("experiments.tiny-vit.set", {"train": {"lr": 2.0e-3}}), STUDY["vit"]),
     "a method's file": ("longtail/methods/vit.py", comment, STUDY["vit"]),

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from stage_processes import (
     ANALYSE,
     CACHE,
+    DIAGNOSE,
     ENTROPY,
     EVALUATE,
     EVALUATE_LABELS,
@@ -43,7 +44,7 @@ TEACHER_RUN = "data/teachers/ldam_drw_sam-tiny/seed0"
 CACHE_RUN = "data/caches/ldam_drw_sam-tiny/seed0"
 STUDENT_RUN = "data/students/tiny-deit_lt/seed0"
 COMMANDS = (SUBSAMPLE, TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_LABELS, ENTROPY, ANALYSE, TABLES, FIGURES, REPORT)
-COMMANDS += (OVERVIEW,)
+COMMANDS += (DIAGNOSE, OVERVIEW)
 STAGES = {command[0]: command for command in COMMANDS}
 
 

@@ -17,6 +17,7 @@ from stage_processes import ROOT, TINY, command, fill, finish, start, tiny_param
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
+BESIDE = {"longtail/plots.py": {"longtail/longtail.mplstyle"}}  # what a module reads that is no module
 METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")
 
 
@@ -51,15 +52,23 @@ def files(module: str) -> set[str]:
     return {name for name in options if name.startswith("longtail") and (ROOT / name).is_file()}
 
 
+def templates(path: str) -> set[str]:
+    """Files of longtail/templates that a module or a template names in quotes."""
+    named = re.findall(r"""["']([\w.]+\.(?:j2|css|js))["']""", (ROOT / path).read_text())
+    return {f"longtail/templates/{name}" for name in named if (ROOT / "longtail/templates" / name).is_file()}
+
+
 def closure(path: str) -> set[str]:
-    """What a file imports of longtail, directly or through others."""
+    """What a file imports of longtail and shows of its templates, directly or through others."""
     seen: set[str] = set()
     todo = [path]
     while todo:
-        new = {f for module in imports(todo.pop()) for f in files(module)} - seen
+        at = todo.pop()
+        imported = {f for module in imports(at) for f in files(module)} if at.endswith(".py") else set()
+        new = (imported | templates(at)) - seen
         seen |= new
         todo += new
-    return seen
+    return seen.union(*(BESIDE.get(name, ()) for name in seen))
 
 
 def script(stage: str) -> str:
@@ -85,8 +94,12 @@ def test_declared_code_is_the_code_that_runs(stage):
 
 
 BY_HAND = {  # no entry runs them, and they decide no result
+    "stages/archive.py",
     "stages/readme.py",
     "stages/coverage.py",
+    "stages/claims.py",
+    "stages/index.py",
+    "stages/review.py",
     "stages/doctor.py",
     "stages/pack.py",
     "stages/import_checkpoint.py",
@@ -115,7 +128,7 @@ def test_stages_stand_alone():
 def test_stages_need_only_the_numeric_stack():
     """Python, and what a bare GPU node has."""
     allowed = {"torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "yaml", "PIL"}
-    allowed |= {"safetensors", "longtail", "__future__"} | set(sys.stdlib_module_names)
+    allowed |= {"jinja2", "markupsafe", "safetensors", "longtail", "__future__"} | set(sys.stdlib_module_names)
     for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
         tops = {module.partition(".")[0] for module in imports(str(path.relative_to(ROOT)))}
         assert tops <= allowed, (path.name, tops - allowed)
@@ -166,9 +179,12 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
+    "diagnose_teacher": "ldam_drw_sam-tiny",
+    "diagnose": "tiny-deit_lt",
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
+    "experts": "tiny-deit_lt",
     "scores": "tiny",
     "tables": "tiny",
     "figures": "tiny",
@@ -178,9 +194,9 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
 
 
 def outputs(path: Path) -> dict[str, bytes]:
-    """{file: content} without what differs by machine and moment: PDFs, and the times in environment.json."""
+    """{file: content} without what differs by machine and moment: the times in environment.json."""
     names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return {n.name: n.read_bytes() for n in names if n.suffix != ".pdf" and n.name != "environment.json"}
+    return {n.name: n.read_bytes() for n in names if n.name != "environment.json"}
 
 
 @pytest.fixture(scope="module")
@@ -278,9 +294,12 @@ def test_a_study_is_made_of_its_own_entries(stages):
         listed = {f"reports/metrics/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/metrics/{study}/teachers/{i['name']}.json" for i in block["teachers"]}
         listed |= {f"reports/metrics/{study}/caches/{i['name']}.json" for i in block["caches"]}
+        listed |= {f"reports/runs/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/runs/{study}/teachers/{i['name']}" for i in block["teachers"]}
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/experts/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
-        under = (f"reports/metrics/{study}/", f"reports/analysis/{study}/")
+        under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis", "experts"))
         makers = {o.def_path: name for name, s in stages.items() for o in s.outs if o.def_path.startswith(under)}
         assert listed <= set(makers)
         for name in makers.values():

@@ -43,6 +43,12 @@ def test_entropy_is_in_percent_of_each_domain_over_all_seeds():
     assert line.get_xdata()[0] == 3.0  # (1*1 + 4*2) / 3
 
 
+def test_entropy_ends_where_the_last_image_is():
+    bins = rows("domain bin_left bin_right count", ("in", 0, 1, 99), ("in", 1, 2, 1), ("in", 2, 3, 0))
+    ax = figures.entropy({"A": bins}, {}).figure.axes[0]
+    assert 2 < ax.get_xlim()[1] < 2.5 and ax.get_yscale() == "log" and ax.get_ylim()[0] < 1 < 99 < ax.get_ylim()[1]
+
+
 def test_printed_curve_is_thin_dashed_and_behind_nothing_of_ours():
     series = {"A": rows("seed epoch distance", (0, 0, 0.1), (0, 1, 0.2)), "plain ViT": []}
     curves = {"paper": [(100.0, 0.012)], "A": [(1.0, 0.1)]}
@@ -102,6 +108,7 @@ def test_feature_rank_draws_the_centred_variant_and_keeps_both():
     assert [list(line.get_ydata()) for line in dist.lines] == [[1, 11], [187, 238]]
     assert [list(line.get_ydata()) for line in cls.lines] == [[1, 11]]
     assert len(drawn.rows) == 8 + 2
+    assert cls.get_ylim()[0] == 0 and cls.get_ylim()[1] > 238  # one axis for both, over all that is drawn
 
 
 def test_rollout_has_a_column_for_each_token_of_each_entry():

@@ -113,7 +113,7 @@ def test_stage_writes_figure_and_table(metrics, tmp_path, capsys):
     inputs = ["--metrics", metrics, "--published", PUBLISHED, "--params", tmp_path / "params.yaml"]
     assert run_stage("overview", "o", *inputs, "--out", tmp_path / "out") == 0
     assert "2 of 6 entries were run" in capsys.readouterr().out
-    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".pdf", ".png", ".csv", ".md", ".tex", ".html"}
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".pdf", ".svg", ".png", ".csv", ".md", ".tex", ".html"}
     write_json(metrics / "fifty/fifty-vit.json", measured("fifty-vit", "one", [50.0]))
     assert run_stage("overview", "o", *inputs, "--out", tmp_path / "out") == 2
     assert "fifty-vit.json: study is 'one', expected 'fifty'" in capsys.readouterr().err

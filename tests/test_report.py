@@ -88,7 +88,7 @@ def test_figures_drawn_and_skipped(made):
     names = {p.stem for p in (made / "figures").iterdir()}
     curves = {"training_loss", "test_accuracy"}
     assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout", "rollout_mean"} | curves
-    assert len(list((made / "figures").iterdir())) == 3 * len(names)
+    assert len(list((made / "figures").iterdir())) == 4 * len(names)
     assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
 
 
@@ -116,7 +116,9 @@ def test_page_fetches_nothing(made, read):
     html = (made / "s.html").read_text(encoding="utf-8")
     assert read.sources and all(source.startswith("data:image/png;base64,") for source in read.sources)
     assert all(base64.b64decode(s.split(",")[1]).startswith(b"\x89PNG") for s in read.sources)
-    assert not re.search(r"https?://|//cdn|@import|<script|<link|url\(", html)
+    own = re.findall(r"<script>.*?</script>", html, re.DOTALL)
+    assert len(own) == 1 == html.count("<script") and "'sha256-" in html  # the policy's, tests/test_web.py
+    assert not re.search(r"https?://|//cdn|@import|<link|url\(|\son\w+=", html)
 
 
 def test_page_says_what_was_run_and_what_was_not(made, read):

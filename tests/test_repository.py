@@ -65,10 +65,11 @@ def test_the_lock_covers_the_project():
     assert {re.sub("[._]", "-", re.match(r"[\w.-]+", w)[0].lower()) for w in wanted} <= locked
 
 
-def test_the_readme_shows_the_tables_as_they_are():
+def test_the_readme_and_its_badges_show_what_is_there():
     if not (ROOT / "README.md").is_file():
         pytest.skip("no README yet")
-    check = [sys.executable, "stages/readme.py", "--tables", "reports/tables", "--readme", "README.md", "--check"]
+    place = ["--reports", "reports", "--coverage", "docs/coverage.yaml", "--published", "data/published"]
+    check = [sys.executable, "stages/readme.py", *place, "--readme", "README.md", "--check"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -92,13 +92,33 @@ def test_csv_is_tidy_and_exact(tables):
 
 
 def test_latex(tables):
-    text = to_latex(tables["overall"][1])
-    assert r"ViT & 62.6 & \emph{not run} &  & \emph{not run} &  &  & \texttt{s-vit} \\" in text
-    assert r"LDAM 50 & 79.3$^{a}$ &" in text and "$-$1.6" in text and r"\toprule" in text
-    assert r"\texttt{s-deit\_lt}" in text
+    text = to_latex(tables["overall"][1], "s-overall")
+    assert r"ViT & 62.6 & \emph{not run} &  & \emph{not run} &  &  \\" in text
+    assert r"LDAM 50 & 79.3$^{a}$ &" in text and "$-$1.6" in text and r"\label{tab:s-overall}" in text
     body = text.split("\\midrule")[1].split("\\bottomrule")[0].strip().splitlines()
-    assert {line.count(" & ") for line in body} == {7}
-    assert tex("50 % & a_b ± {x}") == r"50 \% \& a\_b $\pm$ \{x\}"
+    assert {line.count(" & ") for line in body} == {6}
+    entries = (
+        r"\texttt{t} (01234567), \texttt{s-\allowbreak{}vit}, \texttt{s-\allowbreak{}deit\_\allowbreak{}lt} (01234567)."
+    )
+    assert entries in text and "{tabular}{lrrrrrr}" in text
+    assert r"& \shortstack[r]{Ours, last\\epoch} & Difference &" in text
+    assert tex("50 % & a_b ± {x} <“y”>") == r"50 \% \& a\_b $\pm$ \{x\} $<$``y''$>$"
+
+
+def test_latex_of_several_columns_has_the_label_above_its_lines(tables):
+    text = to_latex(tables["experts"][1], "s-experts")
+    assert r"\multicolumn{6}{l}{DeiT-LT cls} \\" in text and "{tabular}{lrrrrr}" in text
+    assert r"\quad printed & 78.6 $\pm$ 0.15 & 96.5 $\pm$ 0.06 & 79.4 $\pm$ 0.39 & 59.7 $\pm$ 0.20 &  \\" in text
+    assert text.count(r"\addlinespace") == 1 and text.count("{s-\\allowbreak{}deit") == 1
+
+
+def test_latex_of_a_row_of_one_line(results):
+    rows = [{"label": "ViT", "entry": "s-vit"}]
+    copied = {"file": "deit_lt_table_3.csv", "backbone": "ResNet-50", "dataset": "ImageNet-LT", "imbalance": 256}
+    columns = {"columns": ["top1", "tail"], "copied": {**copied, "methods": ["MiSLAS"]}}
+    made = study(tables=[{"name": "x", "caption": "X.", "rows": rows, **columns}])
+    text = to_latex(layout(made.tables[0], records(made.tables[0], results, PUBLISHED), made), "x")
+    assert "MiSLAS, printed & 52.7 & 34.3 &  \\\\\nViT, ours & \\emph{not run}" in text
 
 
 def test_html_escapes_and_links(tables):
@@ -138,7 +158,7 @@ def test_no_metrics_folder_means_nothing_was_run(tmp_path):
     assert (found.experiments, found.teachers) == ({}, {})
 
 
-def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
+def test_stage_replaces_its_folder(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
     out = tmp_path / "tables" / "s"
     out.mkdir(parents=True)
@@ -147,25 +167,6 @@ def test_stage_replaces_its_folder_and_readme_takes_the_table(tmp_path, capsys):
     assert run_stage("tables", "s", "--params", tmp_path / "params.yaml", "--out", out, *inputs) == 0
     names = {f"{t}.{suffix}" for t in ("overall", "experts") for suffix in ("csv", "md", "tex", "html")}
     assert {p.name for p in out.iterdir()} == names | {"cost.md"}
-
-    readme = tmp_path / "README.md"
-    readme.write_text("# Title\n\n<!-- table:s/overall -->\nstale\n<!-- end -->\n\nAfter.\n")
-    fill = ["--tables", tmp_path / "tables", "--readme", readme]
-    assert run_stage("readme", *fill, "--check") == 1
-    assert "out of date" in capsys.readouterr().err and "stale" in readme.read_text()
-    assert run_stage("readme", *fill) == 0
-    assert run_stage("readme", *fill, "--check") == 0
-    text = readme.read_text()
-    assert "stale" not in text and "| Teacher | 81.9 |" in text and text.endswith("<!-- end -->\n\nAfter.\n")
-    for wrong, message in {
-        "<!-- table:s/overal -->\n<!-- end -->\n": "did you mean 's/overall'",
-        "<!-- table:s/overall -->\n": "has no <!-- end -->",
-        "<!-- table:s/overall -->\n<!-- table:s/experts -->\n<!-- end -->\n": "has no <!-- end -->",
-        "nothing\n": "no marker",
-    }.items():
-        readme.write_text(wrong)
-        assert run_stage("readme", *fill) == 2 and message in capsys.readouterr().err
-        assert readme.read_text() == wrong
 
 
 def test_cost_is_the_mean_of_the_seeds_that_ran(results):

@@ -1,0 +1,34 @@
+"""All reports as one file, reports.zip: a README, a MANIFEST with the sha256 of every file, and reports/ as it is.
+
+Packs what is there: metrics, tables, figures, analyses, runs, pages. The same files give the same bytes. With --check
+an archive is only compared with its MANIFEST. Seconds.
+
+  python stages/archive.py --reports reports --out reports.zip
+  python stages/archive.py --check reports.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from longtail.archive import pack, verify
+from longtail.errors import run_main
+from longtail.files import atomic_write
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder to pack, default: %(default)s")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, help="archive to write")
+    what.add_argument("--check", type=Path, metavar="ZIP", help="archive to verify")
+    args = parser.parse_args()
+    if args.out:
+        atomic_write(args.out, lambda path: pack(args.reports, path))
+    made = args.out or args.check
+    print(f"{made}: {verify(made)} files, all as in its MANIFEST; {made.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_main(main)

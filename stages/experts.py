@@ -1,0 +1,149 @@
+"""The two experts of a distilled student, CLS and DIST: which mixture to take, and what each learnt from the teacher.
+
+    python stages/experts.py digits-deit_lt --run data/students/digits-deit_lt \\
+        --dataset data/datasets/digits_if20.npz --cache data/caches/ldam_drw_sam-digits \\
+        --out reports/experts/digits/digits-deit_lt.json
+
+Fusion: w of w * CLS + (1 - w) * DIST (raw logits) with the best mean of per-class accuracies on labelled images that
+the subset left out (of lists: the validation list), each seed its own; then the test accuracy at that w, at w = .5 and
+of each head. A long-tailed learner does not have those labels: it is an analysis beside the result, never the result.
+Agreement: how often CLS, DIST, the teacher's label and the class of the dominant image are the same on training views,
+by mixing and class group: views of the last epoch with mixing and of the last of training, both seen with the weights
+of the last epoch. Teacher: --cache, or --teacher where the entry says `cache: none`. The papers print neither.
+A student without DIST gets a file that says so. What the file holds: docs/schema/experts.schema.json.
+Needs the raw images that subsample needs. Digits: seconds on one core; CIFAR-10, ViT-B: a minute on a GPU (estimate).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from longtail import params
+from longtail.agreement import answers, compare, epochs_shown, over_seeds, taught_by
+from longtail.analysis import Student, load_student
+from longtail.data import LongTail
+from longtail.dataset_config import DatasetConfig
+from longtail.errors import UserError, run_main
+from longtail.fusion import WEIGHTS
+from longtail.fusion_choice import balanced_curve, choose, on_test
+from longtail.heldout import HeldOut, held_out
+from longtail.metrics import summarise
+from longtail.output import write_json
+from longtail.predictions import Predictions, TestSet, check, load_predictions, load_test_set
+from longtail.runs import pick_device
+from longtail.view_recipe import ViewRecipe
+from longtail.views import Views
+from longtail.vit import head_logits, special_tokens
+
+SCHEMA = 1
+VIEWS = 2048  # of an epoch that are compared
+
+
+@torch.no_grad()
+def heldout_curve(student: Student, held: HeldOut) -> list[float]:
+    """Mean of per-class accuracies on the held-out images at each weight, in %; empty where there are none."""
+    if not len(held.labels):
+        return []
+    logits = [head_logits(student.model, special_tokens(student.model, x)) for x in student.batches(held.images)]
+    cls, dist = (torch.cat([part[head] for part in logits]).cpu().numpy() for head in ("cls", "dist"))
+    return balanced_curve(cls, dist, held.labels)
+
+
+def fusion(curves: dict[int, list[float]], tested: dict[int, Predictions], test: TestSet, held: HeldOut) -> dict:
+    """The block `fusion`. curves: of each seed on the held-out images."""
+    chosen = {seed: choose(curve) for seed, curve in curves.items() if curve}
+    per_class = np.bincount(held.labels, minlength=len(test.class_names))
+    return {
+        "weights": WEIGHTS.tolist(),
+        "heldout": {
+            "uses_extra_labels": True,
+            "origin": held.origin,
+            "limit": held.limit,
+            "images": len(held.labels),
+            "per_class": per_class.tolist(),
+            "missing_classes": [name for name, n in zip(test.class_names, per_class, strict=True) if not n],
+            "balanced": [summarise(values) for values in zip(*curves.values(), strict=True)],
+        },
+        "chosen": {"seeds": {str(seed): w for seed, w in chosen.items()}, **summarise(list(chosen.values()))},
+        "test": over_seeds([on_test(predictions, test, chosen.get(seed)) for seed, predictions in tested.items()]),
+    }
+
+
+def agreement(shown: Sequence[dict[int, dict]]) -> list[dict] | None:
+    """The block `agreement`: an item an epoch, without kinds of views that it has none of. shown: of every seed that
+    was trained here; None where all were imported, whose teacher and views are not at hand."""
+    items = []
+    for epoch in shown[0] if shown else ():
+        kinds = over_seeds([seed[epoch] for seed in shown])
+        kept = {kind: groups for kind, groups in kinds.items() if groups["all"]["views"]}
+        items.append({"epoch": epoch, "kinds": kept})
+    return items or None
+
+
+def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: dict[int, Predictions]) -> dict:
+    """Both blocks. name, config: of the entry's dataset."""
+    device, data, test = pick_device(args.device), LongTail.load(args.dataset), load_test_set(args.dataset)
+    if data.name != name:
+        raise UserError(f"experiments.{args.entry}.dataset is '{name}' but {args.dataset} holds '{data.name}'")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # METHODS trap 50
+    held = held_out(data, config, args.limit)
+    groups = {name: members for rule in test.groups.values() for name, members in rule.items()}
+    curves, shown = {}, []
+    for seed, predictions in tested.items():
+        folder = args.run / f"seed{seed}"
+        student = load_student(folder, data, device)
+        run = yaml.safe_load((folder / "config.yaml").read_text())
+        facts = json.loads((folder / "environment.json").read_text())
+        check(predictions, facts, test, str(folder), str(args.dataset))
+        curves[seed] = heldout_curve(student, held)
+        if facts.get("imported"):
+            continue
+        recipe = params.build(ViewRecipe, run["views"], f"{folder / 'config.yaml'}: views")
+        views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
+        source = {"teacher": args.teacher} if run["cache"] == "none" else {"cache": args.cache}
+        teacher = taught_by(folder, facts["teacher_digest"], views, data, run["train"]["epochs"], **source)
+        epochs = epochs_shown(recipe, run["train"]["epochs"])
+        said = {epoch: answers(student, views, data.train_labels, teacher, epoch, VIEWS) for epoch in epochs}
+        shown.append({epoch: compare(what, {"all": range(data.num_classes), **groups}) for epoch, what in said.items()})
+        print(f"{args.entry} seed {seed}: {len(held.labels)} held-out images, views of epochs {epochs}", flush=True)
+    return {"fusion": fusion(curves, tested, test, held), "agreement": agreement(shown)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", metavar="EXPERIMENT", help="name of a block under `experiments` in the params file")
+    parser.add_argument("--run", type=Path, required=True, help="data/students/EXPERIMENT from stages/train_student.py")
+    parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
+    parser.add_argument("--cache", type=Path, help="data/caches/CACHE it learnt from")
+    parser.add_argument("--teacher", type=Path, help="data/teachers/TEACHER, for `cache: none`")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--limit", type=int, default=100, help="held-out images a class (default: %(default)s)")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    args = parser.parse_args()
+    everything = params.load(args.params)
+    entry = params.entry(everything, "experiments", args.entry)
+    for key in ("study", "seeds", "dataset"):
+        if not entry.get(key):
+            raise UserError(f"experiments.{args.entry}.{key}: missing; the stage needs it")
+    if args.limit < 1:
+        raise UserError(f"--limit {args.limit}: at least 1 image a class")
+    tested = {seed: load_predictions(args.run / f"seed{seed}" / "predictions.npz") for seed in entry["seeds"]}
+    distilled = all("dist" in predictions.logits["last"] for predictions in tested.values())
+    found = {"schema": SCHEMA, "entry": args.entry, "study": entry["study"], "distilled": distilled}
+    if distilled:
+        where = f"datasets.{entry['dataset']}"
+        config = params.build(DatasetConfig, params.entry(everything, "datasets", entry["dataset"]), where)
+        found |= experts(args, entry["dataset"], config, tested)
+    write_json(args.out, found)
+
+
+if __name__ == "__main__":
+    run_main(main)

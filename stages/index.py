@@ -1,0 +1,50 @@
+"""reports/index.html: every printed number beside ours, the claims and their verdicts, and each run behind them.
+
+One self-contained page from what is in reports/; what was not run is empty, with the command that runs it. The page
+states the digest of the files in git that it was made from: with --check nothing is written, and the exit code is 1
+when they have changed since. Figures (reports/figures) are in it where they were drawn. A few seconds.
+
+  python stages/index.py --reports reports --params params.yaml --coverage docs/coverage.yaml \\
+      --published data/published --claims docs/claims.yaml --out reports/index.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from longtail import params
+from longtail.claims import ledger, load
+from longtail.coverage import read
+from longtail.errors import run_main
+from longtail.index import page
+from longtail.inputs import digest, stated
+from longtail.output import write_text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; may lack entries")
+    parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
+    parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
+    parser.add_argument("--claims", type=Path, required=True, help="the papers' claims, docs/claims.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="page to write, reports/index.html")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
+    args = parser.parse_args()
+    named = {"params.yaml": args.params, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
+    inputs = digest(args.reports, {**named, "data/published": args.published})
+    if args.check:
+        if not args.out.is_file() or stated(args.out.read_text(encoding="utf-8")) != inputs:
+            print(f"{args.out}: out of date; run `make index`", file=sys.stderr)
+            sys.exit(1)
+        return
+    judged = ledger(load(args.claims), args.reports)
+    coverage = read(args.coverage)
+    write_text(args.out, page(params.load(args.params), coverage, args.published, args.reports, judged, inputs))
+    print(args.out)
+
+
+if __name__ == "__main__":
+    run_main(main)

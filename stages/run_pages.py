@@ -1,0 +1,91 @@
+"""A page for each run: reports/pages/<study>/[teachers/]<entry>.html, self-contained, that opens from disk.
+
+Long-tail evaluation, what the two heads do, curves, cost and configuration: from reports/runs (stages diagnose and
+diagnose_teacher), reports/metrics (evaluate) and reports/experts (experts). An entry has a page where reports/runs has
+a folder of it; what else is missing is said on the page to be not run. Nothing is trained or evaluated; about two
+seconds a page.
+
+  python stages/run_pages.py --reports reports --params params.yaml --out reports/pages --study digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from longtail import params, reading, results
+from longtail.errors import UserError, run_main
+from longtail.output import write_text
+from longtail.run_page import Run, html, inputs
+from longtail.study import Item, StudyConfig
+
+
+def experts(path: Path, entry: str) -> dict | None:
+    """The file of stage `experts`; None where it is missing. Raises UserError where it is damaged or of another run."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        own = found["schema"] == 1 and found["entry"] == entry and (not found["distilled"] or "fusion" in found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cut short or no such file ({error}); run stages/experts.py {entry} again") from None
+    if not own:
+        raise UserError(f"{path}: not {entry}'s, or of another schema than 1; run stages/experts.py {entry} again")
+    return found
+
+
+def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
+    """What there is of an entry; None where it was not run."""
+    below = Path(study, "teachers", item.name) if kind == "teacher" else Path(study, item.name)
+    folder = reports / "runs" / below
+    if not folder.is_dir():
+        return None
+    return Run(
+        entry=item.name,
+        kind=kind,
+        study=study,
+        label=item.label,
+        diagnosed=reading.diagnostics(folder),
+        record=reading.run_record(folder),
+        metrics=results.read(reports / "metrics" / f"{below}.json", item.name, kind, study),
+        experts=experts(reports / "experts" / f"{below}.json", item.name) if kind == "experiment" else None,
+    )
+
+
+def runs(everything: dict, reports: Path, only: str | None) -> Iterator[Run]:
+    """Every run of the studies (or of one), in their order."""
+    for name in [only] if only else everything["studies"]:
+        study = params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
+        for kind, items in (("experiment", study.experiments), ("teacher", study.teachers)):
+            found = (run_of(reports, name, item, kind) for item in items)
+            yield from (run for run in found if run is not None)
+
+
+def check(path: Path, run: Run) -> None:
+    """Raises UserError where the page is missing or was made from other files."""
+    carried = f'<meta name="inputs" content="{inputs(run)}">'
+    if not path.is_file() or carried not in path.read_text(encoding="utf-8"):
+        raise UserError(f"{path}: out of date; run python stages/run_pages.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
+    parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
+    parser.add_argument("--study", help="name under `studies`; all of them when left out")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
+    args = parser.parse_args()
+    for run in runs(params.load(args.params), args.reports, args.study):
+        path = args.out / f"{run.folder}.html"
+        if args.check:
+            check(path, run)
+        else:
+            write_text(path, html(run))
+            print(path)
+
+
+if __name__ == "__main__":
+    run_main(main)
