@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status readme coverage site archive lock clean help
+.PHONY: repro test lint status index readme coverage archive site lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY) scores@$(STUDY)
+	@$(MAKE) --no-print-directory index
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -23,6 +24,14 @@ lint: $(VENV)/.ready ## ruff, and put the format right
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
+index: $(VENV)/.ready ## what shows all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
+	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
+	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
+		--out reports/review
+	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages
+	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
+		--published data/published --out reports/index.html
+
 readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
 		--readme README.md
@@ -30,11 +39,11 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
 
-site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
-
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip
+
+site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
 	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv

@@ -18,12 +18,12 @@ import yaml
 from longtail import params
 from longtail.coverage import Coverage, Project
 from longtail.errors import UserError
+from longtail.lock_sizes import TRAINED, recorded_sizes
 from longtail.results import Results, load
 from longtail.study import StudyConfig, Table
 from longtail.workload import Workload
 
 T = TypeVar("T")
-TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
 CLAIM_COLUMNS = (
     "id",
     "paper",
@@ -218,32 +218,6 @@ def not_run(name: str, config: StudyConfig, results: Results, table: dict, workl
     except UserError:  # images that nobody counted: a study on a folder of one's own
         return None
     return Estimate(runs, flop, disk) if runs else None
-
-
-def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
-    """{study: {folder: bytes}} of all outputs in dvc.lock; of a dataset, for every study that uses it."""
-    if not path.is_file():
-        return {}
-    users: dict[str, set[str]] = {}
-    for section in TRAINED.values():
-        for block in table[section].values():
-            users.setdefault(block["dataset"], set()).add(block["study"])
-    found: dict[str, dict[str, int]] = {}
-    try:
-        for name, stage in yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-            "stages"
-        ].items():
-            entry = name.partition("@")[2]
-            blocks = [table[section][entry] for section in TRAINED.values() if entry in table[section]]
-            studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
-            for out in stage.get("outs", ()):
-                folder = out["path"].split("/")[1] if out["path"].startswith("data/") else "reports"
-                for study in studies:
-                    of = found.setdefault(study, {})
-                    of[folder] = of.get(folder, 0) + out["size"]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None
-    return found
 
 
 def claims(path: Path) -> list[dict[str, str]] | None:

@@ -211,7 +211,7 @@ def test_figures_lie_inside_the_page_or_are_linked(tree, monkeypatch):
     made = Page((tree / "reports/index.html").read_text())
     assert [s.partition(",")[0] for s in made.sources] == ["data:image/png;base64"]
     assert "figures/s/cls_dist_distance.png" in made.links
-    assert 'width="640"' in (tree / "reports/index.html").read_text()  # 1000 px at 180 to the inch
+    assert 'width="400"' in (tree / "reports/index.html").read_text()  # 1000 px at 300 to the inch
     monkeypatch.setattr(index, "IMAGES_LIMIT", len(PNG))
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
