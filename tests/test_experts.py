@@ -173,8 +173,9 @@ def block(curves: dict[int, list[float]], held: list[int]) -> dict:
     from longtail.heldout import HeldOut
     from longtail.predictions import Predictions, TestSet
 
-    groups = {name: [0] for name in ("head", "mid", "tail", "many", "medium", "few")}
-    test = TestSet(("a", "b", "c"), np.array([5, 2, 1]), {"author": groups}, "order", np.arange(3), "digest")
+    rules = {"author": ("head", "mid", "tail"), "count": ("many", "medium", "few")}
+    groups = {rule: {name: [0] for name in names} for rule, names in rules.items()}
+    test = TestSet(("a", "b", "c"), np.array([5, 2, 1]), groups, "order", np.arange(3), "digest")
     cls, dist = np.array([[2, 0, 0], [1, 0, 0], [0, 0, 1]]), np.array([[0, 1, 0], [0, 3, 0], [0, 0, 1]])
     logits = [{"cls": cls, "dist": dist}, {"cls": np.eye(3), "dist": np.eye(3)}]
     tested = {k: Predictions(np.arange(3), {"last": z}, {"last": 0}, "order", 1.0) for k, z in enumerate(logits)}
