@@ -6,9 +6,12 @@ verdicts. What was not run is empty or says so.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from longtail import web
 from longtail.captions import FIGURES
@@ -28,6 +31,7 @@ from longtail.tables import Record, records
 MAPPED = "DeiT-LT"  # the paper that docs/coverage.yaml maps
 PAPERS = {MAPPED: "deit_lt", "LiVT": "livt", "DiVE": "dive", "CBD": "cbd"}  # {paper: how its files begin}
 IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
+REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way and 256 colours, its file is as drawn
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,16 @@ class PlacedFigure:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure as the page shows it."""
+
+    file: str  # relative to reports/
+    kind: str  # media type
+    content: bytes
+    width: int | None
+
+
+@dataclass(frozen=True)
 class Item:
     """A table or figure of the paper, and where it is made: studies with the full recipe first."""
 
@@ -87,9 +101,9 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         for name, study in studies.items()
         for table in study.tables
     }
-    files = image_files(coverage, project)
-    embedded = sum(path.stat().st_size for path in files.values()) * 4 / 3 <= IMAGES_LIMIT
-    items = [_item(item, project, made, files, embedded) for item in coverage.items if state(item, project)]
+    drawings = {place: drawing(path, reports) for place, path in image_files(coverage, project).items()}
+    embedded = sum(len(each.content) for each in drawings.values()) * 4 / 3 <= IMAGES_LIMIT
+    items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
     others = {name: printed_tables(published, prefix) for name, prefix in PAPERS.items() if name != MAPPED}
@@ -132,7 +146,7 @@ def _verdicts(claims: list[ClaimGroup], paper: str) -> tuple[dict[str, int], dic
     return verdicts(claims, paper), miniature_verdicts(claims, paper)
 
 
-def _item(item: PaperItem, project: Project, made: Mapping, files: Mapping[Place, Path], embedded: bool) -> Item:
+def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Place, Drawing], embedded: bool) -> Item:
     places = (*item.full, *item.miniature)
     for place in places:
         project.check(place, place in item.miniature, item.item)
@@ -143,7 +157,7 @@ def _item(item: PaperItem, project: Project, made: Mapping, files: Mapping[Place
         anchor=f"item-{item.item.lower().replace(' ', '-').replace('.', '')}",
         state=state(item, project),
         tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
-        figures=tuple(_figure(place, project, files.get(place), embedded) for place in places if not place.table),
+        figures=tuple(_figure(place, project, drawings.get(place), embedded) for place in places if not place.table),
     )
 
 
@@ -165,7 +179,21 @@ def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
     return found
 
 
-def _figure(place: Place, project: Project, path: Path | None, embedded: bool) -> PlacedFigure:
+def drawing(path: Path, reports: Path) -> Drawing:
+    """The file as the page shows it."""
+    content, file = path.read_bytes(), path.relative_to(reports).as_posix()
+    if path.suffix == ".svg":
+        return Drawing(file, "image/svg+xml", content, None)
+    width = shown_width(content)
+    if len(content) > REDUCED:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        out = io.BytesIO()
+        image.reduce(2).quantize(256).save(out, "PNG", optimize=True)
+        content = out.getvalue()
+    return Drawing(file, "image/png", content, width)
+
+
+def _figure(place: Place, project: Project, drawn: Drawing | None, embedded: bool) -> PlacedFigure:
     if place.overview:
         overview = project.overviews[place.overview]
         title, caption, comparable = overview.title, overview.note, True
@@ -174,12 +202,11 @@ def _figure(place: Place, project: Project, path: Path | None, embedded: bool) -
         study = project.studies[place.study]
         title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable
         command = f"make repro STUDY={place.study}"
-    if path is None:
+    if drawn is None:
         return PlacedFigure(title, caption, comparable, command)
-    content, png = path.read_bytes(), path.suffix == ".png"
     return PlacedFigure(
         *(title, caption, comparable, command),
-        file=path.relative_to(project.reports).as_posix(),
-        image=web.data_uri("image/png" if png else "image/svg+xml", content) if embedded else None,
-        width=shown_width(content) if png else None,
+        file=drawn.file,
+        image=web.data_uri(drawn.kind, drawn.content) if embedded else None,
+        width=drawn.width,
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 from pages import Page
+from PIL import Image
 from reporting import PUBLISHED, ROOT, T2, metrics_file, run_stage, study_dict, write_metrics
 
 from longtail import index
@@ -210,13 +213,28 @@ def test_figures_lie_inside_the_page_or_are_linked(tree, monkeypatch):
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
     assert [s.partition(",")[0] for s in made.sources] == ["data:image/png;base64"]
-    assert "figures/s/cls_dist_distance.png" in made.links
+    assert "reports/figures/s/cls_dist_distance.png" in " ".join(made.text)
+    assert not any(
+        "figures/" in link for link in made.links
+    )  # drawings are not in git: a page that has them needs no file
     assert 'width="400"' in (tree / "reports/index.html").read_text()  # 1000 px at 300 to the inch
     monkeypatch.setattr(index, "IMAGES_LIMIT", len(PNG))
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
     assert not made.sources and "figures/s/cls_dist_distance.png" in made.links
     assert "too large for one page" in " ".join(made.text)
+
+
+def test_a_large_png_is_reduced_in_the_page(tmp_path):
+    path = tmp_path / "figures/s/rollout.png"
+    path.parent.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    assert path.stat().st_size > index.REDUCED
+    made = index.drawing(path, tmp_path)
+    shown = Image.open(io.BytesIO(made.content))
+    assert (shown.size, made.width) == ((200, 150), 160) and len(made.content) < path.stat().st_size / 4
+    assert abs(np.asarray(shown.convert("RGB"), float).mean() - pixels.mean()) < 3
 
 
 def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(tree, tmp_path_factory, made):
