@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index readme coverage archive site lock clean help
+.PHONY: repro test lint status index readme coverage archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -46,6 +46,9 @@ archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README a
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+screenshots: $(VENV)/.ready ## the pictures of docs/report.md, from the pages in reports/, in Chromium
+	$(BIN)/python tests/screenshots.py
 
 lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
 	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv
