@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 
-from longtail import params, statistics
+from longtail import docs_file, statistics
 from longtail.errors import UserError
 from longtail.measures import BY_IMAGE, Measure
 
@@ -99,12 +98,7 @@ class Judged:
 
 def load(path: Path) -> list[Claim]:
     """The claims of a file. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return list(params.build(Claims, yaml.safe_load(path.read_text(encoding="utf-8")), str(path)).claims)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return list(docs_file.read(Claims, path).claims)
 
 
 def ledger(claims: list[Claim], reports: Path) -> list[Judged]:

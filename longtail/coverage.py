@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from longtail import params
+from longtail import docs_file, params
 from longtail.captions import FIGURES
 from longtail.errors import UserError, nearest
 from longtail.overview import OverviewConfig
@@ -83,12 +81,7 @@ class Need:
 
 def read(path: Path) -> Coverage:
     """docs/coverage.yaml. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return params.build(Coverage, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return docs_file.read(Coverage, path)
 
 
 class Project:

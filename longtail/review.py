@@ -11,11 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import yaml
-
-from longtail import params
 from longtail.coverage import Coverage, Project
 from longtail.errors import UserError
 from longtail.lock_sizes import TRAINED, recorded_sizes
@@ -23,7 +19,6 @@ from longtail.results import Results, load
 from longtail.study import StudyConfig, Table
 from longtail.workload import Workload
 
-T = TypeVar("T")
 CLAIM_COLUMNS = (
     "id",
     "paper",
@@ -234,13 +229,3 @@ def claims(path: Path) -> list[dict[str, str]] | None:
         if row["verdict"] not in VERDICTS or row["overall"] not in VERDICTS:
             raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(VERDICTS)}")
     return rows
-
-
-def read(cls: type[T], path: Path) -> T:
-    """A YAML file as a dataclass. Raises UserError where it is missing, no YAML, or not of its shape."""
-    try:
-        return params.build(cls, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None

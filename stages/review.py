@@ -16,9 +16,10 @@ from pathlib import Path
 
 from longtail import params
 from longtail.coverage import Coverage
+from longtail.docs_file import read
 from longtail.errors import run_main
 from longtail.output import new_folder
-from longtail.review import Judgements, gather, read
+from longtail.review import Judgements, gather
 from longtail.review_pages import pages
 
 

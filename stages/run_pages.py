@@ -17,6 +17,7 @@ from pathlib import Path
 
 from longtail import params, reading, results
 from longtail.errors import UserError, run_main
+from longtail.inputs import stated
 from longtail.output import write_text
 from longtail.run_page import Run, html, inputs
 from longtail.study import Item, StudyConfig
@@ -65,8 +66,7 @@ def runs(everything: dict, reports: Path, only: str | None) -> Iterator[Run]:
 
 def check(path: Path, run: Run) -> None:
     """Raises UserError where the page is missing or was made from other files."""
-    carried = f'<meta name="inputs" content="{inputs(run)}">'
-    if not path.is_file() or carried not in path.read_text(encoding="utf-8"):
+    if not path.is_file() or stated(path.read_text(encoding="utf-8")) != inputs(run):
         raise UserError(f"{path}: out of date; run python stages/run_pages.py")
 
 

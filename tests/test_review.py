@@ -14,10 +14,11 @@ import yaml
 from reporting import ROOT, metrics_file, run_stage, study_dict
 
 from longtail.coverage import Coverage
+from longtail.docs_file import read
 from longtail.errors import UserError
 from longtail.lock_sizes import recorded_sizes
 from longtail.output import write_json
-from longtail.review import CLAIM_COLUMNS, Hours, Judgements, claims, gather, hours, read
+from longtail.review import CLAIM_COLUMNS, Hours, Judgements, claims, gather, hours
 from longtail.review_pages import PAGES, duration, number, pages, size
 
 MODEL = {"image_size": 24, "patch_size": 12, "dim": 8, "depth": 1, "heads": 1, "mlp_ratio": 4.0}
