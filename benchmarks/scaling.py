@@ -46,16 +46,17 @@ class Case:
 
     entry: str
     steps: int
+    side: int = 32  # px of an image
     size: int = 0  # px of a view; 0 = the entry's
     group: int = 0  # views of a mix group; 0 = the entry's
     whole: bool = True  # all contenders; else one process, N, and those about sums
 
 
-SHORT = {"digits": Case("digits-deit_lt", 1, whole=False)}
+SHORT = {"digits": Case("digits-deit_lt", 1, 8, whole=False)}
 CPU = {
     "mini": Case("cifar10_if100-mini-deit_lt", 12),
-    "ViT-Ti, 96 px": Case("cifar10_if100-deit_lt-ti", 4, 96, 16),
-    "ViT-S, 96 px": Case("cifar10_if100-deit_lt-s", 2, 96, 16, whole=False),
+    "ViT-Ti, 96 px": Case("cifar10_if100-deit_lt-ti", 4, size=96, group=16),
+    "ViT-S, 96 px": Case("cifar10_if100-deit_lt-s", 2, size=96, group=16, whole=False),
 }
 CUDA = {"ViT-Ti": Case("cifar10_if100-deit_lt-ti", 10), "ViT-B": Case("cifar10_if100-deit_lt-b", 10)}
 
@@ -125,7 +126,7 @@ def measure(case: Case, count: int, blocks: int, device: torch.device) -> dict:
     """Start all teams, let the contenders take blocks in turn, and reckon up."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     found = contenders(case, count, device)
-    job = Job(case.entry, case.size, case.group, 0, device.type, store.port, "")
+    job = Job(case.entry, case.side, case.size, case.group, 0, device.type, store.port, "")
     views = config_of(job).views
     accumulate = max(views.accumulate, -(-count // views.virtual_world))  # at least a group for each process
     step = step_views(config_of(replace(job, accumulate=accumulate)))

@@ -32,12 +32,12 @@ from longtail.runs import pick_device
 from longtail.speed import noise
 from longtail.student import train_student
 from longtail.views import Views
-from longtail.workload import Workload
 from longtail.workspace import Workspace
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 PATIENCE = timedelta(hours=1)  # while others have their turn
 EPOCH = 16  # optimizer steps
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Job:
     """What a team trains, and where it hears; JSON on its command line."""
 
     entry: str  # of `experiments`
+    side: int  # px of an image
     size: int  # px of a view; 0 = the entry's
     group: int  # views of a mix group; 0 = the entry's
     accumulate: int  # micro-batches of a virtual rank in a step; 0 = the entry's
@@ -69,7 +70,9 @@ def config_of(job: Job) -> StudentConfig:
     views = config.views
     if job.size:
         config = replace(config, model=replace(config.model, image_size=job.size))
-        views = replace(views, size=job.size, mix_group=job.group, round_to=0, accumulate=1)
+        views = replace(
+            views, size=job.size, mix_group=job.group, round_to=0, accumulate=1, teacher_stride=1, teacher_offset=0
+        )
     views = replace(views, accumulate=job.accumulate or views.accumulate)
     return replace(config, views=views, train=replace(config.train, eval_every=config.train.epochs))
 
@@ -79,10 +82,9 @@ def step_views(config: StudentConfig) -> int:
     return config.views.mix_group * config.views.virtual_world * config.views.accumulate
 
 
-def data_of(config: StudentConfig) -> LongTail:
-    """Noise of the dataset's size, as many images as make an epoch of full steps."""
-    images = Workload(params.load(PARAMS)).images(config.dataset)
-    return noise(EPOCH * step_views(config), images.classes, images.side)
+def data_of(job: Job, config: StudentConfig) -> LongTail:
+    """Noise of the job's size, as many images as make an epoch of full steps."""
+    return noise(EPOCH * step_views(config), CLASSES, job.side)
 
 
 class End(Exception):
@@ -174,7 +176,7 @@ def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
     launch(sys.argv)
     config = config_of(job)
-    data = data_of(config)
+    data = data_of(job, config)
     shape = config.train.epochs, Views(config.views, data.train_images, 0).positions_per_epoch
     assert shape[1] == EPOCH * step_views(config)
     labels = TeacherLabels(np.random.default_rng(0).integers(0, data.num_classes, shape, np.uint8), {})
