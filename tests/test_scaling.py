@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
+
 import pytest
 import yaml
 from reporting import ROOT
 
+from longtail import execution
 from longtail.workload import Load, Workload
+from workflow import resources
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 FULL = Workload(PARAMS)
@@ -72,6 +77,14 @@ def memory(name: str) -> str:
     return f"| `{name}` | {4 * shape.activations / 1e6:.0f} | {cells} |"
 
 
+def passes(name: str) -> str:
+    """Whole mix groups of a forward pass in bf16, with a fifth of the memory left free."""
+    shape, of = trained(name).shape, layout(name)
+    free = [0.8e9 * memory - 16 * shape.params for memory in (24, 40, 80, 141)]
+    cells = " | ".join(f"{int(bytes_ // (2 * shape.activations * of.group)) * of.group:,}" for bytes_ in free)
+    return f"| `{name}` | {of.group * len(of.groups_of_step(0)):,} | {cells} |"
+
+
 def teacher(name: str) -> str:
     work = FULL.of("train_teacher", name)
     images = next(load for load in work.loads if load.part == "batch").count
@@ -81,7 +94,8 @@ def teacher(name: str) -> str:
     )
 
 
-ROWS = [make(name) for make in (compute, traffic, decoding, storage, memory) for name in STUDENTS[make is decoding :]]
+MAKERS = (compute, traffic, decoding, storage, memory, passes)
+ROWS = [make(name) for make in MAKERS for name in STUDENTS[make is decoding :]]
 ROWS += [teacher(name) for name in TEACHERS]
 
 
@@ -93,3 +107,50 @@ def test_every_row_is_what_is_counted(row):
 def test_the_page_has_no_other_rows():
     shown = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert sorted(shown) == sorted(ROWS)
+
+
+SETTINGS = PAGE.read_text().partition("## Settings")[2]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", SETTINGS, re.DOTALL)
+
+
+def test_the_lines_for_resources_are_taken(tmp_path):
+    """By the reader of workflow/resources.yaml, behind the lines that are there; and the hours are enough."""
+    (lines,) = blocks("yaml")
+    path = tmp_path / "resources.yaml"
+    path.write_text(resources.FILE.read_text() + lines)
+    stages = {
+        f"{stage}@{name}"
+        for stage, section in (("train_student", "experiments"), ("cache_logits", "caches"))
+        for name in PARAMS[section]
+    }
+    for pattern in yaml.safe_load(lines):
+        assert fnmatch.filter(stages, pattern), pattern
+    for name in STUDENTS[1:]:
+        asked = resources.of(f"train_student@{name}", path)
+        hours = FULL.of("train_student", name).flop / (PEAK * VIT) / asked.gpus / 3600
+        assert asked.gpus == 8 and hours < asked.runtime / 60 < 3 * hours
+        labels = resources.of(f"cache_logits@{PARAMS['experiments'][name]['cache']}", path)
+        assert trained(name).count / DECODED / 60 / labels.cpus < labels.runtime
+
+
+def test_the_stages_have_the_options_of_the_commands():
+    for line in filter(None, "".join(blocks("bash")).splitlines()):
+        stage, options = re.search(r"stages/(\w+\.py)([^#]*)", line).groups()
+        source = (ROOT / "stages" / stage).read_text()
+        known = re.findall(r'add_argument\(\s*"(--[\w-]+)"', source)
+        assert set(re.findall(r"--[\w-]+", options)) <= set(known), line
+        for micro_batch in re.findall(r"--micro-batch (\d+)", options):
+            assert all(f" {int(micro_batch):,} |" in passes(name) for name in STUDENTS)
+
+
+def test_the_variables_and_profiles_are_known():
+    sources = "".join(path.read_text() for folder in ("longtail", "workflow") for path in (ROOT / folder).glob("*.py"))
+    for variable in set(re.findall(r"LONGTAIL_\w+", SETTINGS)):
+        assert variable in sources
+    for variable, value in re.findall(r"LONGTAIL_(PRECISION|ENGINE)=(\w+)", SETTINGS):
+        assert value in {"PRECISION": execution.DTYPES, "ENGINE": execution.ENGINES}[variable]
+    for profile in re.findall(r"--profile (\w+)", SETTINGS):
+        assert (ROOT / "workflow/profiles" / profile).is_dir()
