@@ -1,6 +1,6 @@
 """How data-parallel training scales over the processes of this machine, and what the sums of gradients cost.
 
-    python benchmarks/scaling.py [--device cuda] [--processes N] [--short]
+    python benchmarks/scaling.py [--device cuda] [--processes N] [--precision bf16] [--engine eager] [--short]
     python benchmarks/scaling.py --device cpu --page docs/scaling.md    # measures nothing, see below
 
 Students of params.yaml train on noise of their dataset's size through longtail/student.py, started by
@@ -31,6 +31,7 @@ import torch.distributed as dist
 from scaling_member import Job, Turn, command, config_of, step_views
 
 from longtail.errors import UserError, run_main
+from longtail.execution import Execution, add_options, chosen
 from longtail.output import write_text
 from longtail.runs import pick_device
 from longtail.workers import cores
@@ -122,11 +123,22 @@ def teams(found: dict[str, Contender], job: Job, accumulate: int) -> Iterator[di
             process.terminate()
 
 
-def measure(case: Case, count: int, blocks: int, device: torch.device) -> dict:
+def measure(case: Case, count: int, blocks: int, device: torch.device, execution: Execution) -> dict:
     """Start all teams, let the contenders take blocks in turn, and reckon up."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     found = contenders(case, count, device)
-    job = Job(case.entry, case.side, case.size, case.group, 0, device.type, store.port, "")
+    job = Job(
+        entry=case.entry,
+        side=case.side,
+        size=case.size,
+        group=case.group,
+        accumulate=0,
+        device=device.type,
+        precision=execution.precision,
+        engine=execution.engine,
+        port=store.port,
+        team="",
+    )
     views = config_of(job).views
     accumulate = max(views.accumulate, -(-count // views.virtual_world))  # at least a group for each process
     step = step_views(config_of(replace(job, accumulate=accumulate)))
@@ -184,7 +196,7 @@ def tables(record: dict) -> str:
     """Two tables in Markdown: rates, and sums of gradients."""
     where, count, cuda = record["environment"], record["processes"], record["device"] == "cuda"
     rates = [
-        f"{where['cores']} cores ({where['device']}), torch {where['torch']}, load {where['load'][0]} at the end;"
+        f"{where['cores']} cores ({where['device']}), torch {where['torch']}, {record['precision']}, {record['engine']}, load {where['load'][0]} at the end;"
         f" `benchmarks/results/scaling_{record['device']}.json`.",
         "",
         "| student | views a step | how | images/s | efficiency | CPU-ms an image | waiting for sums |",
@@ -222,6 +234,7 @@ def put_into(page: Path, record: dict) -> None:
 
 def main() -> None:
     parser = recording.parser(__doc__, "auto")
+    add_options(parser)
     parser.add_argument("--processes", type=int, default=0, help="default: one for each core, on CUDA for each GPU")
     parser.add_argument("--short", action="store_true", help="one block of the digits recipe, to see that it runs")
     parser.add_argument("--page", type=Path, help="put the tables of the result in --out into it; measure nothing")
@@ -235,9 +248,10 @@ def main() -> None:
     if not 2 <= count <= most:
         raise UserError(f"{count} processes: from 2 to {most}, the cores or GPUs here, are possible")
     cases = SHORT if args.short else CPU if device.type == "cpu" else CUDA
-    record = {"device": device.type, "processes": count, "cases": {}}
+    execution = chosen(args, device)
+    record = {"device": device.type, "processes": count, **asdict(execution), "cases": {}}
     for name, case in cases.items():
-        record["cases"][name] = measure(case, count, 1 if args.short else 5, device)
+        record["cases"][name] = measure(case, count, 1 if args.short else 5, device, execution)
         print(name, json.dumps(record["cases"][name]), flush=True)
     record["environment"] = recording.machine(device)
     recording.write(args.out, "scaling", device, record, tables(record))

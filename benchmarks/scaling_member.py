@@ -24,6 +24,7 @@ from longtail import params
 from longtail.cache import TeacherLabels
 from longtail.data import LongTail
 from longtail.errors import run_main
+from longtail.execution import Execution
 from longtail.experiment import StudentConfig, resolve
 from longtail.gradients import Gradients
 from longtail.launch import launch
@@ -50,6 +51,8 @@ class Job:
     group: int  # views of a mix group; 0 = the entry's
     accumulate: int  # micro-batches of a virtual rank in a step; 0 = the entry's
     device: str
+    precision: str
+    engine: str
     port: int  # of the store
     team: str  # its name
 
@@ -184,7 +187,7 @@ def main() -> None:
     with joined(pick_device(job.device)) as (team, device), tempfile.TemporaryDirectory() as folder, suppress(End):
         space = Paced(Path(folder), job, team, device)
         watch(space)
-        train_student(config, data, 0, labels, space, device)
+        train_student(config, data, 0, labels, space, device, Execution(job.precision, job.engine))
 
 
 def command(job: Job) -> list[str]:
