@@ -83,3 +83,15 @@ def test_the_page_shows_the_last_result(scaling):
     assert (FOLDER / "results/scaling_cpu.md").read_text() == tables
     again = "out of date; run python benchmarks/scaling.py --device cpu --page docs/scaling.md"
     assert f"<!-- measured -->\n\n{tables}\n<!-- end -->" in PAGE.read_text(), again
+
+
+def test_what_the_page_says_of_the_result_is_so(scaling):
+    record = json.loads((FOLDER / "results/scaling_cpu.json").read_text())
+    assert set(record["cases"]) == set(scaling.CPU)
+    count = record["processes"]
+    for name, case in record["cases"].items():
+        cost = {how: row.get("cpu_ms_of_an_image") for how, row in case["contenders"].items()}
+        if scaling.CPU[name].whole:
+            beside = cost[f"{count} seeds side by side"]
+            assert beside < min(cost[f"1 process, {count} threads"], cost[f"{count} processes"])
+            assert cost[f"{count} processes, step {count} times as large"] < cost[f"{count} processes"]
