@@ -196,8 +196,8 @@ def tables(record: dict) -> str:
     """Two tables in Markdown: rates, and sums of gradients."""
     where, count, cuda = record["environment"], record["processes"], record["device"] == "cuda"
     rates = [
-        f"{where['cores']} cores ({where['device']}), torch {where['torch']}, {record['precision']},"
-        f" {record['engine']}, load {where['load'][0]} at the end; `benchmarks/results/scaling_{record['device']}.json`.",
+        f"{where['cores']} cores ({where['device']}), torch {where['torch']}, {record['precision']}, {record['engine']}"
+        f", load {where['load'][0]} at the end; `benchmarks/results/scaling_{record['device']}.json`.",
         "",
         "| student | views a step | how | images/s | efficiency | CPU-ms an image | waiting for sums |",
         "|:--|--:|:--|--:|--:|--:|--:|",
