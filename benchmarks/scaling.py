@@ -204,8 +204,9 @@ def tables(record: dict) -> str:
     ]
     sums = [
         "",
-        "| student | MB | buckets | ms of sums alone | GB/s | ms of a step: sums in backward pass | after it | none |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        "| student | MB | buckets | ms of the sums alone | GB/s | ms of a step: sums during the backward pass"
+        " | after it | none | CPU-ms an image: with sums | without |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, case in record["cases"].items():
         rows = case["contenders"]
@@ -214,13 +215,17 @@ def tables(record: dict) -> str:
                 continue
             waiting = "" if cuda or "processes" not in how else f"{row['waiting']:.1%}"
             rates.append(
-                f"| {name} | {case['views_of_a_step']} | {how} | {row['images_per_second']:,.0f}"
+                f"| {name} | {case['views_of_a_step']} | {how} | {row['images_per_second']:,.1f}"
                 f" | {row['efficiency']:.2f} | {row['cpu_ms_of_an_image']:.2f} | {waiting} |"
             )
         size, ms = sum(rows[ALONE]["buckets"]), rows[ALONE]["ms"]
         sent = 2 * (count - 1) / count * size / 1e6 / ms  # GB/s
-        steps = " | ".join(f"{rows[how]['ms_of_a_step']:.0f}" for how in (f"{count} processes", AFTER, NEVER))
-        sums.append(f"| {name} | {size / 1e6:.1f} | {len(rows[ALONE]['buckets'])} | {ms:.1f} | {sent:.2f} | {steps} |")
+        step = [f"{rows[how]['ms_of_a_step']:.0f}" for how in (f"{count} processes", AFTER, NEVER)]
+        cost = [f"{rows[how]['cpu_ms_of_an_image']:.2f}" for how in (f"{count} processes", NEVER)]
+        cells = " | ".join(
+            [f"{size / 1e6:.1f}", f"{len(rows[ALONE]['buckets'])}", f"{ms:.1f}", f"{sent:.2f}", *step, *cost]
+        )
+        sums.append(f"| {name} | {cells} |")
     return "\n".join(rates + sums) + "\n"
 
 
