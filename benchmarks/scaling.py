@@ -1,6 +1,6 @@
 """How data-parallel training scales over the processes of this machine, and what the sums of gradients cost.
 
-    python benchmarks/scaling.py [--device cuda] [--processes N] [--precision bf16] [--engine eager] [--short]
+    python benchmarks/scaling.py [--device cuda] [--processes N] [--precision bf16] [--engine eager]
     python benchmarks/scaling.py --device cpu --page docs/scaling.md    # measures nothing, see below
 
 Students of params.yaml train on noise of their dataset's size through longtail/student.py, started by
@@ -8,7 +8,7 @@ longtail/launch.py as a stage is (scaling_member.py). All teams stay in memory a
     1 process, of one thread and of N; N processes of one thread, on CUDA of one GPU, by gloo or NCCL; the same with a
     step N times as large (weak scaling); N seeds side by side; N processes that sum gradients after the backward
     pass, or never, which shows what the overlap hides and what is left; and the sums alone.
-Medians of five blocks after one that is not counted. Writes results/scaling_<device>.md and .json beside this file;
+Medians of the blocks after one that is not counted. Writes results/scaling_<device>.md and .json beside this file;
 --page puts the tables of that file between the markers of a page. Cost: 4 minutes on two cores. Never run on CUDA.
 """
 
@@ -181,6 +181,7 @@ def _row(of: Contender, step: int, blocks: list[list[dict]]) -> dict:
         return {"ms": round(1e3 * seconds, 2), "buckets": blocks[0][0]["buckets"]}
     images = len(of.teams) * of.steps * of.larger * step
     cpu = statistics.median(sum(said["cpu"] for said in block) for block in blocks)
+    ahead = statistics.median(statistics.mean(said["ahead"] for said in block) for block in blocks)
     waited = [statistics.mean(said["waited"] / said["seconds"] for said in block) for block in blocks]
     return {
         "processes": len(of.teams) * of.processes,
@@ -188,6 +189,7 @@ def _row(of: Contender, step: int, blocks: list[list[dict]]) -> dict:
         "images_per_second": round(images / seconds, 1),
         "ms_of_a_step": round(1e3 * seconds / of.steps, 1),
         "cpu_ms_of_an_image": round(1e3 * cpu / images, 3),
+        "ms_ahead": round(1e3 * ahead / of.steps, 1),
         "waiting": round(statistics.median(waited), 4),
     }
 
@@ -204,9 +206,9 @@ def tables(record: dict) -> str:
     ]
     sums = [
         "",
-        "| student | MB | buckets | ms of the sums alone | GB/s | ms of a step: sums during the backward pass"
-        " | after it | none | CPU-ms an image: with sums | without |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| student | MB | buckets | ms of the sums alone | GB/s | ms from the first sum to the end of the backward pass"
+        " | ms of a step | with sums after the backward pass | without sums | CPU-ms an image | without sums |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, case in record["cases"].items():
         rows = case["contenders"]
@@ -220,12 +222,17 @@ def tables(record: dict) -> str:
             )
         size, ms = sum(rows[ALONE]["buckets"]), rows[ALONE]["ms"]
         sent = 2 * (count - 1) / count * size / 1e6 / ms  # GB/s
-        step = [f"{rows[how]['ms_of_a_step']:.0f}" for how in (f"{count} processes", AFTER, NEVER)]
-        cost = [f"{rows[how]['cpu_ms_of_an_image']:.2f}" for how in (f"{count} processes", NEVER)]
-        cells = " | ".join(
-            [f"{size / 1e6:.1f}", f"{len(rows[ALONE]['buckets'])}", f"{ms:.1f}", f"{sent:.2f}", *step, *cost]
-        )
-        sums.append(f"| {name} | {cells} |")
+        team = rows[f"{count} processes"]
+        cells = [
+            f"{size / 1e6:.1f}",
+            f"{len(rows[ALONE]['buckets'])}",
+            f"{ms:.1f}",
+            f"{sent:.2f}",
+            f"{team['ms_ahead']:.0f}",
+        ]
+        cells += [f"{row['ms_of_a_step']:.0f}" for row in (team, rows[AFTER], rows[NEVER])]
+        cells += [f"{row['cpu_ms_of_an_image']:.2f}" for row in (team, rows[NEVER])]
+        sums.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rates + sums) + "\n"
 
 
@@ -241,7 +248,8 @@ def main() -> None:
     parser = recording.parser(__doc__, "auto")
     add_options(parser)
     parser.add_argument("--processes", type=int, default=0, help="default: one for each core, on CUDA for each GPU")
-    parser.add_argument("--short", action="store_true", help="one block of the digits recipe, to see that it runs")
+    parser.add_argument("--blocks", type=int, default=5, help="that count; default: %(default)s")
+    parser.add_argument("--short", action="store_true", help="digits alone, a step a block, to see that it runs")
     parser.add_argument("--page", type=Path, help="put the tables of the result in --out into it; measure nothing")
     args = parser.parse_args()
     device = pick_device(args.device)
@@ -254,9 +262,9 @@ def main() -> None:
         raise UserError(f"{count} processes: from 2 to {most}, the cores or GPUs here, are possible")
     cases = SHORT if args.short else CPU if device.type == "cpu" else CUDA
     execution = chosen(args, device)
-    record = {"device": device.type, "processes": count, **asdict(execution), "cases": {}}
+    record = {"device": device.type, "processes": count, "blocks": args.blocks, **asdict(execution), "cases": {}}
     for name, case in cases.items():
-        record["cases"][name] = measure(case, count, 1 if args.short else 5, device, execution)
+        record["cases"][name] = measure(case, count, args.blocks, device, execution)
         print(name, json.dumps(record["cases"][name]), flush=True)
     record["environment"] = recording.machine(device)
     recording.write(args.out, "scaling", device, record, tables(record))

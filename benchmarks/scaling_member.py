@@ -95,15 +95,15 @@ class End(Exception):
 
 
 class Paced(Workspace):
-    """Lets the training go on turn by turn, and measures each: seconds, seconds of the processor, and seconds in
-    `Gradients.finish`. Keeps no checkpoint."""
+    """Lets the training go on turn by turn, and measures each: seconds, seconds of the processor, seconds in
+    `Gradients.finish`, and seconds before it since a step's first sum began. Keeps no checkpoint."""
 
     def __init__(self, folder: Path, job: Job, team: Team, device: torch.device) -> None:
         super().__init__(folder, "scaling", "", device, quiet=True, team=team)
         self.store = dist.TCPStore("127.0.0.1", job.port, timeout=PATIENCE)
         self.name, self.number, self.left = job.team, 0, 0
         self.gradients: Gradients | None = None
-        self.waited = 0.0
+        self.first = self.ahead = self.waited = 0.0
 
     def load(self) -> None:
         """Before the first step."""
@@ -127,7 +127,7 @@ class Paced(Workspace):
             if self.turn.threads:
                 torch.set_num_threads(self.turn.threads)
             self._synchronize()
-            self.began, self.cpu, self.waited = time.perf_counter(), time.process_time(), 0.0
+            self.began, self.cpu, self.ahead, self.waited = time.perf_counter(), time.process_time(), 0.0, 0.0
             if self.turn.steps:
                 self.left = self.turn.steps
                 return
@@ -139,7 +139,7 @@ class Paced(Workspace):
     def _measured(self) -> dict:
         self._synchronize()
         seconds, cpu = time.perf_counter() - self.began, time.process_time() - self.cpu
-        return {"seconds": seconds, "cpu": cpu, "waited": self.waited}
+        return {"seconds": seconds, "cpu": cpu, "ahead": self.ahead, "waited": self.waited}
 
     def _say(self, measured: dict) -> None:
         self.store.set(f"{self.name}.{self.team.rank}/{self.number}", json.dumps(measured))
@@ -156,6 +156,7 @@ def watch(space: Paced) -> None:
 
     def timed(self: Gradients) -> None:
         began = time.perf_counter()
+        space.ahead += began - space.first if self._sums else 0.0
         finish(self)
         space.waited += time.perf_counter() - began
         space.gradients = self
@@ -167,6 +168,8 @@ def watch(space: Paced) -> None:
             arrived(self, bucket)
 
     def if_any(self: Gradients) -> None:
+        if not self._sums:
+            space.first = time.perf_counter()
         if space.turn.sums == "never":
             self._sums.append(lambda: None)
         else:

@@ -24,7 +24,7 @@ def scaling(monkeypatch):
 
 
 def test_two_processes_against_one(scaling, monkeypatch, tmp_path):
-    arguments = ["scaling", "--device", "cpu", "--processes", "2", "--short", "--out", str(tmp_path)]
+    arguments = ["scaling", "--device", "cpu", "--processes", "2", "--short", "--blocks", "1", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(scaling, "cores", lambda: 2)
     scaling.main()
@@ -94,4 +94,6 @@ def test_what_the_page_says_of_the_result_is_so(scaling):
         if scaling.CPU[name].whole:
             beside = cost[f"{count} seeds side by side"]
             assert beside < min(cost[f"1 process, {count} threads"], cost[f"{count} processes"])
-        assert cost[scaling.NEVER] < cost[f"{count} processes"]
+        team, after, alone = (case["contenders"][how] for how in (f"{count} processes", scaling.AFTER, scaling.ALONE))
+        assert after["ms_ahead"] == 0
+        assert (team["ms_ahead"] > 0.1 * team["ms_of_a_step"]) == (len(alone["buckets"]) > 1)
