@@ -14,6 +14,7 @@ HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotl
 NETWORKS = {"torch"}
 NEEDED = {
     "train_teacher": NETWORKS,
+    "train_student": NETWORKS | {"pandas"},
     "cache_logits": NETWORKS,
     "teacher_entropy": NETWORKS,
     "figures": {"matplotlib"},
