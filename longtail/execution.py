@@ -7,6 +7,7 @@ LONGTAIL_ENGINE in the environment. Results keep it in their environment.json.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,9 +32,9 @@ class Execution:
     engine: Literal["eager", "compiled"] = "eager"
     micro_batch: int = 0
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: torch.device) -> AbstractContextManager:
         """For the forward passes of what is trained."""
-        return torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return nullcontext() if self.precision == "fp32" else torch.autocast(device.type, DTYPES[self.precision])
 
 
 def add_options(parser, precisions: tuple[str, ...] = tuple(DTYPES)) -> None:

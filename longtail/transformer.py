@@ -156,6 +156,6 @@ class VisionTransformer(nn.Module):
 
 @torch.no_grad()
 def _normal_(tensor: Tensor, std: float = 0.02) -> None:
-    """Normal by the inverse error function of a uniform draw, cut at 2: timm's `trunc_normal_`. torch's function of that
-    name draws otherwise in newer versions, and what a seed means must not change with the version."""
+    """Normal by the inverse error function of a uniform draw, cut at 2: timm's `trunc_normal_`. torch's function of
+    that name draws otherwise in newer versions, and what a seed means must not change with the version."""
     tensor.uniform_(-1, 1).erfinv_().mul_(std * math.sqrt(2)).clamp_(-2, 2)
