@@ -16,7 +16,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from longtail import params, runs
+from longtail import execution, params, runs
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
 from longtail.teacher import recipe
@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the forward pass (autocast)")
+    execution.add_options(parser, precisions=("fp32", "bf16"))
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     return parser.parse_args()
 
@@ -50,7 +50,7 @@ def main() -> None:
         )
     fingerprints = {seed: runs.fingerprint(recipe(config), seed, data.digest) for seed in config.seeds}
     device = runs.pick_device(args.device)
-    work = partial(train_teacher, config, data, device=device, precision=args.precision)
+    work = partial(train_teacher, config, data, device=device, execution=execution.chosen(args, device))
     runs.run_seeds(work, fingerprints, args.out, device, args.jobs)
 
 
