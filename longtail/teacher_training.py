@@ -59,8 +59,7 @@ def train_teacher(
     compiled: steps are replayed CUDA graphs. Raises UserError when the loss stops being finite, and for fp16.
     """
     device = torch.device(device)
-    if execution.precision == "fp16":
-        raise UserError("precision fp16: a teacher takes fp32 or bf16, as SAM's ascent needs gradients without a scale")
+    check_precision(execution)
     torch.manual_seed(seed)
     task = build_task(config, data, seed, device, execution)
     model, weights = task.model, task.weights
@@ -96,6 +95,12 @@ def train_teacher(
     _write(workspace, config, data, now, model, logits.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
     workspace.write_meta(config=recipe(config), precision=execution.precision, engine=run_step.engine, **facts)
+
+
+def check_precision(execution: Execution) -> None:
+    """Raises UserError for fp16: it needs gradients with a scale, SAM's ascent without (METHODS trap 37)."""
+    if execution.precision == "fp16":
+        raise UserError("precision fp16: teachers take fp32 or bf16, by --precision or LONGTAIL_PRECISION")
 
 
 def epoch_size(config: TeacherConfig, images: int) -> tuple[int, int]:

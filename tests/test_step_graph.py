@@ -149,7 +149,7 @@ def test_compiled_on_a_cpu_is_eager_and_says_so(data, tmp_path):
 
 
 def test_float16_is_refused(data, tmp_path):
-    with pytest.raises(UserError, match="precision fp16: a teacher takes fp32 or bf16"):
+    with pytest.raises(UserError, match="precision fp16: teachers take fp32 or bf16"):
         run(tmp_path, config_of(), data, execution=Execution("fp16"))
 
 

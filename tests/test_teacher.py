@@ -521,6 +521,14 @@ def test_stage_says_in_one_line_what_is_wrong(data, tmp_path, monkeypatch, capsy
     assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
+def test_stage_refuses_float16_from_the_environment_once(data, tmp_path, monkeypatch, capsys):
+    data.save(tmp_path / "tiny.npz")
+    monkeypatch.setenv("LONGTAIL_PRECISION", "fp16")
+    assert run_here(monkeypatch, stage(tmp_path, "t", seeds=[0, 1])) == 2
+    error = capsys.readouterr().err
+    assert "LONGTAIL_PRECISION" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 # ---- loading
 
 
