@@ -70,7 +70,7 @@ def train_teacher(
     def snapshot() -> dict[str, Any]:
         return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
 
-    run_step = steps_of(execution, device, partial(workspace.log, always=True))
+    run_step = steps_of(execution, device, lambda line: workspace.log(line, always=True))
     steps, total = epoch_size(config, len(data.train_labels))
     while now.epoch < config.epochs:
         epoch = now.epoch
