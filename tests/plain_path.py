@@ -114,7 +114,8 @@ def mixed(views: Views, epoch: int, positions: np.ndarray, group: int) -> tuple[
 @torch.no_grad()
 def teacher_of(teacher: nn.Module, x: Tensor, recipe: ViewRecipe) -> Tensor:
     """The teacher's argmax on the student's own views, sampled at every stride-th pixel (METHODS 3.3)."""
-    return teacher(x[..., recipe.teacher_offset :: recipe.teacher_stride, recipe.teacher_offset :: recipe.teacher_stride]).argmax(1)
+    every = slice(recipe.teacher_offset, None, recipe.teacher_stride)
+    return teacher(x[..., every, every]).argmax(1)
 
 
 def soft_target(y: Tensor, lam: Tensor, classes: int, smoothing: float) -> Tensor:
@@ -127,7 +128,7 @@ def soft_target(y: Tensor, lam: Tensor, classes: int, smoothing: float) -> Tenso
 def class_weights(counts: np.ndarray, beta: float) -> Tensor:
     """(1 - b) / (1 - b^n), in float32 as published, where they sum to the number of classes (METHODS 3.4)."""
     weights = (1 - beta) / (1 - np.power(beta, np.asarray(counts, np.float64)))
-    return torch.from_numpy(weights / weights.sum() * len(counts)).float()
+    return torch.from_numpy(weights / weights.sum() * len(counts)).to(torch.float32)
 
 
 def groups_by_name(model: nn.Module, decay: float) -> list[dict]:
@@ -147,16 +148,16 @@ def learning_rate(t: float, of: TrainConfig) -> float:
     return of.min_lr + (of.lr - of.min_lr) * (1 + math.cos(math.pi * t / of.epochs)) / 2
 
 
-def train_ldam_sam(config: TeacherConfig, data: LongTail, seed: int) -> Plain:
+def train_ldam_sam(config: TeacherConfig, data: LongTail, seed: int, dtype: torch.dtype = torch.float32) -> Plain:
     """METHODS 2.2 to 2.4: LDAM-DRW with SAM, on zero-padded random crops. Its losses are means of epochs."""
     torch.manual_seed(seed)
-    model = build_model(config, data.num_classes).train()
+    model = build_model(config, data.num_classes).to(dtype).train()
     optimizer = torch.optim.SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, foreach=False
     )
     margins = torch.from_numpy(np.asarray(data.class_counts, np.float64) ** -0.25)
-    margins = (config.max_margin * margins / margins.max()).float()
-    weight = class_weights(data.class_counts, config.drw_beta)
+    margins = (config.max_margin * margins / margins.max()).to(torch.float32)
+    weight = class_weights(data.class_counts, config.drw_beta).to(dtype)
     run = Plain()
     for epoch in range(config.epochs):
         (group,) = optimizer.param_groups
@@ -166,7 +167,8 @@ def train_ldam_sam(config: TeacherConfig, data: LongTail, seed: int) -> Plain:
         total = 0.0
         for start in range(0, len(order), config.batch_size):
             rows = slice(start, start + config.batch_size)
-            x = torch.stack([weak_view(data.train_images[i], *c, config) for i, c in zip(order[rows], corners[rows], strict=True)])
+            images = zip(data.train_images[order[rows]], corners[rows], strict=True)
+            x = torch.stack([weak_view(image, *corner, config) for image, corner in images]).to(dtype)
             y = torch.from_numpy(data.train_labels[order[rows]])
 
             def loss(x=x, y=y, drw=epoch >= config.drw_epoch) -> Tensor:
