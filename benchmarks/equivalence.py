@@ -133,8 +133,8 @@ def compare(variant: dict[int, dict], reference: dict[int, dict]) -> dict[str, d
     return rows
 
 
-def measure(what: str, made: tuple[Train, tuple[int, ...]], dataset: Path, device: torch.device, variants: dict) -> dict:
-    """{variant: execution, seeds, compared with the reference; or left_out: why}."""
+def measure(what: str, made: tuple[Train, tuple[int, ...]], dataset: Path, device: torch.device, variants: dict):
+    """{variant: {execution, seeds, compared with the reference}, or {left_out: why}}."""
     train, seeds = made
     rows, reference = {}, {}
     for name, execution in variants.items():
@@ -162,10 +162,11 @@ def as_committed(seeds: dict[int, dict], path: Path) -> bool:
 
 
 def table(results: dict[str, dict], committed: dict[str, bool], where: dict, epochs: int | None) -> str:
+    what = "Final accuracy" if epochs is None else f"Accuracy after {epochs} epochs"
     lines = [
-        f"{'Final accuracy' if epochs is None else f'Accuracy after {epochs} epochs'} on {where['device']}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32,"
-        " eager; ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is no"
-        " larger than the standard deviation of fp32 over its seeds.",
+        f"{what} on {where['device']}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32, eager;"
+        " ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is no larger"
+        " than the standard deviation of fp32 over its seeds.",
         "",
         "| entry | variant | metric | % | difference to fp32 | seed s.d. | within seed noise |",
         "|:--|:--|:--|--:|--:|--:|:--|",
@@ -176,14 +177,12 @@ def table(results: dict[str, dict], committed: dict[str, bool], where: dict, epo
                 lines.append(f"| `{entry}` | {name} | | | | | left out: {row['left_out']} |")
                 continue
             for metric, of in row["compared"].items():
-                values = f"{of['mean']:.2f} ± {of['stderr']:.2f}"
-                if name == REFERENCE:
-                    lines.append(f"| `{entry}` | {name} | {metric} | {values} | | {of['seed_sd']:.2f} | |")
-                    continue
-                low, high = of["interval"]
-                difference = f"{of['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
-                verdict = "yes" if of["within"] else "no"
-                lines.append(f"| `{entry}` | {name} | {metric} | {values} | {difference} | {of['seed_sd']:.2f} | {verdict} |")
+                (low, high), difference, verdict = of["interval"], "", ""
+                if name != REFERENCE:
+                    difference = f"{of['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+                    verdict = "yes" if of["within"] else "no"
+                values = f"{of['mean']:.2f} ± {of['stderr']:.2f} | {difference} | {of['seed_sd']:.2f}"
+                lines.append(f"| `{entry}` | {name} | {metric} | {values} | {verdict} |")
     for entry, same in committed.items():
         lines += ["", f"`{entry}`, fp32: {'equal to' if same else 'not equal to'} the metrics in git, digit by digit."]
     return "\n".join(lines) + "\n"

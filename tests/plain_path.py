@@ -1,8 +1,8 @@
 """A DeiT-LT student and an LDAM teacher with SAM trained in plain loops, written from METHODS 2.3, 2.4 and 3.3 to 3.7.
 
-What the fast paths of longtail are compared with: one mix group, that is one micro-batch of one virtual GPU, at a time;
-its views made one by one by Pillow and mixed here; timm's own forward pass; losses, schedule and updates as the formulas
-stand. Shared with longtail are the draws of chance (of views, of mixing, of stochastic depth) and the untrained network.
+What the fast paths of longtail are compared with: one mix group, which is one micro-batch of one virtual GPU, at a
+time; its views made one by one with Pillow and mixed here; timm's own forward pass; losses, schedule and updates as the
+formulas stand. Shared with longtail are the draws of chance (views, mixing, stochastic depth) and the untrained network.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def positions_of_ranks(positions: int, recipe: ViewRecipe) -> Iterator[list[np.n
 
 
 def mixed(views: Views, epoch: int, positions: np.ndarray, group: int) -> tuple[Tensor, Tensor]:
-    """The views of one group, float32 [n, 3, S, S], and the weight of their own labels, float32 (METHODS 3.7, row 7)."""
+    """One group's views, float32 [n, 3, S, S], and the weight of their own labels, float32 (METHODS 3.7, row 7)."""
     x = torch.cat([views.unmixed(epoch, positions[i : i + 1]) for i in range(len(positions))])
     (what,) = mix.draw(views.recipe, views.seed, epoch, [group])
     partner = x.flip(0)

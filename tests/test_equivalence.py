@@ -1,4 +1,4 @@
-"""The fast paths against the plain one of tests/plain_path.py, over the first 100 steps, and what must not depend on them.
+"""The fast paths against the plain one of tests/plain_path.py over the first 100 steps; none changes what a run is.
 
 Several processes against one: test_together.py. Views of either backend, operation by operation: test_ops_torch.py.
 SAM's step in closed form: test_sam.py. Final accuracies: benchmarks/equivalence.py.
@@ -109,11 +109,11 @@ def in_double(*shape) -> nn.Module:
     return model
 
 
-def largest_difference(run: Fast, plain: Plain, part: slice = slice(None)) -> float:
+def largest_difference(run: Fast, plain: Plain) -> float:
     """Of a group's loss, relative."""
     ours, theirs = np.array(run.losses), np.array(plain.losses)
     assert ours.shape == theirs.shape
-    return float(np.abs(ours / theirs - 1)[part].max())
+    return float(np.abs(ours / theirs - 1).max())
 
 
 # ---- views and labels
@@ -144,7 +144,8 @@ def cache(folder: Path, config: StudentConfig, data: LongTail) -> TeacherLabels:
 
 # ---- a student, step by step
 
-# Relative, of a group's loss within the 100 steps.
+# Largest relative difference of a group's loss within the 100 steps. Measured on a CPU: 4e-16, 2e-7, 1e-3 and 2e-4;
+# in float32 and float64 it does not grow, as the small network is in no hurry.
 FLOAT64 = 1e-9
 FLOAT32 = 1e-5
 AUTOCAST = {"bf16": 5e-3, "fp16": 1e-3}
@@ -154,7 +155,6 @@ def test_float64(data, tmp_path):
     """What is left is no rounding of float32: two formulas, or two orders of sums."""
     run = fast(tmp_path, config(), data, double=True)
     plain = train_deit_lt(config(), data, SEED, Teacher(), torch.float64)
-    print("float64", grown(run, plain))
     assert largest_difference(run, plain) < FLOAT64
     for name, weight in plain.weights.items():
         assert weight.dtype == run.weights[name].dtype == torch.float64
@@ -165,7 +165,6 @@ def test_float64(data, tmp_path):
 def test_float32(micro_batch, plain, data, tmp_path):
     """Views of a step by PyTorch and AdamW in one kernel; all of a step, one group, or two in a forward pass."""
     run = fast(tmp_path, config(), data, execution=Execution(micro_batch=micro_batch))
-    print("float32", micro_batch, grown(run, plain))
     assert largest_difference(run, plain) < FLOAT32
 
 
@@ -177,7 +176,6 @@ def test_labels_of_a_cache(plain, data, tmp_path):
 @pytest.mark.parametrize("precision", AUTOCAST)
 def test_autocast(precision, plain, data, tmp_path):
     run = fast(tmp_path, config(), data, execution=Execution(precision))
-    print(precision, grown(run, plain))
     assert FLOAT32 < largest_difference(run, plain) < AUTOCAST[precision]
 
 
@@ -185,7 +183,6 @@ def test_autocast(precision, plain, data, tmp_path):
 def test_compiled(plain, data, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     run = fast(tmp_path, config(), data, execution=Execution(engine="compiled"))
-    print("compiled", grown(run, plain))
     assert json.loads((run.result / "environment.json").read_text())["engine"] == "compiled"
     assert largest_difference(run, plain) < FLOAT32
 
@@ -208,20 +205,14 @@ def test_compiled(plain, data, tmp_path, monkeypatch):
 )
 def test_another_recipe_is_told_apart(changes, plain, data, tmp_path):
     """The tolerance of float32 is narrow enough to notice a small change of any of these."""
-    d = largest_difference(fast(tmp_path, config(**changes), data), plain)
-    print(changes, d)
-    assert d > 10 * FLOAT32
-
-
-def grown(run, plain):
-    return [largest_difference(run, plain, slice(0, n)) for n in (3, 30, 100, 200, 300)]
+    assert largest_difference(fast(tmp_path, config(**changes), data), plain) > 10 * FLOAT32
 
 
 # ---- a teacher
 
 
 def test_a_teacher_with_sam(tmp_path):
-    """In float64: batch statistics and the sharp start make a rounding of float32 grow to a percent within 100 steps."""
+    """In float64: of float32, roundings have grown to two percent of the loss after 100 steps, SAM and all."""
     data = make_longtail("tiny", params.build(DatasetConfig, DIGITS, "datasets.tiny"))
     config = teacher_config_of(epochs=15, drw_epoch=8, milestones=[8, 12], factors=[0.1, 0.01], eval_every=15)
     space, weights_of = Workspace(tmp_path, "t", "f" * 64, CPU, quiet=True), losses.drw_weights
