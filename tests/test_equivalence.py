@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from small import Teacher, digits
 from stage_processes import STUDENT, TEACHER, finish
 from test_student import SEED, config_of
-from test_teacher import config_of as teacher_config_of
 from test_teacher import DIGITS
+from test_teacher import config_of as teacher_config_of
 from torch import Tensor, nn
 
 from longtail import losses, params, student, teacher_tasks
@@ -48,11 +48,15 @@ EPOCHS, SWITCH = 50, 30  # two steps in an epoch, of four groups and of two; the
 
 
 def config(**changes) -> StudentConfig:
-    """loss, model, train: changes of the blocks. 44 views an epoch, three micro-batches of two ranks: 8, 8, 6."""
+    """Changes of the blocks loss, model and train, and of two keys of the views. 44 views an epoch, three micro-batches
+    of two ranks: 8, 8, 6."""
     loss = {"drw_epoch": SWITCH, "smoothing_until": SWITCH} | changes.get("loss", {})
     train = {"epochs": EPOCHS, "lr": 5e-3, "warmup_epochs": 5, "eval_every": EPOCHS} | changes.get("train", {})
     model = {"drop_path": 0.5} | changes.get("model", {})
-    views = ("views.v.accumulate", 2), ("views.v.mix_until", changes.get("mix_until", SWITCH))
+    views = (
+        ("views.v.accumulate", changes.get("accumulate", 2)),
+        ("views.v.mix_until", changes.get("mix_until", SWITCH)),
+    )
     return config_of(*views, loss=loss, train=train, model=model)
 
 
@@ -180,11 +184,15 @@ def test_autocast(precision, plain, data, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
-def test_compiled(plain, data, tmp_path, monkeypatch):
+def test_compiled(data, tmp_path, monkeypatch):
+    """Steps of one size, blocks of one kind: less to compile, which takes most of a minute of a core."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    run = fast(tmp_path, config(), data, execution=Execution(engine="compiled"))
+    train = {"epochs": 100, "eval_every": 100}
+    one_size = config(accumulate=3, train=train, model={"drop_path_mode": "constant"})
+    run = fast(tmp_path, one_size, data, execution=Execution(engine="compiled"))
     assert json.loads((run.result / "environment.json").read_text())["engine"] == "compiled"
-    assert largest_difference(run, plain) < FLOAT32
+    plain = train_deit_lt(one_size, data, SEED, Teacher())
+    assert plain.steps == 100 and largest_difference(run, plain) < FLOAT32
 
 
 @pytest.mark.parametrize(
