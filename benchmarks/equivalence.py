@@ -164,9 +164,9 @@ def as_committed(seeds: dict[int, dict], path: Path) -> bool:
 def table(results: dict[str, dict], committed: dict[str, bool], where: dict, epochs: int | None) -> str:
     what = "Final accuracy" if epochs is None else f"Accuracy after {epochs} epochs"
     lines = [
-        f"{what} on {where['device']}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32, eager;"
-        " ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is no larger"
-        " than the standard deviation of fp32 over its seeds.",
+        f"{what} on {where['device']}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32,"
+        " eager; ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is"
+        " no larger than the standard deviation of fp32 over its seeds.",
         "",
         "| entry | variant | metric | % | difference to fp32 | seed s.d. | within seed noise |",
         "|:--|:--|:--|--:|--:|--:|:--|",

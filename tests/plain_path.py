@@ -2,7 +2,7 @@
 
 What the fast paths of longtail are compared with: one mix group, which is one micro-batch of one virtual GPU, at a
 time; its views made one by one with Pillow and mixed here; timm's own forward pass; losses, schedule and updates as the
-formulas stand. Shared with longtail are the draws of chance (views, mixing, stochastic depth) and the untrained network.
+formulas stand. Shared with longtail are the draws of chance (views, mixing, stochastic depth) and untrained networks.
 """
 
 from __future__ import annotations
