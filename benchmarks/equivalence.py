@@ -8,7 +8,7 @@ mean over seeds with its standard error, and the difference to fp32, eager, of t
 (t over seeds). A variant is within seed noise where that interval holds 0 and the mean difference is no larger than the
 standard deviation of fp32 over its seeds. On a CPU fp32, eager, must give the metrics in --reports to the last digit;
 exit code 1 where it does not. What tests/test_equivalence.py finds step by step this finds in the end.
-Writes results/equivalence_<device>.md and .json beside this file. Cost: 8 minutes on two cores, on CUDA not measured.
+Writes results/equivalence_<device>.md and .json beside this file. Cost: 5 minutes on two cores (estimate).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from pathlib import Path
 
 import recording
 import torch
-from torch import nn
 
 from longtail import params
 from longtail.cache import TeacherLabels, seed_folder
@@ -60,6 +59,8 @@ Train = Callable[[Execution, int, Workspace], None]
 
 def why_not(execution: Execution, what: str, device: torch.device) -> str | None:
     """Why a variant is left out on this device; None where it is not."""
+    if device.type == "cpu" and execution.precision == "fp16":
+        return "slow on a CPU; its first 100 steps: tests/test_equivalence.py"
     if device.type == "cpu" and execution.engine == "compiled":
         if what == "teachers":
             return "CUDA graphs"
@@ -67,13 +68,6 @@ def why_not(execution: Execution, what: str, device: torch.device) -> str | None
             return "on a CPU compiled with fp32 alone, to save time"
         if shutil.which("g++") is None:
             return "no g++"
-    layer = nn.Linear(2, 2, device=device)
-    try:
-        with execution.autocast(device):
-            y = layer(torch.ones(2, 2, device=device))
-        y.float().sum().backward()
-    except RuntimeError as error:
-        return " ".join(str(error).split())[:100]
     return None
 
 

@@ -95,6 +95,6 @@ def test_a_number_that_is_not_the_committed_one_is_noticed(benchmark):
 
 def test_what_a_cpu_leaves_out(benchmark, monkeypatch):
     left_out = {name: benchmark.why_not(e, "students", CPU) for name, e in benchmark.STUDENTS.items()}
-    assert left_out["fp32"] is left_out["bf16"] is None and left_out["bf16, compiled"]
+    assert left_out["fp32"] is left_out["bf16"] is None and left_out["fp16"] and left_out["bf16, compiled"]
     monkeypatch.setattr(benchmark.shutil, "which", lambda name: None)
     assert benchmark.why_not(benchmark.STUDENTS["fp32, compiled"], "students", CPU) == "no g++"
