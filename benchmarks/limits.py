@@ -57,16 +57,15 @@ def attention_seconds(device: torch.device, images: int, width: int, dtype: torc
     shape = images, HEADS[width], TOKENS, HEAD_DIM
     q, k, v = (torch.randn(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
     found = {}
+
+    def both() -> None:
+        F.scaled_dot_product_attention(q, k, v).sum().backward()
+
     for name in KERNELS:
-
-        def both(kernel=getattr(SDPBackend, name)) -> None:
-            with sdpa_kernel(kernel):
-                F.scaled_dot_product_attention(q, k, v).sum().backward()
-
         try:
-            with warnings.catch_warnings(action="ignore"):  # each says at length why it cannot
+            with warnings.catch_warnings(action="ignore"), sdpa_kernel(getattr(SDPBackend, name)):
                 found[name.lower()] = seconds_of(both, device)
-        except RuntimeError:
+        except RuntimeError:  # and warned at length why it cannot
             continue
     return found
 

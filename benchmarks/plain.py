@@ -1,4 +1,4 @@
-"""The contender: training as plain PyTorch and timm do it, in the way of the official engines (METHODS 2.3, 2.4, 3.2 to 3.8).
+"""The contender: training with plain PyTorch and timm, as the official engines do it (METHODS 2.3, 2.4, 3.2 to 3.8).
 
 Students: PIL transforms in DataLoader workers that start anew every epoch, timm's repeated-augmentation sampler, Mixup
 of each micro-batch, the teacher beside the student, fp16 autocast with a GradScaler (on a CPU the precision that is
@@ -89,7 +89,9 @@ def eval_transform(config: StudentConfig) -> Callable:
 
 
 def sampler(data: Dataset, recipe: ViewRecipe, rank: int) -> RepeatAugSampler:
-    return RepeatAugSampler(data, recipe.virtual_world, rank, num_repeats=recipe.repeats, selected_round=recipe.round_to)
+    """timm's, of one rank."""
+    repeats, rounded = recipe.repeats, recipe.round_to
+    return RepeatAugSampler(data, recipe.virtual_world, rank, num_repeats=repeats, selected_round=rounded)
 
 
 def build_student(config: StudentConfig, classes: int) -> nn.Module:
@@ -193,7 +195,7 @@ def train_student(
         state = {"model": model, "optimizer": optimizer, "schedule": schedule, "ema": ema.module, "scaler": scaler}
         torch.save({name: of.state_dict() for name, of in state.items()} | {"epoch": epoch}, folder / "checkpoint.pth")
         best = max(best, accuracy)
-        print(f"epoch {epoch}: {sums / (length * len(ranks))}, test {accuracy:.2f}, best {best:.2f}", file=log(folder))
+        log(folder, f"epoch {epoch}: {sums / (length * len(ranks))}, test {accuracy:.2f}, best {best:.2f}")
 
 
 @torch.no_grad()
@@ -208,8 +210,9 @@ def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, autocas
     return 100 * hits / len(loader.dataset)
 
 
-def log(folder: Path):
-    return open(folder / "log.txt", "a")
+def log(folder: Path, line: str) -> None:
+    with open(folder / "log.txt", "a") as file:
+        file.write(line + "\n")
 
 
 class Sam:
@@ -270,4 +273,4 @@ def train_teacher(
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
         torch.save(state, folder / "checkpoint.pth")
         best = max(best, accuracy)
-        print(f"epoch {epoch}: {sums / len(samples)}, test {accuracy:.2f}, best {best:.2f}", file=log(folder))
+        log(folder, f"epoch {epoch}: {sums / len(samples)}, test {accuracy:.2f}, best {best:.2f}")
