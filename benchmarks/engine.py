@@ -71,8 +71,16 @@ CUDA = (
 
 def measure(table: dict, limits: dict, device: torch.device, short: bool) -> list[dict]:
     """The rows of all cases. table: params.yaml; limits: of limits.measure."""
+    table = sized(table)
     cases = CUDA if device.type == "cuda" else SHORT if short else CPU
     return [row for case in cases for row in (_teachers if case.sgd else _students)(case, table, limits, device, short)]
+
+
+def sized(table: dict) -> dict:
+    """params.yaml, folders of CIFAR-10's images being CIFAR-10, of which it is known how many there are."""
+    datasets = table["datasets"]
+    folders = {name: of | {"source": "cifar10"} for name, of in datasets.items() if of["source"] == "imagefolder"}
+    return table | {"datasets": datasets | folders}
 
 
 def data_of(table: dict, dataset: str, images: int | None) -> LongTail:
