@@ -6,7 +6,6 @@ LONGTAIL_ENGINE in the environment. Results keep it in their environment.json.
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -37,8 +36,8 @@ class Execution:
         return torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
-def add_options(parser: argparse.ArgumentParser, precisions: tuple[str, ...] = tuple(DTYPES)) -> None:
-    """--precision and --engine."""
+def add_options(parser, precisions: tuple[str, ...] = tuple(DTYPES)) -> None:
+    """Give an argparse parser --precision and --engine."""
     parser.add_argument(
         "--precision",
         choices=("auto", *precisions),
@@ -53,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser, precisions: tuple[str, ...] = t
     )
 
 
-def chosen(args: argparse.Namespace, device: torch.device, micro_batch: int = 0) -> Execution:
+def chosen(args, device: torch.device, micro_batch: int = 0) -> Execution:
     """What the options ask for on this device. Raises UserError for an unknown word in the environment, which argparse
     does not look at."""
     for name, known in (("precision", ("auto", *DTYPES)), ("engine", ("auto", *ENGINES))):

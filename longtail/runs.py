@@ -138,7 +138,10 @@ def _run_one(work, seed: int, wanted: str, folder: Path, out: Path, device: torc
             return
         workspace = Workspace(folder, f"{out.name} seed {seed}", wanted, device, team=team)
         workspace.parent = parent
-        work(seed, workspace)
+        try:
+            work(seed, workspace)
+        finally:
+            workspace.finish()  # nothing is written any more when the lock is given back
         if team.leads:
             _publish(workspace.result, final)
             shutil.rmtree(folder)

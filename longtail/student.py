@@ -1,8 +1,6 @@
 """Train one ViT student: any method, with the teacher's labels from a cache or from the teacher at hand.
 
-The loop is DeiT-LT's (METHODS 3.5 to 3.8): an optimizer step covers `accumulate` micro-batches of each of two virtual
-ranks; each mix group is one micro-batch of one rank, with a loss of its own; the step's loss is their sum over
-accumulate x virtual_world, so that an incomplete last step has the smaller gradient it has in the published code.
+The loop is DeiT-LT's (METHODS 3.5 to 3.8); what one step does is in longtail/student_step.py.
 
 Several processes (longtail/parallel.py) share out the groups of every step and add up their gradients. Views, mixing,
 losses of groups and stochastic depth are those of one process; only the order of float sums differs.
@@ -10,36 +8,30 @@ losses of groups and stochastic depth are those of one process; only the order o
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from longtail import drop_path
-from longtail.cache import TeacherLabels, teacher_labels
-from longtail.cnn import CnnConfig
+from longtail.cache import TeacherLabels
 from longtail.data import LongTail
+from longtail.engine import choose_attention, compile_blocks
 from longtail.errors import UserError
-from longtail.evaluation import EvalViews
+from longtail.execution import DTYPES, Execution
 from longtail.experiment import StudentConfig, load_method
-from longtail.gradients import Gradients
+from longtail.meter import Meter
 from longtail.network import build_network
-from longtail.normalize import constants, normalize
 from longtail.optimizer import build_optimizer
-from longtail.parallel import ALONE, Team
 from longtail.params import plain
-from longtail.pixels import upload
 from longtail.schedule import cosine_lr
 from longtail.start import begin
+from longtail.student_evaluation import Evaluator, test_views
 from longtail.student_run import StudentRun
-from longtail.targets import Targets
+from longtail.student_step import Stepper, chunks, views_at_once
 from longtail.views import Views
-from longtail.vit import cls_dist_distance, head_logits, parameter_groups, special_tokens
+from longtail.vit import ModelConfig, parameter_groups, special_tokens
 from longtail.workspace import Workspace
-
-EVAL_BATCH = 256
 
 
 def train_student(
@@ -49,69 +41,64 @@ def train_student(
     labels: TeacherLabels | nn.Module | None,
     workspace: Workspace,
     device: torch.device,
-    precision: str = "fp32",
-    micro_batch: int = 0,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
     facts: dict | None = None,
     start: StudentRun | None = None,
 ) -> None:
     """Train to the last epoch and write the result folder. labels: a cache, an online teacher, or None. start: the run
     whose weights are the first ones.
 
-    micro_batch: views in one forward pass, a multiple of the mix group; 0 = a whole optimizer step. It bounds memory
-    and changes nothing but the order of float sums. A CNN sees a mix group at a time whatever it says: batch statistics
-    are of one rank's micro-batch, as on the published runs' GPUs. The processes of workspace.team all call this; the
-    first writes.
+    execution's micro_batch bounds memory; it, the engine and the number of processes change nothing but the order of
+    float sums. The processes of workspace.team all call this; the first writes.
     """
     team = workspace.team
     train, method_file = config.train, load_method(config.method)
-    method = method_file.Method(config.loss, data.class_counts)
+    method = method_file.Method(config.loss, data.class_counts, device)
     views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
     torch.manual_seed(seed)
     model = build_network(config.model, data.num_classes, method.distilled, method.head)
     if start is not None:
         begin(model, start, method.head_only)
     model = model.to(device)
-    groups = parameter_groups(model, train.weight_decay)
-    optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
-    y = torch.from_numpy(data.train_labels)
-    test = EvalViews(data.test_images[_test_rows(data, team)], config.model.image_size, train.eval_resize)
-    evaluate = _Evaluator(test, data.test_labels, config.views.normalization, device, precision, team)
-    branches, gradients = drop_path.branches(model), Gradients(model.parameters(), team)
     if team.size > 1 and any(True for _ in model.buffers()):
         raise UserError(f"{config.experiment}: batch statistics are of one process; train it without torchrun")
+    groups = parameter_groups(model, train.weight_decay)
+    optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
 
-    history: list[dict] = []
+    def mine(step: int) -> slice:
+        """Which groups of a step are this process's."""
+        return team.share(len(views.groups_of_step(step))) if team.size > 1 else slice(None)
+
+    run_by = _speed_up(model, config, views.groups_of_step(0, mine(0)), execution, method.head_only, device, workspace)
+    evaluate = Evaluator(
+        test_views(config, data, team), data.test_labels, config.views.normalization, device, execution, team
+    )
+    take_step = Stepper(config, model, method, optimizer, labels, data.train_labels, seed, device, execution, team)
+    meter = Meter(device, team, method.distilled)
     best = {"epoch": -1, "top1": -1.0, "logits": {}}
     last: dict[str, Tensor] = {}
-    epoch, step, sums = 0, 0, torch.zeros(3, dtype=torch.float64)  # loss, 1 - cosine, views
+    epoch, step, seen = 0, 0, 0
     if saved := workspace.load():
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        history, best, last = saved["history"], saved["best"], saved["last"]
-        epoch, step = saved["epoch"], saved["step"]
-        sums = saved["sums"] if team.leads else sums  # they are of all processes
-    sums = sums.to(device)
+        take_step.scaler.load_state_dict(saved["scaler"])
+        meter.restore(saved["history"], saved["sums"])
+        best, last, epoch, step = saved["best"], saved["last"], saved["epoch"], saved["step"]
     team.copy_first_(model.parameters())  # processors of another make may differ in the last bit of the first weights
 
     def state() -> dict:
         return {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "history": history,
+            "scaler": take_step.scaler.state_dict(),
+            "history": meter.rows(),
+            "sums": meter.total(),
             "best": best,
             "last": last,
-            "sums": team.sum_(sums.clone()).cpu(),
             "epoch": epoch,
             "step": step,
         }
 
-    def mine(step: int) -> slice:
-        """Which groups of a step are this process's."""
-        return team.share(len(views.groups_of_step(step))) if team.size > 1 else slice(None)
-
-    if isinstance(config.model, CnnConfig):
-        micro_batch = 1  # each mix group alone
-    seen = 0
     while epoch < train.epochs:
         model.train(not method.head_only)  # a frozen backbone answers as at test: no stochastic depth
         batches = views.steps(epoch, step, groups=mine)
@@ -126,125 +113,60 @@ def train_student(
             )
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch = next(batches)
-            chunks = _chunks(batch.groups, micro_batch)
-            factors = upload(drop_path.draw(branches, seed, epoch, batch.positions.numpy()), device) if chunks else None
-            gradients.clear()
-            for number, groups in enumerate(chunks, 1):
-                part = slice(groups[0].start, groups[-1].stop)
-                drop_path.use(branches, factors[:, part])
-                if number == len(chunks):
-                    gradients.last_pass()
-                x = batch.x[part].to(device)
-                teacher = None
-                if isinstance(labels, TeacherLabels):
-                    teacher = labels.at(epoch, batch.positions[part]).to(device)
-                elif labels is not None:
-                    teacher = teacher_labels(labels, batch.shown[part].to(device), config.views)
-                targets = Targets(
-                    y[batch.index[part]].to(device),
-                    y[batch.partner[part]].to(device),
-                    batch.lam[part].to(device),
-                    teacher,
-                    [group.stop - group.start for group in groups],
-                )
-                with torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
-                    tokens = special_tokens(model, x)
-                    logits = head_logits(model, tokens)
-                losses = method.loss(logits, targets, epoch)
-                (losses.sum() / (config.views.accumulate * config.views.virtual_world)).backward()
-                with torch.no_grad():
-                    sums[0] += losses.double() @ torch.tensor(targets.groups, dtype=torch.float64, device=device)
-                    sums[2] += len(x)
-                    if method.distilled:
-                        sums[1] += cls_dist_distance(tokens.float()).sum()
-            gradients.finish()
-            optimizer.step()
+            take_step(next(batches), epoch, meter)
             step, seen = step + 1, seen + views.groups_of_step(step)[-1].stop
             if step < views.steps_per_epoch:
                 workspace.tick(state)
-        history.append(_row(epoch, lr, team.sum_(sums), method.distilled))
-        if not math.isfinite(history[-1]["loss"]):
-            raise UserError(f"student diverged: training loss is {history[-1]['loss']} in epoch {epoch}; lower lr")
+        meter.close(epoch, lr)
         if (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs:
+            row = meter.rows()[-1]
             last = evaluate(model)
             scores = {head: evaluate.top1(z) for head, z in last.items()}
-            history[-1] |= {f"test_top1_{head}": score for head, score in scores.items()}
+            row |= {f"test_top1_{head}": score for head, score in scores.items()}
             if team.leads and scores["avg"] > best["top1"]:
                 best = {"epoch": epoch, "top1": scores["avg"], "logits": last}
         epoch, step = epoch + 1, 0
-        sums.zero_()
-        rate = seen / max(workspace.seconds() - workspace.earlier, 1e-9)
-        left = (train.epochs - epoch) * views.positions_per_epoch / rate
-        workspace.log(f"epoch {epoch}/{train.epochs}, loss {history[-1]['loss']}, {rate:.0f} img/s, {left:.0f} s left")
+        if workspace.shows:
+            rate = seen / max(workspace.seconds() - workspace.earlier, 1e-9)
+            loss, left = meter.rows()[-1]["loss"], (train.epochs - epoch) * views.positions_per_epoch / rate
+            workspace.log(f"epoch {epoch}/{train.epochs}, loss {loss}, {rate:.0f} img/s, {left:.0f} s left")
         workspace.tick(state)
     if team.leads:
-        _write(workspace, config, data, seed, model, history, best, last, method.logit_scale, facts or {})
+        facts = (facts or {}) | run_by
+        _write(workspace, config, data, seed, model, meter.rows(), best, last, method.logit_scale, facts)
 
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+def _speed_up(
+    model: nn.Module,
+    config: StudentConfig,
+    groups: list[slice],
+    execution: Execution,
+    frozen: bool,
+    device: torch.device,
+    workspace: Workspace,
+) -> dict[str, str | None]:
+    """Choose the attention kernel and compile as asked, for a forward pass over these groups of a step. Returns how the
+    run is computed, for environment.json."""
+    parts, engine, attention = chunks(groups, views_at_once(config, execution)), "eager", None
+    if isinstance(config.model, ModelConfig) and parts:
+        shape, size = config.model, parts[0][-1].stop - parts[0][0].start
+        tokens = shape.grid**2 + model.num_prefix_tokens
+        dtype = DTYPES[execution.precision]
+        attention = choose_attention(size, shape.heads, tokens, shape.dim // shape.heads, dtype, device)
+        if execution.engine == "compiled" and not frozen:
+            x = torch.zeros(size, 3, shape.image_size, shape.image_size, device=device)
+            branches = drop_path.branches(model.train())
+            drop_path.use(branches, torch.ones(len(branches), size, device=device))
 
+            def attempt() -> Tensor:
+                with execution.autocast(device):
+                    return special_tokens(model, x).float().sum()
 
-def _chunks(groups: list[slice], views: int) -> list[list[slice]]:
-    """Groups in runs of at most `views` views (0: all in one run)."""
-    chunks: list[list[slice]] = [[]]
-    for group in groups:
-        if views and chunks[-1] and group.stop - chunks[-1][0].start > views:
-            chunks.append([])
-        chunks[-1].append(group)
-    return [chunk for chunk in chunks if chunk]
-
-
-def _test_rows(data: LongTail, team: Team) -> slice:
-    """A process's part of the test set: whole batches, so that sums are the same however many processes there are."""
-    part = team.share(-(-len(data.test_images) // EVAL_BATCH))
-    return slice(part.start * EVAL_BATCH, part.stop * EVAL_BATCH)
-
-
-class _Evaluator:
-    """Logits of the test set, float32 on the CPU, by head and their average. views: of this process's part.
-
-    In a team the first process has the logits of all parts, the others none: metrics are made once, of the whole set
-    (METHODS trap 44).
-    """
-
-    def __init__(
-        self,
-        views: EvalViews,
-        labels: np.ndarray,
-        normalization: str,
-        device: torch.device,
-        precision: str,
-        team: Team = ALONE,
-    ):
-        self.views, self.labels, self.device, self.precision = views, torch.from_numpy(labels), device, precision
-        self.team = team
-        self.mean, self.std = constants(normalization, device)
-
-    @torch.no_grad()
-    def __call__(self, model: nn.Module) -> dict[str, Tensor]:
-        model.eval()
-        parts: dict[str, list[Tensor]] = {}
-        for pixels in self.views.batches(EVAL_BATCH) if len(self.views) else ():  # fewer batches than processes
-            x = normalize(pixels.to(self.device), self.mean, self.std)
-            with torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"):
-                logits = head_logits(model, special_tokens(model, x))
-            for head, z in logits.items():
-                parts.setdefault(head, []).append(z.float().cpu())
-        gathered = [part for part in self.team.gather(parts) if part]
-        if not gathered:
-            return {}
-        heads = {head: torch.cat([z for part in gathered for z in part[head]]) for head in gathered[0]}
-        return heads | {"avg": torch.stack(list(heads.values())).mean(0)}  # mean of raw logits (METHODS trap 43)
-
-    def top1(self, logits: Tensor) -> float:
-        return round(100 * (logits.argmax(1) == self.labels).double().mean().item(), 4)
-
-
-def _row(epoch: int, lr: float, sums: Tensor, distilled: bool) -> dict:
-    loss, distance, count = sums.tolist()
-    row = {"epoch": epoch, "lr": float(f"{lr:.9g}"), "loss": float(f"{loss / count:.9g}")}
-    return row | ({"cls_dist_distance": float(f"{distance / count:.9g}")} if distilled else {})
+            why = compile_blocks(model, attempt)
+            engine = "compiled" if why is None else "eager"
+            if why is not None:
+                workspace.log(f"not compiled, goes on eagerly ({why})", always=True)
+    return {"precision": execution.precision, "engine": engine, "attention": attention}
 
 
 def _write(workspace: Workspace, config, data, seed, model, history, best, last, logit_scale, facts: dict) -> None:

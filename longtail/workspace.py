@@ -20,12 +20,13 @@ from typing import Any
 import torch
 import yaml
 
-from longtail.files import atomic_write
 from longtail.parallel import ALONE, Team
 from longtail.params import digest, plain
+from longtail.saver import Saver
 
 SAVE_EVERY_S = float(os.environ.get("LONGTAIL_SAVE_EVERY_S", 120))  # between checkpoints; a signal saves at once
 LOG_EVERY_S = 60.0
+SHOW_EVERY_S = 1.0  # between live lines on a terminal
 AGREE_EVERY_S = 1.0  # between questions whether any process of a team was asked to stop
 STOPPED = 143  # exit code of a run that saved its state and stopped on SIGTERM or SIGUSR1
 
@@ -75,7 +76,8 @@ class Workspace:
         self.result = folder / "result"
         if team.leads:
             self.result.mkdir(parents=True, exist_ok=True)
-        self._began = self._saved = self._logged = self._agreed = time.monotonic()
+        self._saver = Saver()
+        self._began = self._saved = self._logged = self._shown = self._agreed = time.monotonic()
         self._silent_for = self._ticks = 0  # ticks until the next agreement, and since the last one
         self.parent: int | None = None  # in a pool's child or a team: the process that must stay alive
         self.earlier = 0.0  # seconds spent by attempts before this one
@@ -86,6 +88,7 @@ class Workspace:
 
     def load(self) -> dict | None:
         """The last checkpoint, with torch's RNG put back; None at the first attempt."""
+        self.finish()
         path, saved = self.folder / "checkpoint.pt", None
         if self.team.leads and path.exists():
             saved = torch.load(path, map_location="cpu", weights_only=False)
@@ -112,6 +115,7 @@ class Workspace:
             return
         self.save(state())
         if stop:
+            self.finish()
             self.log("asked to stop: state saved", always=True)
             self.team.from_first()  # a process that ends makes others end: not before the state is saved
             raise SystemExit(STOPPED)
@@ -130,19 +134,35 @@ class Workspace:
         return bool(stop), bool(due)
 
     def save(self, state: dict) -> None:
-        """Write a checkpoint atomically, with torch's RNG state."""
+        """Begin to write a checkpoint, atomically, with torch's RNG state; training may go on at once."""
         if not self.team.leads:
             return
         cuda_rng = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         saved = {"state": state, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng, "seconds": self.seconds()}
-        atomic_write(self.folder / "checkpoint.pt", lambda path: torch.save(saved, path))
+        self._saver.save(saved, self.folder / "checkpoint.pt")
         self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Until the checkpoint is written. Raises what its write raised."""
+        self._saver.wait()
+
+    @property
+    def shows(self) -> bool:
+        """Would a line that is logged now be written or shown? What costs a wait for the device is made only then."""
+        now = time.monotonic()
+        live = self._live and now - self._shown >= SHOW_EVERY_S
+        return self.team.leads and (live or now - self._logged >= LOG_EVERY_S)
+
+    @property
+    def _live(self) -> bool:
+        return (self.parent is None or self.team.backend is not None) and not self.quiet and sys.stdout.isatty()
 
     def log(self, line: str, always: bool = False) -> None:
         """One line a minute (and whatever comes with always=True) to run.log and stdout; a live line on a terminal."""
         if not self.team.leads:
             return
-        if (self.parent is None or self.team.backend is not None) and not self.quiet and sys.stdout.isatty():
+        if self._live:
+            self._shown = time.monotonic()
             print(f"\r\033[K{self.label}: {line}", end="", flush=True)
         if not always and time.monotonic() - self._logged < LOG_EVERY_S:
             return

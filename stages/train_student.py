@@ -24,6 +24,7 @@ from longtail import params, runs
 from longtail.cache import TeacherLabels, seed_folder
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
+from longtail.execution import add_options, chosen
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
 from longtail.floor import check_floor
@@ -41,8 +42,7 @@ def run(
     source: Path | None,
     begun: Path | None,
     device,
-    precision,
-    micro_batch,
+    execution,
     seed,
     workspace,
 ):
@@ -67,7 +67,7 @@ def run(
     if begun is not None:
         start = read_start(begun, seed, config.start, data)
         facts |= {"start_digest": start_digest(begun, seed)}
-    train_student(config, data, seed, labels, workspace, device, precision, micro_batch, facts, start)
+    train_student(config, data, seed, labels, workspace, device, execution, facts, start)
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the student's autocast")
+    add_options(parser)
     parser.add_argument(
         "--micro-batch", type=int, default=0, help="views a forward pass, to bound memory (default: all)"
     )
@@ -114,14 +114,14 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
     begun = args.start_from if config.start != "none" else None
     if config.start != "none" and begun is None:
         raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start-from FOLDER")
-    prints = {}
+    execution, prints = chosen(args, device, args.micro_batch), {}
     for seed in seeds:
         upstream = None
         if source is not None:
             folder = seed_folder(source, seed)
             upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
         prints[seed] = runs.fingerprint(config, seed, data.digest, upstream, begun and start_digest(begun, seed))
-    work = partial(run, config, data, source, begun, device, args.precision, args.micro_batch)
+    work = partial(run, config, data, source, begun, device, execution)
     runs.run_seeds(work, prints, args.out, device, args.jobs, team)
 
 

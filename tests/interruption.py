@@ -19,6 +19,7 @@ def stopping(after: int) -> type[Workspace]:
             self.left -= 1
             if not self.left:
                 self.save(state())
+                self.finish()
                 raise Stop
 
     return Stopping

@@ -142,6 +142,7 @@ def test_a_build_that_was_stopped_ends_in_the_same_bytes(tmp_path, data, folder,
     class Interrupted(Workspace):
         def tick(self, state):
             self.save(state())
+            self.finish()
             self.left -= 1
             if not self.left:
                 raise Stop
@@ -160,6 +161,7 @@ def test_a_continued_build_makes_only_what_is_missing(tmp_path, data):
     class Saved(Workspace):
         def tick(self, state):
             self.save(state())
+            self.finish()
             raise Stop
 
     class Never(Teacher):

@@ -19,7 +19,7 @@ from small import DATASET, RECIPE, SIZE, digits
 from timm import create_model
 from torch import nn
 
-from longtail import student
+from longtail import student_evaluation, student_step
 from longtail.analysis import load_student
 from longtail.cache import teacher_labels
 from longtail.cnn import CnnConfig, PooledCnn
@@ -27,6 +27,7 @@ from longtail.data import LongTail, content_digest
 from longtail.entropy import entropy_own_views, softmax_entropy
 from longtail.errors import UserError
 from longtail.evaluation import eval_batch
+from longtail.execution import Execution
 from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
 from longtail.labeller import labeller_digest, load_labeller
@@ -188,16 +189,17 @@ def test_a_method_with_a_dist_token_or_a_head_of_its_own_is_refused(method, chan
 def test_each_mix_group_has_batch_statistics_of_its_own(data, tmp_path, monkeypatch):
     """Whatever --micro-batch says: one forward pass a group of eight, 46 images on two ranks, and the same bytes."""
     seen = []
-    special = student.special_tokens
+    special = student_step.special_tokens
 
     def spy(network, x):
         if network.training:
             seen.append(len(x))
         return special(network, x)
 
-    monkeypatch.setattr(student, "special_tokens", spy)
+    for module in (student_step, student_evaluation):
+        monkeypatch.setattr(module, "special_tokens", spy)
     config = config_of()
-    results = [train(tmp_path / str(m), config, data, micro_batch=m) for m in (0, 8, 16)]
+    results = [train(tmp_path / str(m), config, data, execution=Execution(micro_batch=m)) for m in (0, 8, 16)]
     views = Views(config.views, data.train_images, SEED)
     groups = [g.stop - g.start for s in range(views.steps_per_epoch) for g in views.groups_of_step(s)]
     assert seen == groups * 3 and len(set(groups)) == 2

@@ -120,6 +120,7 @@ def test_a_checkpoint_brings_state_and_random_numbers_back(tmp_path):
     torch.rand(3)
     first.earlier = 100.0
     first.save({"step": 7, "weights": torch.arange(3.0), "array": np.array([1, 2]), "rows": [{"loss": 0.5}]})
+    first.finish()
     expected = torch.rand(4)
     torch.manual_seed(99)
     second = workspace(tmp_path / "w")

@@ -16,15 +16,18 @@ from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
 
-from longtail import params, student
+from longtail import params, student_evaluation
 from longtail.cache import TeacherLabels, build_cache, teacher_labels
 from longtail.errors import UserError
-from longtail.evaluation import eval_batch
+from longtail.evaluation import EvalViews, eval_batch
+from longtail.execution import Execution
 from longtail.experiment import StudentConfig, load_method, resolve
 from longtail.params import digest, plain
 from longtail.schedule import cosine_lr
 from longtail.sources import DatasetConfig
 from longtail.student import train_student
+from longtail.student_evaluation import Evaluator
+from longtail.student_step import chunks
 from longtail.targets import Targets
 from longtail.teacher_config import TeacherConfig
 from longtail.views import Views
@@ -333,7 +336,7 @@ def test_smaller_forward_passes_give_the_same_gradients_and_history(spied, data,
     recipe = ("views.v", PARAMS["views"]["v"] | {"accumulate": 3})  # one step of six groups, the last two smaller
     config = config_of(recipe, train=STILL | {"epochs": 1, "eval_every": 1}, model={"drop_path": 0.5})
     whole = train(tmp_path / "whole", config, data, Teacher())
-    parts = train(tmp_path / "parts", config, data, Teacher(), micro_batch=micro_batch)
+    parts = train(tmp_path / "parts", config, data, Teacher(), execution=Execution(micro_batch=micro_batch))
     (_, first), (_, second) = spied
     for a, b in zip(first, second, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-7)
@@ -343,10 +346,10 @@ def test_smaller_forward_passes_give_the_same_gradients_and_history(spied, data,
 
 def test_chunks_are_whole_groups_of_at_most_so_many_views():
     groups = [slice(0, 8), slice(8, 16), slice(16, 22), slice(22, 28)]
-    assert student._chunks(groups, 0) == [groups]
-    assert student._chunks(groups, 8) == [[g] for g in groups]
-    assert student._chunks(groups, 16) == [groups[:2], groups[2:]]
-    assert student._chunks(groups, 24) == [groups[:3], groups[3:]]
+    assert chunks(groups, 0) == [groups]
+    assert chunks(groups, 8) == [[g] for g in groups]
+    assert chunks(groups, 16) == [groups[:2], groups[2:]]
+    assert chunks(groups, 24) == [groups[:3], groups[3:]]
 
 
 def test_history_holds_the_mean_loss_and_token_distance_of_the_epochs_views(data, tmp_path):
@@ -508,7 +511,7 @@ def test_plain_vit_has_one_head_and_no_teacher(data, tmp_path):
 
 def test_bf16_is_the_precision_of_the_pass_and_of_nothing_that_is_kept(data, tmp_path):
     config = config_of(train={"epochs": 1})
-    full, half = (train(tmp_path / p, config, data, Teacher(), precision=p) for p in ("fp32", "bf16"))
+    full, half = (train(tmp_path / p, config, data, Teacher(), execution=Execution(p)) for p in ("fp32", "bf16"))
     weights = load_file(half / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float32}
     a, b = (np.load(result / "predictions.npz")["logits_last_cls"] for result in (full, half))
@@ -524,8 +527,8 @@ def test_a_diverging_run_stops_with_one_line(data, tmp_path):
 
 def test_the_average_head_is_the_mean_of_raw_logits():
     """METHODS trap 43: a confident head outvotes the other, which averaged probabilities would not let it."""
-    views = student.EvalViews(np.zeros((2, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
-    evaluate = student._Evaluator(views, np.array([0, 1]), "digits", CPU, "fp32")
+    views = EvalViews(np.zeros((2, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    evaluate = Evaluator(views, np.array([0, 1]), "digits", CPU)
     logits = {"cls": torch.tensor([[9.0, 0.0, 0.0], [1.0, 2.0, 0.0]]), "dist": torch.tensor([[0.0, 4.0, 0.0]] * 2)}
 
     class Heads(torch.nn.Module):
@@ -551,10 +554,10 @@ def test_the_average_head_is_the_mean_of_raw_logits():
 
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     model = build_vit(config_of().model, 10, distilled=True)
-    views = student.EvalViews(data.test_images, SIZE, 18)
-    evaluate = student._Evaluator(views, data.test_labels, "digits", CPU, "fp32")
+    views = EvalViews(data.test_images, SIZE, 18)
+    evaluate = Evaluator(views, data.test_labels, "digits", CPU)
     whole = evaluate(model)
-    monkeypatch.setattr(student, "EVAL_BATCH", 7)  # 7, 7 and 6
+    monkeypatch.setattr(student_evaluation, "EVAL_BATCH", 7)  # 7, 7 and 6
     for head, logits in evaluate(model).items():
         assert logits.shape == (20, 10) and torch.allclose(logits, whole[head], atol=1e-6)
 

@@ -422,6 +422,7 @@ class Interrupting(Workspace):
         type(self).after -= 1
         if self.after == 0:
             self.save(state())
+            self.finish()
             raise Interrupted
 
 

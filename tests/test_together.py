@@ -7,6 +7,7 @@ such as that of the keys' bias, is as large as AdamW makes it.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +21,8 @@ from teams import CPU, end_of, together
 from test_student import SEED, config_of
 from torch import nn
 
-from longtail import student, workspace
+from longtail import student, student_evaluation, student_step, workspace
+from longtail.execution import Execution
 from longtail.network import build_network
 from longtail.parallel import ALONE, Team
 from longtail.views import Views
@@ -57,14 +59,16 @@ def train(team: Team, folder: Path, config, micro_batch: int = 0, stop_after: in
                 super().tick(state)
 
     exact = {
-        "build_network": lambda *shape: build(*shape).double(),
-        "special_tokens": lambda model, x: special_tokens(model, x.double()),
-        "Views": Seen,
-        "EVAL_BATCH": 7,
+        student: {"build_network": lambda *shape: build(*shape).double(), "Views": Seen},
+        student_step: {"special_tokens": lambda model, x: special_tokens(model, x.double())},
+        student_evaluation: {"special_tokens": lambda model, x: special_tokens(model, x.double()), "EVAL_BATCH": 7},
     }
     space = Stopped(folder, "e", "f" * 64, CPU, quiet=True, team=team)
-    with mock.patch.multiple(student, **exact), mock.patch.object(workspace, "AGREE_EVERY_S", 0.0):
-        student.train_student(config, digits(), SEED, Teacher(), space, CPU, micro_batch=micro_batch)
+    with ExitStack() as patched:
+        for module, values in exact.items():
+            patched.enter_context(mock.patch.multiple(module, **values))
+        patched.enter_context(mock.patch.object(workspace, "AGREE_EVERY_S", 0.0))
+        student.train_student(config, digits(), SEED, Teacher(), space, CPU, Execution(micro_batch=micro_batch))
     return made
 
 

@@ -1,6 +1,7 @@
 """One paper, one file: `Config` and `Method`. The file's name is the method's name in params.yaml.
 
-A Method is made of its Config and the class counts, has loss(logits, targets, epoch) -> float32 [G], and says of itself
+A Method is made of its Config, the class counts and the logits' device (default: cpu), has
+loss(logits, targets, epoch) -> float32 [G], and says of itself
     distilled      the model has a DIST token
     needs_teacher  the loss reads the teacher's labels
     takes_mixed    the loss can read mixed labels; without it the views must not be mixed

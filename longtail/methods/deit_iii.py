@@ -34,7 +34,7 @@ class Method:
     head = "linear"
     logit_scale = 1.0
 
-    def __init__(self, config: Config, class_counts):
+    def __init__(self, config: Config, class_counts, device="cpu"):
         self.config = config
 
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:

@@ -43,9 +43,9 @@ class Method:
     head = "linear"
     logit_scale = 1.0
 
-    def __init__(self, config: Config, class_counts):
+    def __init__(self, config: Config, class_counts, device="cpu"):
         self.config = config
-        self.weights = drw_weights(class_counts, config.drw_beta)
+        self.weights = drw_weights(class_counts, config.drw_beta).to(device)
 
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: "cls" and "dist", [B, C]."""
@@ -53,7 +53,7 @@ class Method:
         cls, dist = logits["cls"].float(), logits["dist"].float()
         smoothing = config.smoothing if epoch < config.smoothing_until else 0.0
         drw = config.drw_epoch is not None and epoch >= config.drw_epoch
-        weights = self.weights.to(dist.device) if drw else None
+        weights = self.weights if drw else None
         cls_loss = grouped_soft_target_cross_entropy(cls, targets.soft(cls.shape[1], smoothing), targets.groups)
         dist_loss = grouped_weighted_cross_entropy(dist, targets.teacher, weights, targets.groups)
         return (1 - config.alpha) * cls_loss + config.alpha * dist_loss

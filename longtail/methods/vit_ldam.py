@@ -36,11 +36,10 @@ class Method:
     head_only = False
     head = "normed"
 
-    def __init__(self, config: Config, class_counts):
+    def __init__(self, config: Config, class_counts, device="cpu"):
         self.logit_scale = config.scale
-        self.margins = ldam_margins(class_counts, config.max_margin)
+        self.margins = ldam_margins(class_counts, config.max_margin).to(device)
 
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}, cosines."""
-        margins = self.margins.to(targets.y.device)
-        return grouped_ldam_loss(logits["cls"].float(), targets.y, margins, self.logit_scale, targets.groups)
+        return grouped_ldam_loss(logits["cls"].float(), targets.y, self.margins, self.logit_scale, targets.groups)
