@@ -73,7 +73,12 @@ def measure(table: dict, limits: dict, device: torch.device, short: bool) -> lis
     """The rows of all cases. table: params.yaml; limits: of limits.measure."""
     table = sized(table)
     cases = CUDA if device.type == "cuda" else SHORT if short else CPU
-    return [row for case in cases for row in (_teachers if case.sgd else _students)(case, table, limits, device, short)]
+    rows = []
+    for case in cases:
+        found = (_teachers if case.sgd else _students)(case, table, limits, device, short)
+        print(*(json.dumps(row) for row in found), sep="\n", flush=True)
+        rows += found
+    return rows
 
 
 def sized(table: dict) -> dict:
@@ -157,6 +162,8 @@ def _teachers(case: Case, table: dict, limits: dict, device: torch.device, short
             params.build(TeacherConfig, params.entry(table, "teachers", entry), f"teachers.{entry}"),
             epochs=3,
             eval_every=1,
+            warmup_epochs=0,  # a constant learning rate, as in all but a few epochs of a run: a new one is a new graph
+            lr=0.01,
         )
         for kind, entry in kinds.items()
     }
