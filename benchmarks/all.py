@@ -104,12 +104,13 @@ def _limits(found: dict) -> Iterator[str]:
     yield "| limit | measured |"
     yield "|:--|--:|"
     yield f"| copy, read and written | {found['copy'] / 1e9:,.1f} GB/s |"
+    images = f"of {found['images']} images"
     for precision, rates in found["matmul"].items():
         for width, rate in rates.items():
-            yield f"| product of {found['images']} images' tokens, {width} to 4 x {width}, {precision} | {rate / 1e12:,.3f} TFLOP/s |"  # noqa: E501
+            yield f"| product {images}, width {width} to 4 x {width}, {precision} | {rate / 1e12:,.3f} TFLOP/s |"
     for width, kernels in found["attention"].items():
         for name, seconds in kernels.items():
-            yield f"| attention of {found['images']} images, width {width}, both passes: {name} | {seconds * 1e3:,.2f} ms |"  # noqa: E501
+            yield f"| attention {images}, width {width}, both passes: {name} | {seconds * 1e3:,.2f} ms |"
 
 
 def _rate(value: float) -> str:

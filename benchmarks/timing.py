@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ class Figures:
     evaluation: float | None  # where it is not in every epoch
     checkpoint: float
     blocks: int
-    memory: int | None = field(default=None)
+    memory: int | None
 
 
 def figures(runs: list[Run], steps: int, together: int, eval_every: int | None) -> Figures:
