@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index readme coverage archive site screenshots lock clean help
+.PHONY: repro test lint status index pages readme coverage archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,7 +24,14 @@ lint: $(VENV)/.ready ## ruff, and put the format right
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
 
-index: $(VENV)/.ready ## what shows all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
+# all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
+PAGES := reports docs/*.yaml params.yaml dvc.lock data/published longtail stages requirements.lock Makefile
+SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cksum
+
+index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
+	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages
+
+pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $(notdir $(wildcard reports/metrics/*)); do test -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
 		--metrics reports/metrics/$$study --analysis reports/analysis/$$study --published data/published --out reports/figures/$$study || exit 1; done
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
@@ -33,6 +40,7 @@ index: $(VENV)/.ready ## what shows all studies: reports/index.html, the runs' p
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --out reports/index.html
+	@$(SUMS) > reports/.pages
 
 readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \

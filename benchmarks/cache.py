@@ -12,6 +12,7 @@ counted. Writes results/cache_<device>.md and .json beside this file. Cost: 2 mi
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -127,10 +128,8 @@ def table(results: dict[str, dict], where: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = recording.parser(__doc__, "auto")
-    parser.add_argument("--short", action="store_true", help="one block of the digits recipe, to see that it runs")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> dict:
+    """The record, which is also written. args: device, short, out."""
     device = pick_device(args.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -146,7 +145,15 @@ def main() -> None:
         }
         print(name, json.dumps(results[name]), flush=True)
     where = recording.machine(device)
-    recording.write(args.out, "cache", device, {"environment": where, "recipes": results}, table(results, where))
+    record = {"environment": where, "recipes": results}
+    recording.write(args.out, "cache", device, record, table(results, where))
+    return record
+
+
+def main() -> None:
+    parser = recording.parser(__doc__, "auto")
+    parser.add_argument("--short", action="store_true", help="one block of the digits recipe, to see that it runs")
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ figure to read where other programs run. Writes results/views_<device>.md and .j
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -22,10 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plain
 import recording
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # for the images of the tests
@@ -41,32 +42,7 @@ from longtail.views import Views  # noqa: E402
 
 STEP = 1024
 SOURCES = {224: (small, 7), 96: (small, 3), 24: (digits, 3)}  # images, teacher_stride
-STEPS = {224: 1, 96: 2, 24: 8}  # of a block on a CPU
-
-
-class TimmViews(Dataset):
-    """timm's views of images, as its own data sets and DeiT-LT's make them."""
-
-    def __init__(self, images: np.ndarray, size: int, views: int) -> None:
-        from timm.data import create_transform
-
-        self.images, self.views = images, views
-        self.transform = create_transform(
-            size,
-            is_training=True,
-            color_jitter=0.3,
-            auto_augment="rand-m9-mstd0.5-inc1",
-            interpolation="bicubic",
-            re_prob=0.25,
-            re_mode="pixel",
-            re_count=1,
-        )
-
-    def __len__(self) -> int:
-        return self.views
-
-    def __getitem__(self, view: int) -> torch.Tensor:
-        return self.transform(Image.fromarray(self.images[view % len(self.images)]))
+STEPS = {224: 1, 96: 2, 24: 8}  # of a block; on a GPU eight times as many
 
 
 def recipe(size: int) -> ViewRecipe:
@@ -76,51 +52,53 @@ def recipe(size: int) -> ViewRecipe:
     return replace(published, size=size, teacher_stride=SOURCES[size][1], teacher_offset=0, round_to=0)
 
 
-def contenders(size: int, views: int, device: torch.device) -> dict[str, Callable[[int], None]]:
-    """{name: makes `views` views, given the number of the block}."""
+def contenders(size: int, views: int, device: torch.device) -> dict[str, tuple[int, Callable[[int], None]]]:
+    """{name: (views of a block, what makes them, given the number of the block)}. views: of a block on a CPU."""
     source, _ = SOURCES[size]
     images = np.resize(source(256), (STEP * 16, *source(1).shape[1:]))
-    alone = TimmViews(images, size, views)
+    alone = plain.Samples(images[:views], np.zeros(views), plain.train_transform(recipe(size)))
     loader = DataLoader(alone, 128, num_workers=os.cpu_count(), persistent_workers=True)
 
     def timm(block: int) -> None:
         for start in range(0, views, 128):
-            torch.stack([alone[i] for i in range(start, min(start + 128, views))])
+            torch.stack([alone[i][0] for i in range(start, min(start + 128, views))])
 
     def timm_loader(block: int) -> None:
         for _ in loader:
             pass
 
-    def backend(name: str) -> Callable[[int], None]:
-        of = Views(recipe(size), images, 0, backend=name, device=device if name == "torch" else "cpu")
+    def backend(name: str) -> tuple[int, Callable[[int], None]]:
+        on = device if name == "torch" else torch.device("cpu")
+        of = Views(recipe(size), images, 0, backend=name, device=on)
+        steps = views // STEP * (8 if on.type == "cuda" else 1)
 
         def run(block: int) -> None:
-            for step in range(block * views // STEP, (block + 1) * views // STEP):
+            for step in range(block * steps, (block + 1) * steps):
                 of.step(*divmod(step, of.steps_per_epoch - 1))  # the last one is not full
-            if device.type == "cuda":
+            if on.type == "cuda":
                 torch.cuda.synchronize()
 
-        return run
+        return steps * STEP, run
 
-    return {"timm": timm, "timm, loader": timm_loader, "pil": backend("pil"), "torch": backend("torch")}
+    timms = {"timm": (views, timm), "timm, loader": (views, timm_loader)}
+    return timms | {name: backend(name) for name in ("pil", "torch")}
 
 
 def measure(size: int, device: torch.device, blocks: int, steps: int) -> dict[str, dict]:
     """{name: views_per_second, cpu_us_per_view}, medians over blocks after one that is not counted."""
-    views = steps * STEP
-    runs = contenders(size, views, device)
+    runs = contenders(size, steps * STEP, device)
     wall: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
     for block in range(blocks + 1):
         for name in list(runs)[:: 1 if block % 2 else -1]:
             before = time.perf_counter(), time.process_time()
-            runs[name](block)
+            runs[name][1](block)
             wall[name].append(time.perf_counter() - before[0])
             cpu[name].append(time.process_time() - before[1])
     return {
         name: {
-            "views_per_second": round(views / statistics.median(wall[name][1:])),
-            "cpu_us_per_view": round(1e6 * statistics.median(cpu[name][1:]) / views, 1),
+            "views_per_second": round(runs[name][0] / statistics.median(wall[name][1:])),
+            "cpu_us_per_view": round(1e6 * statistics.median(cpu[name][1:]) / runs[name][0], 1),
         }
         for name in runs
     }
@@ -145,20 +123,25 @@ def table(results: dict[int, dict], where: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = recording.parser(__doc__, "auto")
-    parser.add_argument("--short", action="store_true", help="one block at 24 pixels, to see that it runs")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> dict:
+    """The record, which is also written. args: device, short, out."""
     device = pick_device(args.device)
     torch.set_num_threads(1)
     results = {}
     for size in [24] if args.short else SOURCES:
-        steps = 1 if args.short else STEPS[size] * (8 if device.type == "cuda" else 1)
-        results[size] = measure(size, device, 1 if args.short else 5, steps)
+        results[size] = measure(size, device, 1 if args.short else 5, 1 if args.short else STEPS[size])
         print(size, json.dumps(results[size]), flush=True)
     where = recording.machine(device)
     where["default"] = {str(size): pick_backend("auto", device, size) for size in results}
-    recording.write(args.out, "views", device, {"environment": where, "sizes": results}, table(results, where))
+    record = {"environment": where, "sizes": {str(size): rows for size, rows in results.items()}}
+    recording.write(args.out, "views", device, record, table(results, where))
+    return record
+
+
+def main() -> None:
+    parser = recording.parser(__doc__, "auto")
+    parser.add_argument("--short", action="store_true", help="one block at 24 pixels, to see that it runs")
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Attention maps of a timm ViT, and what the paper reads from them: mean distance and rollout (METHODS 4.1, 4.2).
+"""Attention maps of a ViT, and what the paper reads from them: mean distance and rollout (METHODS 4.1, 4.2).
 
 Fused attention kernels never form the probabilities, so they are recomputed in fp32 from each block's own input
 (METHODS trap 50). Tokens come in the order CLS, DIST (if any), patches row by row (trap 52): `special` is the number of
-tokens in front of the patches, 1 or 2 (timm's `model.num_prefix_tokens`).
+tokens in front of the patches, 1 or 2 (`model.num_prefix_tokens`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 
 def block_attention(attention: nn.Module, x: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) of a timm `Attention`. x: [B, N, d], its input. Returns float32 [B, h, N, N]."""
+    """softmax(q k^T / sqrt(head_dim)) of an `Attention`. x: [B, N, d], its input. Returns float32 [B, h, N, N]."""
     batch, tokens, _ = x.shape
     with torch.autocast(x.device.type, enabled=False):
         bias = None if attention.qkv.bias is None else attention.qkv.bias.float()
         qkv = nn.functional.linear(x.float(), attention.qkv.weight.float(), bias)
         q, k, _ = qkv.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = attention.q_norm(q), attention.k_norm(k)
         return ((q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5).softmax(-1)
 
 

@@ -1,14 +1,14 @@
 """A CNN of timm's that is trained as a student is: the RegNetY-16GF that teaches the DeiT baseline (METHODS 2.7).
 
 It shows what a student's ViT shows (longtail/vit.py): one special token, the pooled features, and one head that reads
-it. The training loop and the evaluation need not tell them apart.
+it. The training loop and the evaluation need not tell them apart. timm is imported where a network is asked for: it
+takes torchvision along, as much time as torch itself, and most teachers are neither's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from timm import create_model, list_models
 from torch import Tensor, nn
 
 from longtail.errors import nearest
@@ -22,6 +22,8 @@ class CnnConfig:
     image_size: int  # pixels on a side that it is trained on; the network takes any
 
     def __post_init__(self) -> None:
+        from timm import list_models
+
         known = list_models(module="regnet")
         if self.arch not in known:
             raise ValueError(f"arch '{self.arch}' is no RegNet of timm's{nearest(self.arch, known)}")
@@ -36,6 +38,8 @@ class PooledCnn(nn.Module):
 
     def __init__(self, config: CnnConfig, num_classes: int):
         super().__init__()
+        from timm import create_model
+
         network = create_model(config.arch, num_classes=num_classes)
         self.head = network.get_classifier()
         network.reset_classifier(0)

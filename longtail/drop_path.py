@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import timm.layers
 from torch import Tensor, nn
 
 from longtail import rng
 
 
-class DropPath(timm.layers.DropPath):
+class DropPath(nn.Module):
     """One branch of one block. In training each forward pass needs its views' factors: see `use`."""
 
     def __init__(self, drop_prob: float, branch: int) -> None:
-        super().__init__(drop_prob)
+        super().__init__()
+        self.drop_prob = drop_prob
         self.branch = branch  # number of its word: 2 x block for the attention, one more for the MLP
         self.factors: Tensor | None = None  # float32 [B]: 0 where the branch is skipped, else 1 / (1 - drop_prob)
 
@@ -31,14 +31,6 @@ class DropPath(timm.layers.DropPath):
         if self.factors is None or len(self.factors) != len(x):
             raise RuntimeError(f"drop path: no factors for a batch of {len(x)} views")
         return x * self.factors.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-
-
-def install(model: nn.Module) -> None:
-    """Put ours in place of timm's in every block of a ViT; weights and their names stay."""
-    for number, block in enumerate(model.blocks):
-        for within, name in enumerate(("drop_path1", "drop_path2")):
-            if isinstance(old := getattr(block, name), timm.layers.DropPath):
-                setattr(block, name, DropPath(old.drop_prob, 2 * number + within))
 
 
 def branches(model: nn.Module) -> list[DropPath]:

@@ -7,6 +7,7 @@ LONGTAIL_ENGINE in the environment. Results keep it in their environment.json.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,19 +32,20 @@ class Execution:
     engine: Literal["eager", "compiled"] = "eager"
     micro_batch: int = 0
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: torch.device) -> AbstractContextManager:
         """For the forward passes of what is trained."""
-        return torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return nullcontext() if self.precision == "fp32" else torch.autocast(device.type, DTYPES[self.precision])
 
 
-def add_options(parser, precisions: tuple[str, ...] = tuple(DTYPES)) -> None:
-    """Give an argparse parser --precision and --engine."""
+def add_options(parser, precisions: tuple[str, ...] = tuple(DTYPES), on_cuda: str = "bf16") -> None:
+    """Give an argparse parser --precision and --engine. on_cuda: what `auto` is there."""
     parser.add_argument(
         "--precision",
         choices=("auto", *precisions),
         default=os.environ.get("LONGTAIL_PRECISION", "auto"),
-        help="of forward passes (autocast); default: LONGTAIL_PRECISION, or auto: bf16 on CUDA, fp32 on a CPU",
+        help=f"of forward passes (autocast); default: LONGTAIL_PRECISION, or auto: {on_cuda} on CUDA, fp32 on a CPU",
     )
+    parser.set_defaults(on_cuda=on_cuda)
     parser.add_argument(
         "--engine",
         choices=("auto", *ENGINES),
@@ -59,6 +61,6 @@ def chosen(args, device: torch.device, micro_batch: int = 0) -> Execution:
         if getattr(args, name) not in known:
             raise UserError(f"LONGTAIL_{name.upper()}={getattr(args, name)}: must be one of {', '.join(known)}")
     cuda = device.type == "cuda"
-    precision = args.precision if args.precision != "auto" else "bf16" if cuda else "fp32"
+    precision = args.precision if args.precision != "auto" else args.on_cuda if cuda else "fp32"
     engine = args.engine if args.engine != "auto" else "compiled" if cuda else "eager"
     return Execution(precision, engine, micro_batch)

@@ -41,7 +41,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) 
 
 def _ldam_logits(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float) -> Tensor:
     """scale·(z - m_y on the true class), [B, C]."""
-    return scale * (cosines - F.one_hot(labels, cosines.shape[1]) * margins)
+    classes = torch.arange(cosines.shape[1], device=labels.device)  # one_hot would look at the labels on the host
+    return scale * (cosines - torch.where(labels[:, None] == classes, margins, 0.0))
 
 
 def ldam_loss(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float, weight: Tensor | None = None) -> Tensor:

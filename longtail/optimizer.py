@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from timm.optim.lamb import Lamb
 
 OptimizerName = Literal["adamw", "lamb"]
 
@@ -23,4 +22,6 @@ def build_optimizer(
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    from timm.optim.lamb import Lamb  # timm takes a core seconds to load; one recipe wants it
+
     return Lamb(groups, lr=lr, betas=betas, eps=eps, max_grad_norm=LAMB_GRADIENT_NORM)

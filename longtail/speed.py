@@ -163,7 +163,7 @@ class Speeds:
         """A teacher's batch up to the forward pass of what is trained."""
         config = replace(self._teacher_config(load.entry), batch_size=FEW)
         images = self.workload.images(config.dataset)
-        task = build_task(config, noise(FEW, images.classes, self._side_of_images(config)), 0, self.device, False)
+        task = build_task(config, noise(FEW, images.classes, self._side_of_images(config)), 0, self.device)
         task.train()
         epochs = iter(range(2 + REPEATS))
 

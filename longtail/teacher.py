@@ -33,6 +33,11 @@ def build_model(config: TeacherConfig, classes: int) -> nn.Module:
     return ARCHITECTURES[config.arch](classes, "normed" if config.loss == "ldam" else "linear")
 
 
+def reweighted(config: TeacherConfig, epoch: int) -> bool:
+    """Whether the classes have weights in a 0-based epoch (DRW)."""
+    return config.drw_epoch is not None and epoch >= config.drw_epoch
+
+
 def build_loss(
     config: TeacherConfig, class_counts: Sequence[int], device: torch.device
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -45,7 +50,7 @@ def build_loss(
     margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
 
     def loss(logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
-        weight = drw if config.drw_epoch is not None and epoch >= config.drw_epoch else even
+        weight = drw if reweighted(config, epoch) else even
         logits = logits.float()
         if config.loss == "ldam":
             return losses.ldam_loss(logits, labels, margins, config.scale, weight)

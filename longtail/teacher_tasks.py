@@ -1,12 +1,11 @@
 """What a CNN teacher does with a batch: classify a view, or PaCo's contrast of two views.
 
-A task holds the network and the images, and gives for each step a function that runs forward and returns logits and
-loss; SAM calls it twice. What belongs to the step and not to the pass, PaCo's keys and queue above all, is done before.
+A task holds the network and the images. `batch` makes what a step is given, once a step, PaCo's keys and queue among
+it; `forward` is what SAM does twice, a function of those tensors that a CUDA graph can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail import rng
+from longtail.execution import Execution
 from longtail.large_views import LargeViews
 from longtail.normalize import constants, normalize
 from longtail.paco import PaCo, log_prior, paco_loss
@@ -21,11 +21,11 @@ from longtail.paco_views import PaCoViews
 from longtail.teacher import build_loss, build_model
 from longtail.teacher_config import TeacherConfig
 from longtail.teacher_views import in_memory, supervised_views
+from longtail.upload import upload
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
 
-Forward = Callable[[], tuple[Tensor, Tensor]]  # logits [B, C], loss (scalar, float32)
 WINDOW = 2048  # PaCo's views that PyTorch makes at once, to use a GPU well; no effect on their bytes
 
 
@@ -37,7 +37,9 @@ class Task(Protocol):
 
     def train(self) -> None: ...  # to training mode
 
-    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]: ...  # of a step: forward, labels int64 [B]
+    def batch(self, epoch: int, rows: slice) -> tuple[Tensor, ...]: ...  # of a step: labels int64 [B] and the rest
+
+    def forward(self, epoch: int, *batch: Tensor) -> tuple[Tensor, Tensor]: ...  # logits [B, C], loss (float32)
 
     def state(self) -> dict[str, dict[str, Tensor]]: ...  # for a checkpoint
 
@@ -56,7 +58,7 @@ class Order:
         """int64 [images shown], on the host and on the device."""
         if self._known[0] != epoch:
             order = rng.permutation(self.seed, "teacher_order", epoch, self.images)[: self.shown]
-            self._known = epoch, order, torch.from_numpy(order).to(self.device)
+            self._known = epoch, order, upload(order, self.device)
         return self._known[1:]
 
 
@@ -73,8 +75,10 @@ def contrastive_views(
 class Supervised:
     """Any loss on the logits of views (METHODS §2.3, §2.4)."""
 
-    def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> None:
-        self.config, self.seed, self.device, self.bf16 = config, seed, device, bf16
+    def __init__(
+        self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, execution: Execution
+    ) -> None:
+        self.config, self.device, self.execution = config, device, execution
         self.model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
         self.weights = list(self.model.parameters())
         self.loss = build_loss(config, data.class_counts, device)
@@ -86,17 +90,15 @@ class Supervised:
     def train(self) -> None:
         self.model.train()
 
-    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
+    def batch(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
         order, index = self._order.of(epoch)
         (images,) = self.views.batch(epoch, rows, order)
-        images, labels = normalize(images, self.mean, self.std), self.labels[index[rows]]
+        return self.labels[index[rows]], normalize(images, self.mean, self.std)
 
-        def forward() -> tuple[Tensor, Tensor]:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                logits = self.model(images)
-            return logits, self.loss(logits, labels, epoch)
-
-        return forward, labels
+    def forward(self, epoch: int, labels: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        with self.execution.autocast(self.device):
+            logits = self.model(images)
+        return logits, self.loss(logits, labels, epoch)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         return {"model": self.model.state_dict()}
@@ -108,8 +110,10 @@ class Supervised:
 class Contrastive:
     """PaCo (METHODS §2.5). The momentum update and the queue move once a step, whatever SAM does (§2.6)."""
 
-    def __init__(self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> None:
-        self.config, self.seed, self.device, self.bf16 = config, seed, device, bf16
+    def __init__(
+        self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, execution: Execution
+    ) -> None:
+        self.config, self.device, self.execution = config, device, execution
         self.paco = PaCo(build_model(config, data.num_classes), config.paco, seed)
         self.paco.to(device, memory_format=torch.channels_last)
         self.model, self.weights = self.paco.encoder, self.paco.trained()
@@ -123,22 +127,19 @@ class Contrastive:
     def train(self) -> None:
         self.paco.train()
 
-    def batch(self, epoch: int, rows: slice) -> tuple[Forward, Tensor]:
+    def batch(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         queries, keys = (normalize(pixels, self.mean, self.std) for pixels in self._pixels(epoch, rows))
         labels = self.labels[self._order.of(epoch)[1][rows]]
-        with self._autocast():
-            contrast, contrast_labels = self.paco.contrast(keys, labels)
+        with self.execution.autocast(self.device):
+            return labels, queries, *self.paco.contrast(keys, labels)
 
-        def forward() -> tuple[Tensor, Tensor]:
-            with self._autocast():
-                logits, query = self.paco(queries)
-            of = self.config.paco
-            return logits, paco_loss(logits, query, labels, contrast, contrast_labels, self.prior, of)
-
-        return forward, labels
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+    def forward(
+        self, epoch: int, labels: Tensor, queries: Tensor, contrast: Tensor, contrast_labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with self.execution.autocast(self.device):
+            logits, query = self.paco(queries)
+        of = self.config.paco
+        return logits, paco_loss(logits, query, labels, contrast, contrast_labels, self.prior, of)
 
     def _pixels(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
         """Query and key views of these rows of the epoch's order, uint8 [B, 3, S, S] in channels_last memory."""
@@ -165,8 +166,14 @@ class Contrastive:
         self.paco.load_state_dict(saved["paco"] | encoder)
 
 
-def build_task(config: TeacherConfig, data: LongTail, seed: int, device: torch.device, bf16: bool) -> Task:
+def build_task(
+    config: TeacherConfig,
+    data: LongTail,
+    seed: int,
+    device: torch.device,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+) -> Task:
     """The task that the entry's loss asks for; networks are initialised from torch's global generator.
 
     Raises UserError where the images are files and the entry has views of images in memory alone."""
-    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, bf16)
+    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, execution)

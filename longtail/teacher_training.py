@@ -1,26 +1,30 @@
 """Training a CNN teacher: a task's steps by SGD or SAM, the best and the last epoch kept (METHODS §2.3 to §2.6).
 
 Order and views are pure functions of (seed, epoch, position), so a run resumed anywhere goes on exactly as if it had
-not stopped.
+not stopped. Nothing of a step is read on the host: loss and accuracy are summed on the device until the epoch ends.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from longtail.errors import UserError
+from longtail.execution import Execution
 from longtail.sam import sam_step
 from longtail.schedule import sam_radius, teacher_cosine_lr, teacher_lr
-from longtail.teacher import WEIGHTS, recipe, save_weights
+from longtail.step_graph import steps_of
+from longtail.teacher import WEIGHTS, recipe, reweighted, save_weights
 from longtail.teacher_config import TeacherConfig
 from longtail.teacher_evaluation import TestSet
-from longtail.teacher_tasks import Forward, Task, build_task
+from longtail.teacher_tasks import Task, build_task
 
 if TYPE_CHECKING:
     from longtail.data import LongTail
@@ -47,16 +51,17 @@ def train_teacher(
     workspace: Workspace,
     *,
     device: torch.device | str = "cpu",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> None:
     """Train one seed and leave its finished files in workspace.result; resumes from the workspace's checkpoint.
 
-    fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Raises
-    UserError when the loss stops being finite.
+    fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Engine
+    compiled: steps are replayed CUDA graphs. Raises UserError when the loss stops being finite, and for fp16.
     """
     device = torch.device(device)
+    check_precision(execution)
     torch.manual_seed(seed)
-    task = build_task(config, data, seed, device, precision == "bf16")
+    task = build_task(config, data, seed, device, execution)
     model, weights = task.model, task.weights
     optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
     test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
@@ -65,15 +70,17 @@ def train_teacher(
     def snapshot() -> dict[str, Any]:
         return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
 
+    run_step = steps_of(execution, device, lambda line: workspace.log(line, always=True))
     steps, total = epoch_size(config, len(data.train_labels))
     while now.epoch < config.epochs:
         epoch = now.epoch
         optimizer.param_groups[0]["lr"] = lr = learning_rate(config, epoch)
         rho = sam_radius(config.sam_rho, epoch)
         task.train()
+        step = partial(_step, partial(task.forward, epoch), optimizer, weights, rho)
         while now.step < steps:
             rows = slice(now.step * config.batch_size, min((now.step + 1) * config.batch_size, total))
-            now.sums += _step(*task.batch(epoch, rows), optimizer, weights, rho)
+            now.sums += run_step(step, task.batch(epoch, rows), (lr, rho, reweighted(config, epoch)))
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
@@ -85,7 +92,15 @@ def train_teacher(
             f"best test {max(now.best['top1'], 0):.1f}, {now.epoch * total / workspace.seconds():.0f} img/s, "
             f"{workspace.seconds() * (1 - done) / done:.0f} s left"
         )
-    _write(workspace, config, data, seed, now, model, logits.cpu().numpy())
+    _write(workspace, config, data, now, model, logits.cpu().numpy())
+    facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
+    workspace.write_meta(config=recipe(config), precision=execution.precision, engine=run_step.engine, **facts)
+
+
+def check_precision(execution: Execution) -> None:
+    """Raises UserError for fp16: it needs gradients with a scale, SAM's ascent without (METHODS trap 37)."""
+    if execution.precision == "fp16":
+        raise UserError("precision fp16: teachers take fp32 or bf16, by --precision or LONGTAIL_PRECISION")
 
 
 def epoch_size(config: TeacherConfig, images: int) -> tuple[int, int]:
@@ -105,13 +120,20 @@ def learning_rate(config: TeacherConfig, epoch: int) -> float:
     return teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
 
 
-def _step(forward: Forward, labels: Tensor, optimizer, weights: list[nn.Parameter], rho: float | None) -> Tensor:
+def _step(
+    forward: Callable[..., tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    weights: list[nn.Parameter],
+    rho: float | None,
+    labels: Tensor,
+    *inputs: Tensor,
+) -> Tensor:
     """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass)."""
     tally = None
 
     def closure() -> Tensor:
         nonlocal tally
-        logits, loss = forward()
+        logits, loss = forward(labels, *inputs)
         loss.backward()
         correct = (logits.detach().argmax(1) == labels).sum()
         tally = torch.stack([loss.detach().double() * len(labels), correct.double()])
@@ -153,7 +175,6 @@ def _write(
     workspace: Workspace,
     config: TeacherConfig,
     data: LongTail,
-    seed: int,
     now: Progress,
     model: nn.Module,
     logits: np.ndarray,
@@ -174,4 +195,3 @@ def _write(
         class_order=data.class_order,
         logit_scale=config.logit_scale,
     )
-    workspace.write_meta(config=recipe(config), seed=seed, class_order=data.class_order, dataset_digest=data.digest)

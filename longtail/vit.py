@@ -1,4 +1,4 @@
-"""The student: timm's ViT with a CLS token, or with CLS and DIST tokens (DeiT).
+"""The student: a ViT with a CLS token, or with CLS and DIST tokens (DeiT).
 
 Sizes are numbers of the recipe. At 224 px and patch 16, dim 192/384/768 with 3/6/12 heads and depth 12 are DeiT-Ti/S/B:
 5.53 / 21.67 / 85.82 M parameters with two 10-way heads, 198 tokens in the order CLS, DIST, patches (DLT:deit_models/).
@@ -11,20 +11,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from timm.layers import DropPath
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from longtail import drop_path
 from longtail.resnet import Head, NormedLinear
+from longtail.transformer import VisionTransformer
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token")  # 3-D tensors: a rule on ndim alone would decay them
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the ViT; every linear and norm layer is timm's default (pre-norm, LN eps 1e-6, exact GELU, qkv bias)."""
+    """Shape of the ViT; layers are those of longtail/transformer.py."""
 
     image_size: int  # input pixels on a side
     patch_size: int  # pixels on a side
@@ -56,34 +53,36 @@ class ModelConfig:
 
 
 def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head = "linear") -> nn.Module:
-    """timm's VisionTransformerDistilled, or VisionTransformer with the CLS token alone. Uses torch's global RNG.
+    """A ViT with the CLS token alone, or with CLS and DIST. Uses torch's global RNG.
 
     head: of the CLS token; "normed" keeps NormedLinear's own initial weights (METHODS trap 25). Raises ValueError for a
-    distilled model without special positions: timm has none, and no paper trains one. In training, drop path
-    wants its views' factors before each forward pass: longtail/drop_path.py.
+    distilled model without special positions: timm has none, and no paper trains one. In training, drop path wants its
+    views' factors before each forward pass: longtail/drop_path.py.
     """
     if distilled and not config.special_positions:
         raise ValueError("special_positions: a model with a DIST token needs true")
-    constant = config.drop_path_mode == "constant"
-    model = (VisionTransformerDistilled if distilled else VisionTransformer)(
-        img_size=config.image_size,
-        patch_size=config.patch_size,
-        embed_dim=config.dim,
-        depth=config.depth,
-        num_heads=config.heads,
+    model = VisionTransformer(
+        grid=config.grid,
+        patch=config.patch_size,
+        dim=config.dim,
+        heads=config.heads,
         mlp_ratio=config.mlp_ratio,
-        drop_path_rate=0.0 if constant else config.drop_path,
-        init_values=config.layer_scale,
-        no_embed_class=not config.special_positions,
+        drop_path=_rates(config),
+        layer_scale=config.layer_scale,
+        special_positions=config.special_positions,
         num_classes=num_classes,
+        distilled=distilled,
     )
-    if constant and config.drop_path:
-        for block in model.blocks:
-            block.drop_path1, block.drop_path2 = DropPath(config.drop_path), DropPath(config.drop_path)
     if head == "normed":
         model.head = NormedLinear(config.dim, num_classes)
-    drop_path.install(model)
     return model
+
+
+def _rates(config: ModelConfig) -> list[float]:
+    """Of stochastic depth, for each block."""
+    if config.drop_path_mode == "constant":
+        return [config.drop_path] * config.depth
+    return torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
 
 
 def special_tokens(model: nn.Module, x: Tensor) -> Tensor:

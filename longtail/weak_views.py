@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail import rng
+from longtail.upload import upload
 
 
 def weak_parameters(seed: int, epoch: int, positions, padding: int, hflip: float) -> np.ndarray:
@@ -44,13 +45,13 @@ class WeakViews:
 
     def __init__(self, images: np.ndarray, seed: int, padding: int, hflip: float, device: torch.device | str) -> None:
         self.padded = zero_pad(torch.from_numpy(images).to(device), padding)
-        self.seed, self.padding, self.hflip, self.device = seed, padding, hflip, device
+        self.seed, self.padding, self.hflip, self.device = seed, padding, hflip, torch.device(device)
         self._drawn: tuple = (None, None, None)  # epoch, order, parameters
 
     def batch(self, epoch: int, rows: slice, order: np.ndarray) -> list[Tensor]:
         """The one view of images order[rows] at positions `rows` of an epoch, as longtail.large_views gives several."""
         if self._drawn[0] != epoch:
             draws = weak_parameters(self.seed, epoch, np.arange(len(order)), self.padding, self.hflip)
-            self._drawn = epoch, *(torch.from_numpy(a).to(self.device) for a in (order, draws))
+            self._drawn = epoch, *(upload(a, self.device) for a in (order, draws))
         _, index, draws = self._drawn
         return [weak_batch(self.padded, index[rows], draws[rows], self.padding)]

@@ -105,18 +105,18 @@ def test_token_order_is_cls_dist_patches():
     model, x = tiny()
     model.eval()
     with torch.no_grad():
-        before = model._pos_embed(model.patch_embed(x))
+        before = model.embed(x)
         model.dist_token += 1
-        after = model._pos_embed(model.patch_embed(x))
+        after = model.embed(x)
         changed = (before != after).any(-1).any(0).nonzero().flatten().tolist()
         assert changed == [1]
         x2 = x.clone()
         x2[:, :, 16:, 16:] += 1  # bottom right patch
-        changed = (model._pos_embed(model.patch_embed(x2)) != after).any(-1).any(0).nonzero().flatten().tolist()
+        changed = (model.embed(x2) != after).any(-1).any(0).nonzero().flatten().tolist()
         assert changed == [10]
         x2 = x.clone()
         x2[:, :, :8, 8:16] += 1  # first row, second column: patches are row-major from token 2
-        changed = (model._pos_embed(model.patch_embed(x2)) != after).any(-1).any(0).nonzero().flatten().tolist()
+        changed = (model.embed(x2) != after).any(-1).any(0).nonzero().flatten().tolist()
         assert changed == [3]
 
 
@@ -161,7 +161,7 @@ def test_block_tokens_are_the_residual_stream_before_the_final_norm():
     assert tokens.shape == (3, 4, 2, 32)
     with torch.no_grad():
         model.eval()
-        h = model._pos_embed(model.patch_embed(x))
+        h = model.embed(x)
         for i, block in enumerate(model.blocks):
             h = block(h)
             torch.testing.assert_close(tokens[i], h[:, :2])

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from longtail import params
+from longtail.epoch import Layout
+from longtail.experiment import load_method, resolve
+from longtail.mix import soft_targets
+from longtail.speed import noise
+from longtail.targets import Targets
+from longtail.vit import build_vit
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+TABLE = params.load(FOLDER.parent / "params.yaml")
 
 
 @pytest.fixture
@@ -18,7 +31,7 @@ def run(monkeypatch, tmp_path):
     """run(name, arguments...): the benchmark's exit code, its record and its table, of a CPU."""
     monkeypatch.syspath_prepend(str(FOLDER))
 
-    def run(name: str, *arguments: str) -> tuple[int, dict, str]:
+    def run(name: str, *arguments: str, result: str | None = None) -> tuple[int, dict, str]:
         module = importlib.import_module(name)
         monkeypatch.setattr(sys, "argv", [name, "--device", "cpu", "--out", str(tmp_path), *arguments])
         code = 0
@@ -26,7 +39,7 @@ def run(monkeypatch, tmp_path):
             module.main()
         except SystemExit as exit:
             code = int(exit.code)
-        kind = f"{name}_cpu"
+        kind = f"{result or name}_cpu"
         return code, json.loads((tmp_path / f"{kind}.json").read_text()), (tmp_path / f"{kind}.md").read_text()
 
     return run
@@ -72,3 +85,122 @@ def test_the_cost_of_a_cache_and_what_it_saves(run):
     assert code == 0 and set(rows["student"]) == {"cache", "teacher online"} and "1 worker" in rows["build"]
     for name, rate in rows["student"].items():
         assert rate > 0 and f"| student | {name} | {rate:,} |" in table
+
+
+def test_one_command_measures_all(run, tmp_path):
+    """Structure alone: every row is there, and every number a number."""
+    code, record, text = run("all", "--short", result="bench")
+    assert code == 0 and set(record) == {"environment", "limits", "training", "views", "cache", "seconds"}
+    rows = {(row["entry"], row["how"]): row for row in record["training"]}
+    ours = ("plain, fp32", "ours, fp32", "ours, bf16")
+    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20")
+    assert set(rows) == {(entry, how) for entry in entries for how in ours}
+    for (entry, how), row in rows.items():
+        assert "why_not" not in row, row
+        assert f"| `{entry}`: {how} | " in text
+        numbers = [row[name] for name in ("step_s", "images_per_second", "of_limit", "epoch_over_step")]
+        numbers += [row["images_per_second_of_plain"], row["epoch_images_per_second_of_plain"]]
+        numbers += [row["sam_over_sgd"]] if "sam" in entry else []
+        assert all(math.isfinite(number) and number > 0 for number in numbers), row
+        assert (row["images_per_second_of_plain"] == 1) == (how == "plain, fp32")
+    limits = record["limits"]
+    rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
+    assert all(math.isfinite(rate) and rate > 0 for rate in rates) and limits["attention"]["192"]
+    assert "| 24 px: torch | " in text and "`digits-deit_lt`, build: 1 worker" in text and "| copy, read" in text
+    assert (tmp_path / "views_cpu.md").is_file() and (tmp_path / "cache_cpu.json").is_file()
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("plain")
+
+
+@pytest.fixture
+def recipe():
+    """DeiT-LT-Ti's on CIFAR-10-LT."""
+    return resolve(TABLE, "cifar10_if100-deit_lt-ti")[0]
+
+
+@pytest.mark.parametrize("epoch", [0, 1150])
+def test_the_plain_loss_is_ours(plain, recipe, epoch):
+    """Before and in the DRW phase, a micro-batch of 128 = a mix group."""
+    torch.manual_seed(epoch)
+    cls, dist, taught = (torch.randn(128, 10) for _ in range(3))
+    y = torch.randint(0, 10, (128,))
+    mixed = epoch < recipe.views.mix_until
+    lam = torch.full((128,), 0.3 if mixed else 1.0)
+    counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    method = load_method("deit_lt").Method(recipe.loss, counts)
+    expected = method.loss({"cls": cls, "dist": dist}, Targets(y, y.flip(0), lam, taught.argmax(1), [128]), epoch)
+    targets = soft_targets(y, y.flip(0), lam, 10, recipe.loss.smoothing) if mixed else y
+    weight = None if mixed else method.weights
+    loss, base, distillation = plain.student_losses(cls, dist, targets, taught, weight, recipe.loss.alpha)
+    torch.testing.assert_close(loss, expected[0])
+    assert loss == pytest.approx(0.5 * base.item() + 0.5 * distillation.item())
+
+
+def test_the_plain_sampler_has_the_published_epoch(plain, recipe):
+    """12,406 images: 12,288 views of 4,096 images or one more, 48 micro-batches of 128 a rank, 12 steps."""
+    ranks = [list(plain.sampler(range(12406), recipe.views, rank)) for rank in range(2)]
+    assert [len(rank) for rank in ranks] == [6144, 6144]
+    shown = Counter(ranks[0] + ranks[1])
+    assert len(shown) == 4096 and set(shown.values()) == {3}
+    ours = Layout(12406, 3, 2, recipe.views.mix_group, recipe.views.accumulate, recipe.views.round_to)
+    assert ours.positions == 2 * 6144 and ours.micro_batches == -(-6144 // 128) == 48 and ours.steps == 12
+
+
+def test_the_plain_student_takes_a_step_for_each_window_and_learns(plain, recipe, tmp_path):
+    """Its network is ours; a window is `accumulate` micro-batches of each rank."""
+    config = resolve(TABLE, "digits-deit_lt")[0]
+    views = replace(config.views, mix_group=8, accumulate=2, round_to=16)
+    config = replace(config, views=views, train=replace(config.train, epochs=2, warmup_epochs=0))
+    ours, theirs = build_vit(config.model, 10, True), plain.build_student(config, 10)
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    data, steps = noise(52, 10, 8), []
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    plain.train_student(config, data, teacher, tmp_path, torch.device("cpu"), "fp32", lambda: steps.append(1))
+    assert len(steps) == 2 * 2  # 48 views: 3 micro-batches a rank, the last window holds one
+    saved = torch.load(tmp_path / "checkpoint.pth", weights_only=False)
+    assert saved["epoch"] == 1 and len((tmp_path / "log.txt").read_text().splitlines()) == 2
+    head, average = (saved[name]["head.weight"] for name in ("model", "ema"))
+    assert not torch.equal(head, average) and torch.isfinite(head).all()
+
+
+def test_the_plain_sam_goes_up_by_rho_and_back(plain):
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    before = [w.detach().clone() for w in weights]
+    for w in weights:
+        w.grad = torch.randn_like(w)
+    sam = plain.Sam(weights, 0.5)
+    sam.ascend()
+    moved = torch.cat([(w - b).flatten() for w, b in zip(weights, before, strict=True)])
+    gradient = torch.cat([w.grad.flatten() for w in weights])
+    torch.testing.assert_close(moved, 0.5 * gradient / gradient.norm())
+    sam.descend()
+    assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+
+
+def test_figures_leave_out_the_first_epoch_and_share_out_the_evaluation(monkeypatch):
+    """Four epochs of three steps: 1 s a step, 9 s of start, 6 s of evaluation in the last epoch."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    timing = importlib.import_module("timing")
+    marks = [0.0, 10.0, *(10.0 + k for k in range(1, 11)), 27.0]
+    found = timing.figures([timing.Run(marks)], steps=3, together=1, eval_every=12)
+    assert (found.start, found.step, found.evaluation, found.blocks) == (10.0, 1.0, 6.0, 6)
+    assert found.epoch == pytest.approx(3 + 6 / 12)
+    every = timing.figures([timing.Run(marks)], steps=3, together=3, eval_every=None)
+    assert (every.step, every.epoch, every.blocks) == (1.0, 3.0, 3)
+
+
+def test_a_contender_that_fails_is_a_row_that_says_so(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    timing = importlib.import_module("timing")
+
+    def fails(folder, clock):
+        raise RuntimeError("no memory\nleft")
+
+    done = timing.in_turn(
+        {"a": lambda folder, clock: timing.Run([0.0, 1.0]), "b": fails}, torch.device("cpu"), budget=60, most=3
+    )
+    assert len(done["a"]) == 3 and [run.why_not for run in done["b"]] == ["RuntimeError: no memory left"]

@@ -20,6 +20,7 @@ from test_paco import PACO as SOME_PACO
 from longtail import losses, params, rng, workspace
 from longtail.data import LongTail, class_order, content_digest
 from longtail.errors import UserError
+from longtail.execution import Execution
 from longtail.floor import Floor
 from longtail.normalize import NORMALIZATION, constants, normalize
 from longtail.runs import fingerprint
@@ -394,7 +395,7 @@ def test_seeds_differ_and_one_seed_repeats(data, tmp_path):
 @pytest.mark.parametrize("changes", [{}, PACO_TEACHER | {"sam_rho": 0.1}])
 def test_bf16_keeps_float32_weights_and_logits(data, tmp_path, changes):
     ws = Workspace(tmp_path, "t", "f" * 64, CPU, quiet=True)
-    train_teacher(config_of(epochs=1, **changes), data, 0, ws, precision="bf16")
+    train_teacher(config_of(epochs=1, **changes), data, 0, ws, execution=Execution("bf16"))
     assert history_of(ws.result)[0]["train_loss"] > 0
     assert {v.dtype for v in load_file(ws.result / "model.safetensors").values()} == {torch.float32, torch.int64}
     assert np.load(ws.result / "predictions.npz")["logits_last_cls"].dtype == np.float32
@@ -519,6 +520,14 @@ def test_stage_says_in_one_line_what_is_wrong(data, tmp_path, monkeypatch, capsy
     assert run_here(monkeypatch, stage(tmp_path, "t", **block)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_stage_refuses_float16_from_the_environment_once(data, tmp_path, monkeypatch, capsys):
+    data.save(tmp_path / "tiny.npz")
+    monkeypatch.setenv("LONGTAIL_PRECISION", "fp16")
+    assert run_here(monkeypatch, stage(tmp_path, "t", seeds=[0, 1])) == 2
+    error = capsys.readouterr().err
+    assert "LONGTAIL_PRECISION" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 # ---- loading

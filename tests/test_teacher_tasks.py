@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from longtail.resnet import CifarResNet
 from longtail.sources import DatasetConfig, make_longtail
 from longtail.teacher import load_teacher
 from longtail.teacher_evaluation import evaluate
-from longtail.teacher_tasks import Contrastive, build_task
+from longtail.teacher_tasks import build_task
 from longtail.teacher_training import _step, epoch_size
 from longtail.workspace import Workspace
 
@@ -82,7 +83,7 @@ def test_images_in_files_are_refused(data):
     elsewhere = replace(data, train_images=[data.train_images[0]])
     for config in (config_of(), config_of(**SHORT)):
         with pytest.raises(UserError, match="dataset tiny: its images are files"):
-            build_task(config, elsewhere, 0, CPU, False)
+            build_task(config, elsewhere, 0, CPU)
 
 
 @pytest.mark.parametrize("rho", [None, 0.1])
@@ -93,7 +94,7 @@ def test_a_first_epoch_by_hand(data, tmp_path, rho):
     config = config_of(**SHORT | still)
     row = history_of(train(tmp_path, config, data, seed=2))[0]
     torch.manual_seed(2)
-    paco = build_task(config, data, 2, CPU, False).paco.train()
+    paco = build_task(config, data, 2, CPU).paco.train()
     views = PaCoViews(config.paco.views, 1, 0.0, data.train_images, 2)
     order, mean_std = rng.permutation(2, "teacher_order", 0, len(data.train_labels)), constants("digits")
     total, hits = 0.0, 0
@@ -120,7 +121,7 @@ def test_views_made_ahead_are_those_of_the_step(data, monkeypatch):
     """By PyTorch several steps' views are made at once; the bytes are those of each step alone."""
     monkeypatch.setattr(teacher_tasks, "WINDOW", 96)
     config = config_of(**SHORT)
-    task = Contrastive(config, data, 0, CPU, False)
+    task = build_task(config, data, 0, CPU)
     assert task.views.backend == "torch"
     alone = PaCoViews(config.paco.views, 1, 0.0, data.train_images, 0, backend="pil")
     order = rng.permutation(0, "teacher_order", 3, len(data.train_labels))
@@ -133,18 +134,19 @@ def test_views_made_ahead_are_those_of_the_step(data, monkeypatch):
 
 
 def test_a_step_moves_the_queue_once_with_sam_too(data):
-    task = build_task(config_of(**SHORT), data, 0, CPU, False)
+    task = build_task(config_of(**SHORT), data, 0, CPU)
     task.train()
     optimizer = torch.optim.SGD(task.weights, 0.05)
     queue, key = task.paco.queue.clone(), task.paco.key_encoder.conv1.weight.clone()
-    forward, labels = task.batch(0, slice(0, 32))
-    _step(forward, labels, optimizer, task.weights, 0.1)
+    batch = task.batch(0, slice(0, 32))
+    labels = batch[0]
+    _step(partial(task.forward, 0), optimizer, task.weights, 0.1, *batch)
     assert torch.equal(task.paco.queue[:32], queue[32:]) and torch.equal(task.paco.queue_labels[32:], labels)
     torch.testing.assert_close(task.paco.key_encoder.conv1.weight, key)  # it followed before the first step: no move
-    forward, _ = task.batch(0, slice(32, 64))
+    batch = task.batch(0, slice(32, 64))
     moved = 0.9 * key + 0.1 * task.model.conv1.weight
     torch.testing.assert_close(task.paco.key_encoder.conv1.weight, moved)
-    forward()
-    forward()
+    task.forward(0, *batch)
+    task.forward(0, *batch)
     torch.testing.assert_close(task.paco.key_encoder.conv1.weight, moved)
     assert torch.equal(task.paco.queue_labels[:32], labels)

@@ -1,0 +1,151 @@
+"""Every benchmark of speed on the machine at hand, into one table: training, views, labels, and the device's limits.
+
+    python benchmarks/all.py [--device cuda] [--short] [--out DIR]
+
+In turn: limits.py (copying, matrix products, attention), engine.py (students and teachers against the plain path of
+plain.py), views.py (views, against timm in a DataLoader) and cache.py (labels). Writes results/bench_<device>.md and
+.json beside this file, and views_ and cache_<device> as those two do alone; docs/performance.md says how to read them.
+Cost: 12 minutes on two cores. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 330 s (its
+cases stop at their budgets), views 75 s, cache 60 s. --short: half a minute, to see that it runs; give it a folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cache
+import engine
+import limits
+import recording
+import torch
+import views
+
+from longtail import params
+from longtail.errors import run_main
+from longtail.runs import pick_device
+
+HERE = Path(__file__).parent
+FLOAT32 = 4  # bytes
+
+
+def tables(record: dict) -> str:
+    """The record as Markdown. Columns and tables that a device has nothing for are left out."""
+    where = record["environment"]
+    lines = [
+        f"On {where['device']}, {where['cores']} cores, load {where['load'][0]} at the start (torch {where['torch']},"
+        f" Pillow {where['pillow']}, timm {where['timm']}). `docs/performance.md` says what is measured.",
+        "",
+        *_training(record["training"]),
+        "",
+        *_views(record),
+        "",
+        *_labels(record["cache"]),
+        "",
+        *_limits(record["limits"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _training(rows: list[dict]) -> Iterator[str]:
+    memory = any(row.get("memory_mb") for row in rows)
+    yield (
+        "| training | img/s | of plain | of matmul | epoch / step | img/s, whole epochs | of plain | SAM / SGD |"
+        + " MB |" * memory
+        + " blocks |"
+    )
+    yield "|:--|--:|--:|--:|--:|--:|--:|--:|" + "--:|" * memory + "--:|"
+    for row in rows:
+        what = f"| `{row['entry']}`: {row['how']}"
+        if "why_not" in row:
+            yield f"{what} | not run: {row['why_not'].replace('|', '/')} |" + " |" * (7 + memory)
+            continue
+        cells = [
+            _rate(row["images_per_second"]),
+            _ratio(row.get("images_per_second_of_plain")),
+            f"{row['of_limit']:.1%}",
+            _ratio(row["epoch_over_step"]),
+            _rate(row["epoch_images_per_second"]),
+            _ratio(row.get("epoch_images_per_second_of_plain")),
+            _ratio(row.get("sam_over_sgd")),
+            *([f"{row['memory_mb'] or 0:,}"] * memory),
+            str(row["blocks"]),
+        ]
+        yield f"{what} | {' | '.join(cells)} |"
+
+
+def _views(record: dict) -> Iterator[str]:
+    yield "| views | views/s | of timm in a DataLoader | of copying |"
+    yield "|:--|--:|--:|--:|"
+    for size, makers in record["views"]["sizes"].items():
+        most = view_limit(record["limits"], int(size))
+        for name, row in makers.items():
+            rate = row["views_per_second"]
+            ratio = _ratio(rate / makers["timm, loader"]["views_per_second"])
+            yield f"| {size} px: {name} | {_rate(rate)} | {ratio} | {rate / most:.2%} |"
+
+
+def view_limit(found: dict, size: int) -> float:
+    """Views a second if each cost no more than to copy its float32 pixels once."""
+    return found["copy"] / (2 * 3 * size**2 * FLOAT32)
+
+
+def _labels(record: dict) -> Iterator[str]:
+    yield "| labels | views/s | of the slower |"
+    yield "|:--|--:|--:|"
+    for entry, parts in record["recipes"].items():
+        for part, rows in parts.items():
+            for how, rate in rows.items():
+                yield f"| `{entry}`, {part}: {how} | {_rate(rate)} | {_ratio(rate / min(rows.values()))} |"
+
+
+def _limits(found: dict) -> Iterator[str]:
+    yield "| limit | measured |"
+    yield "|:--|--:|"
+    yield f"| copy, read and written | {found['copy'] / 1e9:,.1f} GB/s |"
+    images = f"of {found['images']} images"
+    for precision, rates in found["matmul"].items():
+        for width, rate in rates.items():
+            yield f"| product {images}, width {width} to 4 x {width}, {precision} | {rate / 1e12:,.3f} TFLOP/s |"
+    for width, kernels in found["attention"].items():
+        for name, seconds in kernels.items():
+            yield f"| attention {images}, width {width}, both passes: {name} | {seconds * 1e3:,.2f} ms |"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def main() -> None:
+    parser = recording.parser(__doc__, "auto")
+    parser.add_argument("--short", action="store_true", help="the smallest case of each, to see that it runs")
+    args = parser.parse_args()
+    device, began = pick_device(args.device), time.monotonic()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    record: dict = {"environment": recording.machine(device)}
+    table = params.load(HERE.parent / "params.yaml")
+
+    def report(part: str) -> None:
+        print(f"{part}: at {time.monotonic() - began:.0f} s", flush=True)
+        recording.write(args.out, "bench", device, record, f"Unfinished: stopped after {part}.\n")
+
+    record["limits"] = limits.measure(device, args.short)
+    report("limits")
+    record["training"] = engine.measure(table, record["limits"], device, args.short)
+    report("training")
+    record["views"] = views.run(args)
+    report("views")
+    record["cache"] = cache.run(args)
+    record["seconds"] = round(time.monotonic() - began, 1)
+    recording.write(args.out, "bench", device, record, tables(record))
+    print(tables(record))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,32 @@
+"""What a stage loads before it begins: nothing heavy without need, as each entry is a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
+NETWORKS = {"torch"}
+NEEDED = {
+    "train_teacher": NETWORKS,
+    "train_student": NETWORKS | {"pandas"},
+    "cache_logits": NETWORKS,
+    "teacher_entropy": NETWORKS,
+    "figures": {"matplotlib"},
+    "overview": {"matplotlib"},
+} | dict.fromkeys(("train_student", "analyse", "experts"), HEAVY)  # the ViT is timm's, and timm imports torchvision
+DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES - {name for name, needed in NEEDED.items() if needed == HEAVY}))
+def test_a_stage_loads_what_it_needs(stage):
+    code = f"import sys; import {stage}; print(*sys.modules)"
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'stages'}"}
+    done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == NEEDED.get(stage, set())
