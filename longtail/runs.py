@@ -212,6 +212,8 @@ def _run_pool(work, todo: list, out: Path, device: torch.device, jobs: int, thre
     """One process a seed, `jobs` at a time; a stop signal is passed on and every child saves its state. Returns the
     codes of the seeds that failed."""
     method = "fork" if device.type == "cpu" else "spawn"
+    if method == "fork":
+        import torch._dynamo  # every optimizer loads it, 1.4 s of a core: once here, not in each process
     context = torch.multiprocessing.get_context(method)
     running, waiting, codes = {}, list(todo), {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -13,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from projects import WHO, committed
 
 from longtail import params
 from longtail.epoch import Layout
+from longtail.errors import UserError
 from longtail.experiment import load_method, resolve
 from longtail.mix import soft_targets
 from longtail.speed import noise
@@ -204,3 +207,46 @@ def test_a_contender_that_fails_is_a_row_that_says_so(monkeypatch):
         {"a": lambda folder, clock: timing.Run([0.0, 1.0]), "b": fails}, torch.device("cpu"), budget=60, most=3
     )
     assert len(done["a"]) == 3 and [run.why_not for run in done["b"]] == ["RuntimeError: no memory left"]
+
+
+MAKEFILE = """.venv/.ready:
+\t@mkdir -p .venv && touch $@
+repro:
+\t@test -e made || python stages/two.py
+\t@test -e made || python stages/one.py
+\t@touch made
+"""
+WORK = "import os\nif not os.fork(): [n * n for n in range(10**{})], os._exit(0)\nos.wait()\n"
+
+
+def test_the_quickstart_is_measured_in_a_clone(run, tmp_path):
+    source, readme = tmp_path / "source", tmp_path / "README.md"
+    (source / "stages").mkdir(parents=True)
+    (source / "Makefile").write_text(MAKEFILE)
+    for name, digits in {"one": 7, "two": 5}.items():
+        (source / f"stages/{name}.py").write_text(WORK.format(digits))
+    committed(source)
+    (source / "made").touch()  # in no commit
+    readme.write_text("Before.\n<!-- quickstart -->\nold\n<!-- end -->\nAfter.\n")
+    code, record, table = run("quickstart", "--source", str(source), "--readme", str(readme))
+    assert code == 0 and list(record["runs"]) == ["setup", "first", "again"]
+    assert list(record["stages"]) == ["stages/one.py", "stages/two.py"]
+    assert all(row["runs"] == 1 for row in record["stages"].values())
+    assert record["runs"]["first"]["cpu_s"] >= record["stages"]["stages/one.py"]["cpu_s"] > 0.1
+    assert f"| stages/one.py | 1 | {record['stages']['stages/one.py']['cpu_s']} |" in table
+    quickstart = importlib.import_module("quickstart")
+    said = quickstart.sentence(record)
+    assert readme.read_text() == f"Before.\n<!-- quickstart -->\n{said}<!-- end -->\nAfter.\n"
+    (source / "Makefile").write_text("repro:\n\tfalse\n")
+    subprocess.run(["git", "-C", source, *WHO, "commit", "--quiet", "--all", "--message", "fails"], check=True)
+    with pytest.raises(UserError, match=r"make \.venv/\.ready: exited with 2"):
+        quickstart.measure(source)
+
+
+def test_the_readme_says_what_the_quickstart_took(monkeypatch):
+    """Nothing, as long as it has not been measured."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    quickstart = importlib.import_module("quickstart")
+    result = FOLDER / "results/quickstart_cpu.json"
+    said = quickstart.sentence(json.loads(result.read_text())) if result.exists() else ""
+    assert quickstart.PART.search((FOLDER.parent / "README.md").read_text())[0] == said
