@@ -16,6 +16,7 @@ Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, ab
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,10 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     add_options(parser)
     parser.add_argument(
-        "--micro-batch", type=int, default=0, help="views a forward pass, to bound memory (default: all)"
+        "--micro-batch",
+        type=int,
+        default=os.environ.get("LONGTAIL_MICRO_BATCH", "0"),
+        help="views a forward pass, to bound memory (default: LONGTAIL_MICRO_BATCH, or 0: all of a step)",
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     args = parser.parse_args()
