@@ -18,6 +18,7 @@ SCHEMA = 1
 NEEDED = ("seconds", "dataset_digest")
 ENVIRONMENT = (  # facts of environment.json that name no place and no machine; what a run does not tell is left out
     *("python", "torch", "numpy", "pillow", "timm", "backend", "processes", "git_commit", "fingerprint"),
+    *("precision", "engine", "attention"),
     *("class_order", "dataset_digest", "teacher_digest", "start_digest"),
     *("imported", "source", "source_sha256", "source_layout", "source_weights", "source_top1"),
 )
