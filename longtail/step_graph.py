@@ -42,9 +42,11 @@ class CudaGraphs:
         """The replay of function(), which is run for its launches alone: nothing is computed here. Other threads may go
         on using the device. Raises RuntimeError where it does what a graph cannot hold."""
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        with torch.cuda.stream(before):  # some versions of PyTorch keep to the graph's where a recording fails
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                result = function()
+        with (
+            torch.cuda.stream(before),  # some versions of PyTorch keep to the graph's where a recording fails
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+        ):
+            result = function()
 
         def replay() -> Tensor:
             graph.replay()
