@@ -15,6 +15,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend
 
 BACKENDS = ("flash", "cudnn", "mem_efficient", "math")  # as in torch.backends.cuda.enable_<name>_sdp
 _WARM_UP, _TIMED, _CALLS = 3, 5, 10  # blocks, blocks, calls in a block
@@ -37,12 +38,20 @@ def choose_attention(
             seconds[name] = math.inf
     best = min(seconds, key=seconds.__getitem__)
     _enable(best, "math")  # for inputs of other kinds
+    _prefer(best)
     return best
 
 
 def _enable(*names: str) -> None:
     for name in BACKENDS:
         getattr(torch.backends.cuda, f"enable_{name}_sdp")(name in names)
+
+
+def _prefer(name: str) -> None:
+    """Of several allowed kernels PyTorch takes the first of a list, in which cudnn may come after math."""
+    names = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "mem_efficient": "EFFICIENT_ATTENTION"}
+    first = int(getattr(SDPBackend, names.get(name, "MATH")))
+    torch._C._set_sdp_priority_order([first, *(b for b in torch._C._get_sdp_priority_order() if b != first)])
 
 
 def _attention_seconds(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> float:

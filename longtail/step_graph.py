@@ -41,8 +41,11 @@ class CudaGraphs:
     def record(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """The replay of function(), which is run for its launches alone: nothing is computed here. Other threads may go
         on using the device. Raises RuntimeError where it does what a graph cannot hold."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        with (
+            torch.cuda.stream(before),  # some versions of PyTorch keep to the graph's where a recording fails
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+        ):
             result = function()
 
         def replay() -> Tensor:

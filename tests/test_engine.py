@@ -281,8 +281,24 @@ def test_the_fastest_kernel_that_works_is_taken(monkeypatch):
         return seconds[name]
 
     monkeypatch.setattr(engine, "_attention_seconds", timed)
+    monkeypatch.setattr(engine, "_prefer", lambda name: None)
     assert choose_attention(2, 3, 198, 64, torch.bfloat16, torch.device("cuda")) == "mem_efficient"
     assert allowed == {"flash": False, "cudnn": False, "mem_efficient": True, "math": True}
+
+
+@pytest.mark.parametrize("best", engine.BACKENDS)
+def test_the_kernel_taken_comes_before_math(best, monkeypatch):
+    """PyTorch's own list has cudnn after math, which would then run in its place."""
+    order = torch._C._get_sdp_priority_order()
+    monkeypatch.setattr(engine, "_enable", lambda *names: monkeypatch.setattr(engine, "now", names[0], raising=False))
+    monkeypatch.setattr(engine, "_attention_seconds", lambda *of: 1.0 if engine.now == best else 2.0)
+    try:
+        assert choose_attention(2, 3, 198, 64, torch.bfloat16, torch.device("cuda")) == best
+        after = torch._C._get_sdp_priority_order()
+    finally:
+        torch._C._set_sdp_priority_order(order)
+    number = {"flash": 1, "cudnn": 3, "mem_efficient": 2, "math": 0}[best]
+    assert after[0] == number and sorted(after) == sorted(order)
 
 
 @pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from longtail.data import LongTail
 from longtail.errors import UserError
 from longtail.execution import Execution
 from longtail.sources import DatasetConfig, make_longtail
-from longtail.step_graph import WARM_UP, Steps
+from longtail.step_graph import WARM_UP, CudaGraphs, Steps
 from longtail.teacher_training import train_teacher
 from longtail.workspace import Workspace
 
@@ -128,6 +129,41 @@ def test_what_reads_the_device_on_the_host_cannot_be_recorded():
     for _ in range(WARM_UP + 1):
         assert steps(lambda x: x * x.sum().item(), (said,), None).tolist() == [3.0] * 3
     assert len(lines) == 1 and "_local_scalar_dense" in lines[0] and steps.engine == "eager"
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch):
+    """With what stands in for CUDA: a recording takes another stream, and where it fails does not give it back."""
+    now = ["the run's"]
+
+    @contextmanager
+    def on(stream):
+        before, now[0] = now[0], stream
+        try:
+            yield
+        finally:
+            now[0] = before
+
+    @contextmanager
+    def recording(graph, pool, stream, capture_error_mode):
+        now[0] = stream
+        yield
+
+    stand_ins = {"Stream": lambda device: "the graphs'", "stream": on, "graph": recording, "CUDAGraph": object}
+    stand_ins |= {"current_stream": lambda: now[0], "graph_pool_handle": object}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    lines, x = [], torch.ones(2)
+    steps = Steps(graphs := CudaGraphs(torch.device("cuda")), lines.append)
+    monkeypatch.setattr(graphs, "eagerly", lambda function: function())
+
+    def step(x):
+        if now[0] != "the run's":
+            raise RuntimeError("operation not permitted")
+        return 2 * x
+
+    for _ in range(WARM_UP + 2):
+        assert steps(step, (x,), None).tolist() == [2.0, 2.0]
+    assert now == ["the run's"] and len(lines) == 1 and steps.engine == "eager"
 
 
 def test_numbers_and_shapes_each_have_their_recording():
