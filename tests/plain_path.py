@@ -2,7 +2,8 @@
 
 What the fast paths of longtail are compared with: one mix group, which is one micro-batch of one virtual GPU, at a
 time; its views made one by one with Pillow and mixed here; timm's own forward pass; losses, schedule and updates as the
-formulas stand. Shared with longtail are the draws of chance (views, mixing, stochastic depth) and untrained networks.
+formulas stand. Shared with longtail are the draws of chance (views, mixing, stochastic depth) and the untrained
+teacher.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail import drop_path, mix, rng
 from longtail.data import LongTail
 from longtail.experiment import StudentConfig, TrainConfig
-from longtail.network import build_network
 from longtail.normalize import NORMALIZATION
 from longtail.teacher import build_model
 from longtail.teacher_config import TeacherConfig
 from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
+from longtail.vit import ModelConfig
 from longtail.weak_views import weak_parameters
 
 
@@ -40,6 +42,25 @@ class Plain:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
+def timms_own(shape: ModelConfig, classes: int) -> VisionTransformerDistilled:
+    """With the published code's initial weights; stochastic depth takes its chance from longtail's draws."""
+    model = VisionTransformerDistilled(
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.dim,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        mlp_ratio=shape.mlp_ratio,
+        num_classes=classes,
+    )
+    first = shape.drop_path if shape.drop_path_mode == "constant" else 0
+    for number, rate in enumerate(np.linspace(first, shape.drop_path, shape.depth)):
+        for branch, name in enumerate(("drop_path1", "drop_path2")):
+            if rate:
+                setattr(model.blocks[number], name, drop_path.DropPath(float(rate), 2 * number + branch))
+    return model
+
+
 def train_deit_lt(
     config: StudentConfig, data: LongTail, seed: int, teacher: nn.Module, dtype: torch.dtype = torch.float32
 ) -> Plain:
@@ -47,7 +68,7 @@ def train_deit_lt(
     recipe, schedule, loss, classes = config.views, config.train, config.loss, data.num_classes
     views = Views(recipe, data.train_images, seed, backend="pil")
     torch.manual_seed(seed)
-    model = build_network(config.model, classes, distilled=True).to(dtype).train()
+    model = timms_own(config.model, classes).to(dtype).train()
     model.set_distilled_training(True)
     branches, weight = drop_path.branches(model), class_weights(data.class_counts, loss.drw_beta).to(dtype)
     optimizer = torch.optim.AdamW(

@@ -12,7 +12,7 @@ import torch
 import yaml
 from stage_processes import ROOT
 
-from longtail import params, rng, student
+from longtail import params, rng, student, student_evaluation, student_step
 from longtail.cache import CacheConfig, TeacherLabels
 from longtail.data import LongTail, author_groups, count_groups, longtail_counts
 from longtail.experiment import load_method, resolve
@@ -234,7 +234,7 @@ def labels_of(config, classes: int) -> TeacherLabels | None:
 def shapes(monkeypatch) -> dict[str, list]:
     """Shapes that went through the model: features after the final norm, logits of each head; and its size."""
     seen: dict[str, list] = {"features": [], "cls": [], "dist": [], "parameters": []}
-    build_network, head_logits = student.build_network, student.head_logits
+    build_network, head_logits = student.build_network, student_step.head_logits
 
     def build(*arguments):
         model = build_network(*arguments)
@@ -249,7 +249,8 @@ def shapes(monkeypatch) -> dict[str, list]:
         return logits
 
     monkeypatch.setattr(student, "build_network", build)
-    monkeypatch.setattr(student, "head_logits", heads)
+    for module in (student_step, student_evaluation):
+        monkeypatch.setattr(module, "head_logits", heads)
     return seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -166,11 +167,11 @@ def test_a_teacher_takes_a_step(name):
         small["paco"] = dataclasses.replace(config.paco, key_views=key, queue=8)
     config, data = dataclasses.replace(config, **small), digits()
     torch.manual_seed(0)
-    task = build_task(config, data, 0, torch.device("cpu"), False)
+    task = build_task(config, data, 0, torch.device("cpu"))
     task.train()
     optimizer = torch.optim.SGD(task.weights, 0.01)
     before = task.model.fc.weight.detach().clone()
-    tally = _step(*task.batch(0, slice(0, 4)), optimizer, task.weights, 0.05)
+    tally = _step(partial(task.forward, 0), optimizer, task.weights, 0.05, *task.batch(0, slice(0, 4)))
     assert torch.isfinite(tally).all() and not torch.equal(task.model.fc.weight, before)
     assert task.model.bn1.num_batches_tracked == 2  # trap 37
     logits = TestSet(config, data, torch.device("cpu")).logits(task.model)
