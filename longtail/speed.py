@@ -16,6 +16,7 @@ from torch import nn
 
 from longtail import drop_path, params
 from longtail.data import LongTail
+from longtail.execution import Execution
 from longtail.experiment import load_method, resolve
 from longtail.network import build_network
 from longtail.teacher import build_model
@@ -99,11 +100,13 @@ class Speeds:
         return median(taken)
 
     def _train(self, load: Load) -> float:
-        """Forward and backward; the optimizer's step, once in hundreds of images, is left out."""
+        """Forward and backward, eagerly, in the precision that stages take by themselves; the optimizer's step, once in
+        hundreds of images, is left out."""
         section, _, name = load.entry.partition(".")
         network, size, forward = self._student(name) if section == "experiments" else self._teacher(name)
         network = network.to(self.device).train()
-        images = BATCH
+        half = self.device.type == "cuda" and section == "experiments"
+        execution, images = Execution("bf16" if half else "fp32"), BATCH
         if self.device.type == "cpu":
             images = int(min(BATCH, max(2, STEP_FLOP // (2 * load.shape.train_macs))))
         x, branches = torch.randn(images, 3, size, size, device=self.device), drop_path.branches(network)
@@ -112,7 +115,9 @@ class Speeds:
         def step() -> int:
             network.zero_grad(set_to_none=True)
             drop_path.use(branches, factors)
-            forward(x).square().mean().backward()
+            with execution.autocast(self.device):
+                answer = forward(x)
+            answer.float().square().mean().backward()
             return images
 
         return self._timed(step)
