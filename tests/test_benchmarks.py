@@ -250,3 +250,19 @@ def test_the_readme_says_what_the_quickstart_took(monkeypatch):
     result = FOLDER / "results/quickstart_cpu.json"
     said = quickstart.sentence(json.loads(result.read_text())) if result.exists() else ""
     assert quickstart.PART.search((FOLDER.parent / "README.md").read_text())[0] == said
+
+
+def test_the_page_on_performance_says_what_the_record_holds():
+    record = json.loads((FOLDER / "results/bench_cpu.json").read_text())
+    rows = {(row["entry"], row["how"]): row for row in record["training"]}
+    small, ti = ("digits-deit_lt", "cifar10_if100-mini-deit_lt"), "cifar10_if100-deit_lt-ti"
+    teachers = ("ldam_drw-cifar10_if100", "ldam_drw_sam-cifar10_if100")
+    for entry in (*small, ti, *teachers):
+        ours = rows[entry, "ours, fp32"]
+        assert ours["images_per_second_of_plain"] > (0.95 if entry == ti else 1.1)
+        assert ours["epoch_images_per_second_of_plain"] > 1.4
+        faster = rows[entry, "ours, bf16"]["images_per_second"] / ours["images_per_second"]
+        assert faster < 1 if entry in small else faster > 1.3
+    assert all(rows[teachers[1], f"ours, {p}"]["sam_over_sgd"] < 2.05 for p in ("fp32", "bf16"))
+    views = record["views"]["sizes"]["224"]
+    assert views["pil"]["views_per_second"] < views["timm"]["views_per_second"]
