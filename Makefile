@@ -16,7 +16,7 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## ruff, and put the format right
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -9,6 +9,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+LONG = ("test_slurm.py", "test_engines.py", "test_pipeline.py", "test_dvc_users.py")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Files that take minutes first: of two processes neither then ends with one of them while the other has nothing
+    to do. By itself pytest-xdist begins with the files of the most tests."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """For files that compare runs byte by byte: the number of threads is part of what makes the bytes."""
