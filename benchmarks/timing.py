@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
+from longtail.engine import BACKENDS
 from longtail.workspace import SAVE_EVERY_S, Workspace
 
-FLAGS = ("flash", "cudnn", "mem_efficient", "math")  # of attention kernels, which a run may leave switched off
 MOST_ROUNDS = 5
 
 
@@ -135,7 +135,7 @@ def _once(contender: Callable[[Path, Clock], Run], device: torch.device) -> Run:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    for name in FLAGS:
+    for name in BACKENDS:
         getattr(torch.backends.cuda, f"enable_{name}_sdp")(True)
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
