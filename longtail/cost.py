@@ -4,7 +4,7 @@
     python -m longtail.cost train_student@cifar10_if100-deit_lt-b
     python -m longtail.cost report@cifar10_if100 --device cuda
 
-The target is a study or a stage; what it needs is read from dvc.yaml. Counts come from params.yaml
+The target is a study or a stage; what it needs is read from dvc.yaml. Counts come from its params
 (longtail/workload.py), rates from a measurement of about 20 seconds (longtail/speed.py), of one thread on a CPU.
 Decoding of image files and stages that only read and write results are not in it. Nothing is trained or written.
 """
@@ -143,14 +143,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", metavar="TARGET", help="a study, or a stage such as train_student@digits-vit")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     import torch
 
     from longtail.runs import pick_device
     from longtail.workers import cores
 
-    everything, root = params.load(args.params), args.params.parent
+    everything, root = params.load(args.params), args.params.parent if args.params else Path()
     known = stages(root / "dvc.yaml", everything)
     needed = needed_by(args.target, known)
     workload = Workload(everything, counted(everything, root))

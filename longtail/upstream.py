@@ -10,7 +10,7 @@ import yaml
 
 from longtail.errors import UserError, nearest
 
-REFERENCE = re.compile(r"\$\{(key|item\.\w+)\}")
+REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?)\}")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,18 @@ class Stage:
 
 
 def stages(path: Path, params: dict) -> dict[str, Stage]:
-    """Every instance of every stage, by name, in the file's order. Raises UserError where the file is no pipeline."""
+    """Every instance of every stage, by name, in the file's order. params: of one folder, or of all together.
+
+    Raises UserError where the file is no pipeline.
+    """
     try:
         blocks = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
         found = {}
         for kind, block in blocks.items():
             section = params.get(block["foreach"][2:-1]) or {}
             for key, item in section.items():
-                fill = {"key": key} | {f"item.{name}": value for name, value in item.items()}
+                item = item if isinstance(item, dict) else {"": item}
+                fill = {"key": key} | {f"item.{name}".rstrip("."): value for name, value in item.items()}
                 deps, outs = (_paths(block["do"].get(what, []), fill) for what in ("deps", "outs"))
                 found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
         return found

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="data/students/EXPERIMENT from stages/train_student.py")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "experiments", args.entry)

@@ -86,7 +86,7 @@ def main() -> None:
         help="folder with seed<k>/, of the entry's teacher_kind",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     parser.add_argument(

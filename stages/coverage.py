@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; may lack entries")
     parser.add_argument("--out", type=Path, required=True, help="page to write, docs/coverage.md")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
     new = page(read(args.coverage), Project(params.load(args.params), args.reports))

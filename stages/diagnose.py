@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="data/students/ENTRY or data/teachers/ENTRY")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     section = SECTION[args.kind]

@@ -2,22 +2,25 @@
 
     python stages/doctor.py imagenet_lt --hash
 
-For entries of sources list, inat and csv. Reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
+For entries of sources list, inat and csv: reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
 the counts given there, looks for duplicates and for test images in the training list, and decodes every image. Where
 images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root.
+Other sources are read as stages/subsample.py reads them, whose first finding is told. Writes nothing.
 Ends with a table and code 0, or with one line a finding and code 2. Reads everything once: minutes to hours by disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from longtail import params
-from longtail.dataset_config import LISTED, DatasetConfig, FilesConfig
+from longtail.dataset_config import DatasetConfig, FilesConfig
 from longtail.doctor import SplitReport, check_images, read_lists
 from longtail.errors import UserError, run_main
+from longtail.sources import make_longtail, summary
 from longtail.workers import cores
 
 
@@ -47,12 +50,13 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--hash", action="store_true", help="also a checksum of all images, to compare machines by")
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)
     if config.files is None:
-        raise UserError(f"{where}: source {config.source} is checked when it is read; this is for {', '.join(LISTED)}")
+        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False))))
+        return
     listings, findings = read_lists(config, expectations(everything, args.entry))
     reports, root = [], Path(config.files.images)
 

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     section = SECTION[args.kind]
     values = params.entry(params.load(args.params), section, args.entry)

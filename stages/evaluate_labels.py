@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("entry", metavar="CACHE", help="name of a block under `caches` in the params file")
     parser.add_argument("--cache", type=Path, required=True, help="data/caches/CACHE from stages/cache_logits.py")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     values = params.entry(params.load(args.params), "caches", args.entry)
     for key in ("study", "teacher", "seeds"):

@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="data/teachers/TEACHER, for `cache: none`")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--limit", type=int, default=100, help="held-out images a class (default: %(default)s)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     args = parser.parse_args()
     everything = params.load(args.params)

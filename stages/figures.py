@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
     parser.add_argument("--class-map", metavar="ORDER", help="which output stands for which class (default: the same)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     args = parser.parse_args()
     like, seeds = entry(params.load(args.params), args.kind, args.like)

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="folder of all studies' metrics, reports/metrics")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "overviews", args.entry)
     config = params.build(OverviewConfig, entry, f"overviews.{args.entry}")

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pack; the entry's files.pack")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
     args = parser.parse_args()
     where = f"datasets.{args.entry}"

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder of the study's figures; may lack some")
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
     parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

@@ -29,11 +29,12 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--judgements", type=Path, required=True, help="what no file can tell, docs/review.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
     args = parser.parse_args()
     judgements, coverage = read(Judgements, args.judgements), read(Coverage, args.coverage)
-    facts = gather(params.load(args.params), args.reports, coverage, judgements, args.params.parent)
+    root = args.params.parent if args.params else Path()
+    facts = gather(params.load(args.params), args.reports, coverage, judgements, root)
     made = pages(facts)
     if args.check:
         for name, text in made.items():

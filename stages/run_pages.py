@@ -5,7 +5,7 @@ diagnose_teacher), reports/metrics (evaluate) and reports/experts (experts). An 
 a folder of it; what else is missing is said on the page to be not run. Nothing is trained or evaluated; about two
 seconds a page.
 
-  python stages/run_pages.py --reports reports --params params.yaml --out reports/pages --study digits
+  python stages/run_pages.py --reports reports --out reports/pages --study digits
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
     parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
     parser.add_argument("--study", help="name under `studies`; all of them when left out")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
     args = parser.parse_args()
     for run in runs(params.load(args.params), args.reports, args.study):

@@ -16,24 +16,21 @@ from pathlib import Path
 from longtail import params
 from longtail.errors import run_main
 from longtail.files import atomic_write
-from longtail.sources import DatasetConfig, make_longtail
+from longtail.sources import DatasetConfig, make_longtail, summary
 
 
 def run(name: str, config: DatasetConfig, out: Path) -> None:
     """Make the dataset file and print its counts."""
     data = make_longtail(name, config)
     atomic_write(out, data.save)
-    print(
-        f"{name}: {len(data.train_labels)} training images in {data.num_classes} classes,"
-        f" {data.class_counts.max()} to {data.class_counts.min()} a class; {len(data.test_labels)} test images"
-    )
+    print(summary(data))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--out", type=Path, required=True, help="npz file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "datasets", args.entry)
     run(args.entry, params.build(DatasetConfig, entry, f"datasets.{args.entry}"), args.out)

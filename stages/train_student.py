@@ -81,7 +81,7 @@ def main() -> None:
         "--start-from", type=Path, help="folder of this stage for the experiment that the entry starts from"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
     add_options(parser)
     parser.add_argument(
