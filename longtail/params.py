@@ -52,8 +52,11 @@ def files(root: Path) -> dict[str, Path]:
 
 
 def load_all(root: Path) -> dict[str, Any]:
-    """The sections of all params files under a repository's root, as one. Raises UserError for a name in two files."""
-    together: dict[str, Any] = {section: {} for section in (*SECTIONS, "raw")}
+    """The sections of all params files under a repository's root, as one. Raises UserError for a name in two files.
+
+    `place` says what DVC wants before the stages of studies and overviews that are not the root's: {name: file}.
+    """
+    together: dict[str, Any] = {section: {} for section in SECTIONS + FOR_DVC}
     owner: dict[tuple[str, str], str] = {}
     for file, path in files(root).items():
         for section, entries in own(path).items():
@@ -65,6 +68,8 @@ def load_all(root: Path) -> dict[str, Any]:
                     raise UserError(f"{section}.{name}: stands in {first} and in {file}; rename one, or keep one")
                 owner[section, name] = file
                 together[section][name] = values
+                if section in ("studies", "overviews") and path.parent != root:
+                    together["place"][name] = f"{Path(file).parent.as_posix()}/dvc.yaml:"
     return together
 
 

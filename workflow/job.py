@@ -29,7 +29,8 @@ from pathlib import Path
 from longtail.errors import UserError
 from longtail.files import atomic_write
 from workflow import gpus, resources
-from workflow.bridge import STATE, one_line, told
+from workflow.bridge import one_line, told
+from workflow.plan import STATE
 
 WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
 STOPPED = 143  # longtail.workspace.STOPPED, whose import would bring torch
