@@ -123,6 +123,7 @@ def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: No
 def fill(template: str, section: str, key: str, params: dict) -> str:
     """A template of dvc.yaml for one entry of the section that its stage goes over."""
     values = {"key": key, **{f"item.{k}": v for k, v in params[section][key].items()}}
+    values |= {f"place.{k}": v for k, v in params["place"].items()}
     return re.sub(r"\$\{([\w.]+)\}", lambda name: str(values[name[1]]), template)
 
 

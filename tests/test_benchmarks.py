@@ -26,7 +26,7 @@ from longtail.targets import Targets
 from longtail.vit import build_vit
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-TABLE = params.load(FOLDER.parent / "params.yaml")
+TABLE = params.load_all(FOLDER.parent)
 
 
 @pytest.fixture

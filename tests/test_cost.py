@@ -13,11 +13,12 @@ from stage_processes import TINY
 from longtail import cost
 from longtail.cost import DAY, SIZES, UNITS, estimate, longest_chain, order, shown, table
 from longtail.errors import UserError
+from longtail.params import load_all
 from longtail.speed import Rate, Speeds
 from longtail.upstream import needed_by, stages
 from longtail.workload import Images, Load, Workload
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = load_all(ROOT)
 KNOWN = stages(ROOT / "dvc.yaml", PARAMS)
 FULL = Workload(PARAMS)
 CORE = 3e10  # FLOP/s: 2,082 views a second of a ViT with 18 tokens, 64 channels and 4 blocks take 2.9e10
@@ -151,7 +152,7 @@ def test_a_forward_pass_costs_its_share(speeds):
 
 
 def test_paco_and_large_views_are_measured_too():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_all(ROOT)
     params["teachers"]["paco-cifar10_if100"]["arch"] = "resnet8"
     params["teachers"]["ce_drw_sam-imagenet_lt"]["views"]["size"] = 64
     known = {"cifar10_if100": Images(10, 128, 10, 32), "imagenet_lt": Images(10, 128, 10, 64, True)}

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from stage_processes import ROOT, TINY, command, fill, finish, start, tiny_params
 
+from longtail.params import load_all
+
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = load_all(ROOT)
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 BESIDE = {"longtail/plots.py": {"longtail/longtail.mplstyle"}}  # what a module reads that is no module
 METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")

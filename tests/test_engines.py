@@ -308,7 +308,7 @@ def test_settings_are_checked(config, message):
 def test_a_mistake_is_told_in_one_line(fakes):
     done = call(fakes, *snakemake("--dry-run", "--config", "study=digit"))
     assert done.returncode == 2
-    assert done.stdout.splitlines()[-1] == "error: study: no study 'digit' in params.yaml; valid: nothing"
+    assert done.stdout.splitlines()[-1] == "error: study: no study 'digit' in any params.yaml; valid: nothing"
     assert "Traceback" not in done.stdout
 
 

@@ -9,7 +9,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-import yaml
 from stage_processes import ROOT
 
 from longtail import params, rng, student, student_evaluation, student_step
@@ -27,7 +26,7 @@ from longtail.teacher_training import epoch_size, train_teacher
 from longtail.views import Views
 from longtail.vit import ModelConfig
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
 BALANCED = "cifar10_if1"  # ViT and DeiT-LT alone
 FULL = [
@@ -399,4 +398,4 @@ def test_reweighting_acts_from_epoch_1100(dataset):
 
 def test_params_file_is_what_was_read():
     """The entries above come through the strict loader, and mean what plain YAML says."""
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == PARAMS
+    assert params.load_all(ROOT) == PARAMS

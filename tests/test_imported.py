@@ -26,7 +26,7 @@ from longtail.imported import Like, import_run
 from longtail.teacher_config import TeacherConfig
 from longtail.workspace import Workspace
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 CPU = torch.device("cpu")
 
 

@@ -26,7 +26,7 @@ from longtail.teacher_tasks import build_task
 from longtail.teacher_training import _step, learning_rate
 from longtail.vit import ModelConfig
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 EPOCHS = {"imagenet_lt": (1400, 1200), "inat18": (1000, 900)}  # all, and the first of DRW
 LARGE = [name for name, block in PARAMS["experiments"].items() if block["study"] in EPOCHS]
 

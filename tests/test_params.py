@@ -10,7 +10,7 @@ import yaml
 
 from longtail import params
 from longtail.errors import UserError, nearest, run_main
-from longtail.params import build, digest, entry, load, merge, plain
+from longtail.params import build, digest, entry, load, load_all, merge, plain
 
 ROOT = Path(__file__).parent.parent
 
@@ -250,5 +250,5 @@ def test_a_user_error_is_one_line_and_code_2(capsys):
 
 
 def test_the_repository_s_own_file_loads_with_all_its_sections():
-    read = load(ROOT / "params.yaml")
+    read = load_all(ROOT)
     assert set(read) == set(params.SECTIONS) and all(read.values())

@@ -22,7 +22,7 @@ from longtail.views import Views
 CUDA = torch.cuda.is_available()
 BACKENDS = [("torch", "cpu")] + ([("torch", "cuda"), ("pil", "cuda")] if CUDA else [])
 needs_cuda = pytest.mark.skipif(not CUDA, reason="needs CUDA")
-PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = params.load_all(Path(__file__).parents[1])
 
 
 def recipe(name: str, **changes) -> ViewRecipe:

@@ -10,10 +10,11 @@ import yaml
 from reporting import ROOT
 
 from longtail import execution
+from longtail.params import load_all
 from longtail.workload import Load, Workload
 from workflow import resources
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = load_all(ROOT)
 FULL = Workload(PARAMS)
 PAGE = ROOT / "docs/scaling.md"
 STUDENTS = ("cifar10_if100-deit_lt-b", "imagenet_lt-deit_lt-b", "inat18-deit_lt-b")

@@ -21,7 +21,7 @@ from longtail.ops_photometric import JITTER, THREE
 from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
 
-PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = params.load_all(Path(__file__).parents[1])
 ADJUST = dict(zip(JITTER, (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue), strict=True))
 SMALL = {"size": 24, "mix_group": 16, "accumulate": 1}
 

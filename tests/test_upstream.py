@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 from reporting import ROOT
 
 from longtail.errors import UserError
+from longtail.params import load_all
 from longtail.upstream import needed_by, stages
 
 PIPELINE = """
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_such_pipeline(tmp_path, text):
 
 def test_the_quickstart():
     """README: 2 teachers, 3 caches of labels, 4 students."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_all(ROOT)
     found = names(needed_by("digits", stages(ROOT / "dvc.yaml", params)))
     kinds = [name.partition("@")[0] for name in found]
     assert [kinds.count(k) for k in ("subsample", "train_teacher", "cache_logits", "train_student")] == [1, 2, 3, 4]

@@ -20,7 +20,7 @@ from longtail.pixels import pick_backend
 from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
 
-PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = params.load_all(Path(__file__).parents[1])
 RATIO = (0.75, 4 / 3)
 
 

@@ -25,7 +25,7 @@ from longtail.view_recipe import ViewRecipe
 from longtail.views import Views
 from longtail.workspace import Workspace
 
-PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = params.load_all(Path(__file__).parents[1])
 CPU = torch.device("cpu")
 
 

@@ -12,9 +12,10 @@ from reporting import ROOT
 
 import longtail.methods
 from longtail.errors import UserError
+from longtail.params import load_all
 from longtail.workload import DISTILLED, FROZEN, Images, Load, Workload
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = load_all(ROOT)
 FULL = Workload(PARAMS)
 
 
