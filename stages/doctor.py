@@ -16,12 +16,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.dataset_config import DatasetConfig, FilesConfig
-from longtail.doctor import SplitReport, check_images, read_lists
-from longtail.errors import UserError, run_main
-from longtail.sources import make_longtail, summary
-from longtail.workers import cores
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.workers import cores
+from longtail.data.config import DatasetConfig, FilesConfig
+from longtail.data.doctor import SplitReport, check_images, read_lists
+from longtail.data.sources import make_longtail, summary
 
 
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:

@@ -16,12 +16,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail import docs_file, params
-from longtail.coverage import Project
-from longtail.errors import UserError, run_main
-from longtail.output import write_text
-from longtail.paper_page import claim_table, entry_tables, filled
-from longtail.review import Judgements
+from longtail.base import docs_file, params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_text
+from longtail.report.review.coverage import Project
+from longtail.report.review.facts import Judgements
+from longtail.report.review.paper_page import claim_table, entry_tables, filled
 
 
 def main() -> None:

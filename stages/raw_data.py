@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import UserError, run_main
-from longtail.sources import SOURCES, DatasetConfig
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.data.sources import SOURCES, DatasetConfig
 
 
 def users(datasets: dict, folder: Path) -> dict[str, DatasetConfig]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import UserError, nearest, run_main
-from longtail.upstream import stages
+from longtail.base import params
+from longtail.base.errors import UserError, nearest, run_main
+from longtail.cost.upstream import stages
 
 
 def addresses(root: Path) -> dict[str, str]:

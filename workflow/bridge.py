@@ -6,7 +6,7 @@ Records lie in a folder of their own for each plan, so none of an earlier run pa
 
 A stage goes by its name alone, which is unique over the dvc.yaml of all folders. Its folder's dvc.lock is written here
 and nowhere else: from records that still describe the workspace, under DVC's lock, atomically.
-This uses parts of DVC that are not public: the version is pinned in pyproject.toml, tests/test_engines.py covers them.
+This uses parts of DVC that are not public: the version is pinned in pyproject.toml, test_engines.py covers them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from longtail.errors import UserError, nearest
-from longtail.files import atomic_write
+from longtail.base.errors import UserError, nearest
+from longtail.base.files import atomic_write
 from workflow.plan import CUT, RAW, STATE, Plan
 
 SETTINGS = {  # --config KEY=VALUE, with defaults

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.errors import UserError, nearest
+from longtail.base.errors import UserError, nearest
 
 STATE = Path(".snakemake/dvc")  # under the repository, which all machines that run jobs must see
 PIPELINE = "dvc.yaml"
