@@ -112,14 +112,14 @@ EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes s
     "a method's file": ("longtail/methods/vit.py", comment, STUDY["vit"]),
     "a method's number": ("params.yaml", put("methods.deit_lt.alpha", 0.4), STUDY["deit_lt"]),
     "a teacher": ("params.yaml", put("teachers.ldam_drw_sam-tiny.lr", 0.2), TEACHER | STUDY["deit_lt"]),
-    "the teacher's code": ("longtail/training/sam.py", comment, TEACHER | STUDY["deit_lt"]),
+    "code of training": ("longtail/training/sam.py", comment, TEACHER | STUDY["deit_lt"] | STUDY["vit"]),
     "a cache": (
         *("params.yaml", put("caches.ldam_drw_sam-tiny.epochs", 4)),
         LABELS | STUDY["deit_lt"],
     ),
     "views": ("params.yaml", put("views.tiny.hflip", 0.5), LABELS | STUDY["deit_lt"] | STUDY["vit"]),
     "a study": ("params.yaml", put("studies.tiny.title", "Another title"), REPORTS),
-    "how tables are drawn": ("longtail/report/tables/render.py", comment, {"tables@tiny", "report@tiny"}),
+    "how tables are drawn": ("longtail/report/tables/render.py", comment, REPORTS),
 }
 UNREAD = {
     "params.yaml": lambda text: "# a comment\n" + put("teachers.ldam_drw-tiny.lr", 0.2)(text),  # of another study

@@ -109,7 +109,7 @@ def test_no_module_is_listed_twice():
 
 
 def test_the_init_of_a_folder_is_a_sentence():
-    for path in (ROOT / "longtail").rglob("__init__.py"):
+    for path in (ROOT / "longtail").rglob("*/__init__.py"):
         body = ast.parse(path.read_text()).body
         assert len(body) == 1 and isinstance(body[0], ast.Expr), path
 

@@ -100,7 +100,7 @@ def test_after_dvc_repro_snakemake_has_nothing_to_do(repo):
     assert NOTHING in run(repo, *snakemake("--dry-run", "tiny"))
 
 
-@pytest.mark.parametrize("what", ["a method's number", "a method's file", "how tables are drawn", "the teacher's code"])
+@pytest.mark.parametrize("what", ["a method's number", "a method's file", "how tables are drawn", "code of training"])
 def test_an_edit_makes_the_same_stages_stale_in_both(repo, what, monkeypatch):
     monkeypatch.chdir(repo)
     name, change, expected = EDITS[what]
