@@ -278,7 +278,7 @@ def test_damaged_files_are_named(place):
         claims(place / "reports/claims.csv")
     (place / "dvc.lock").write_text("stages: {a: {outs: [b]}}")
     with pytest.raises(UserError, match=r"dvc\.lock: damaged"):
-        recorded_sizes(place / "dvc.lock", PARAMS)
+        recorded_sizes(place, PARAMS)
     (place / "dvc.lock").unlink()
     (place / "reports/claims.csv").unlink()
     write_json(place / "reports/metrics/s/s-deit_lt.json", metrics_file("other", "experiment", [1.0]))
