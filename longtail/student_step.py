@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from longtail import drop_path
+from longtail import drop_path, rng
 from longtail.batch import Batch
 from longtail.cache import TeacherLabels, teacher_labels
 from longtail.cnn import CnnConfig
@@ -43,7 +43,8 @@ class Stepper:
         team: Team,
     ) -> None:
         self.config, self.model, self.method, self.optimizer, self.labels = config, model, method, optimizer, labels
-        self.seed, self.device, self.execution, self.train_labels = seed, device, execution, train_labels
+        self.device, self.execution, self.train_labels = device, execution, train_labels
+        self.seed = rng.of_family(seed, config.views.family)
         self.branches, self.gradients = drop_path.branches(model), Gradients(model.parameters(), team)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         self.at_once = views_at_once(config, execution)
