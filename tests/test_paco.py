@@ -255,15 +255,12 @@ def test_the_projection_ends_in_a_layer_that_starts_as_the_encoder_s_own_does():
     cifar = PaCo(ARCHITECTURES["resnet8"](3, "linear"), config_of(dim=128), 0).projection[3]
     assert cifar.weight.std().item() == pytest.approx(math.sqrt(2 / 64), rel=0.05)
     assert cifar.weight.abs().max() > 3 * math.sqrt(2 / 64)
-    torch.manual_seed(1)
-    imagenet = PaCo(ARCHITECTURES["resnet50"](3, "linear"), config_of(dim=8), 0).projection[3]
-    bound = 1 / math.sqrt(2048)
-    assert 0.99 * bound < imagenet.weight.abs().max() <= bound
-    assert imagenet.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
-    for kind in ("resnet8", "resnet50"):  # what it repeats: a new encoder's own `fc`
-        fresh = ARCHITECTURES[kind](128, "linear").fc
-        ours = cifar if kind == "resnet8" else imagenet
-        assert fresh.weight.std().item() == pytest.approx(ours.weight.std().item(), rel=0.05)
+    of = ARCHITECTURES["resnet8"](128, "linear").fc
+    assert of.weight.std().item() == pytest.approx(cifar.weight.std().item(), rel=0.05)
+    network, bound = ARCHITECTURES["resnet50"](8, "linear"), 1 / math.sqrt(2048)
+    for last in (network.fc, projection_head(2048, 8, network.kaiming_fc)[3]):
+        assert 0.99 * bound < last.weight.abs().max() <= bound
+        assert last.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
 
 
 def test_a_query_gives_plain_logits_and_a_projection_of_unit_length(paco):
