@@ -50,7 +50,7 @@ def test_nothing_that_a_run_draws_is_drawn_in_another_family(drawn, tmp_path):
     found = []
     for family in (0, 1):
         for name, of in {"all": ALL, "weak": WEAK, "even": EVEN}.items():
-            config = config_of(model={"drop_path": 0.5}, train={"epochs": 2})
+            config = config_of(model={"drop_path": 0.5}, train={"epochs": 1})
             config = replace(config, views=replace(of, family=family))
             train(tmp_path / f"{name}{family}", config, digits(), Teacher(side=8))
         found.append(set(drawn))
