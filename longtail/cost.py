@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from longtail import params
 from longtail.errors import UserError, run_main
@@ -161,19 +162,11 @@ def main() -> None:
     what = "CPU core" if cpu else torch.cuda.get_device_name(device)
     torch.set_num_threads(1)
     print(f"measuring on one {what}, about 20 s", file=sys.stderr, flush=True)
-    base, speeds = resident(), Speeds(everything, workload, device)
+    base, speeds = psutil.Process().memory_info().rss, Speeds(everything, workload, device)
     for load in loads:
         speeds.rate(load)
     found = estimate(needed, workload, speeds.rate, base, root)
     print(table(found, longest_chain(found, known), slots, what), end="")
-
-
-def resident() -> int:
-    """Bytes of memory that this process has now."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
-    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
 if __name__ == "__main__":

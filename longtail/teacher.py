@@ -18,6 +18,7 @@ from longtail.backbone import ARCHITECTURES
 from longtail.data import LongTail, check_class_order
 from longtail.errors import UserError
 from longtail.files import file_digest
+from longtail.resnet import Head
 from longtail.teacher_config import TeacherConfig
 
 WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
@@ -28,9 +29,14 @@ def recipe(config: TeacherConfig) -> dict[str, Any]:
     return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
+def head_of(config: TeacherConfig) -> Head:
+    """LDAM's classifier gives cosines."""
+    return "normed" if config.loss == "ldam" else "linear"
+
+
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:
     """The untrained network, initialised from torch's global generator."""
-    return ARCHITECTURES[config.arch](classes, "normed" if config.loss == "ldam" else "linear")
+    return ARCHITECTURES[config.arch](classes, head_of(config))
 
 
 def reweighted(config: TeacherConfig, epoch: int) -> bool:

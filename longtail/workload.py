@@ -1,23 +1,25 @@
 """What the stages of a recipe have to do, counted from params.yaml alone: views, images through networks, memory, disk.
 
-Nothing is measured here and nothing is built; longtail/cost.py turns the counts into time with rates of a machine.
-Epochs, steps and views are those of longtail/epoch.py, operations those of longtail/shapes.py.
+Nothing is measured here; longtail/cost.py turns the counts into time with rates of a machine. Epochs, steps and views
+are those of longtail/epoch.py, operations those of longtail/shapes.py. Networks, and torch with them, are imported
+where one is counted: a report that has nothing to count loads none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from longtail import params as tables
 from longtail.data import longtail_counts
 from longtail.dataset_config import DatasetConfig
 from longtail.epoch import Layout
 from longtail.errors import UserError
-from longtail.shapes import BYTES, Shape, cifar_resnet, regnet, resnet50, vit
 
-DISTILLED = ("deit_lt",)  # methods whose students have a DIST token
-FROZEN = ("crt",)  # methods that train the head alone
+if TYPE_CHECKING:
+    from longtail.shapes import Shape
+
+BYTES = 4  # of a float32
 SOURCES = {"digits": (10, None, None, 8), "cifar10": (10, 5000, 10_000, 32), "cifar100": (100, 500, 10_000, 32)}
 FILE_SIDE = 224  # pixels taken for the side of an image in a file, whose size is not known
 EVAL_BATCH = 256  # test images at a time (longtail/student.py)
@@ -130,21 +132,30 @@ class Workload:
         recipe = tables.merge(recipe, changes, f"experiments.{name}.set")
         return entry, recipe["model"], recipe["train"]
 
+    def _method(self, name: str):
+        """What the experiment's method says of itself: see longtail/methods/__init__.py."""
+        from longtail.experiment import load_method
+
+        return load_method(tables.entry(self.params, "experiments", name)["method"]).Method
+
     def student_shape(self, name: str) -> Shape:
+        from longtail import shapes
+        from longtail.network import network_config
+
         entry, model, _ = self.student_blocks(name)
-        classes = self.images(entry["dataset"]).classes
-        if "arch" in model:
-            return regnet(model["arch"], model["image_size"], classes)
-        return vit(model, classes, entry["method"] in DISTILLED)
+        method, config = self._method(name), network_config(model, f"experiments.{name} (its model)")
+        return shapes.student(config, self.images(entry["dataset"]).classes, method.distilled, method.head)
 
     def teacher_shape(self, name: str, size: int | None = None) -> Shape:
         """size: of what it is shown, where that is not what it is trained on."""
-        teacher = tables.entry(self.params, "teachers", name)
-        images, bias = self.images(teacher["dataset"]), teacher["loss"] != "ldam"
-        size = size or (teacher["views"]["size"] if teacher.get("views") else images.side)
-        if teacher["arch"] == "resnet50":
-            return resnet50(size, images.classes, bias)
-        return cifar_resnet(int(teacher["arch"].removeprefix("resnet")), size, images.classes, bias)
+        from longtail import shapes
+        from longtail.teacher import head_of
+        from longtail.teacher_config import TeacherConfig
+
+        config = tables.build(TeacherConfig, tables.entry(self.params, "teachers", name), f"teachers.{name}")
+        images = self.images(config.dataset)
+        size = size or (config.views.size if config.views else images.side)
+        return shapes.teacher(config.arch, images.classes, head_of(config), size)
 
     def _student(self, name: str) -> Work:
         entry, _, train = self.student_blocks(name)
@@ -152,7 +163,8 @@ class Workload:
         layout = self.layout(entry["views"], entry["dataset"])
         views = train["epochs"] * layout.positions
         tested = evaluations(train["epochs"], train["eval_every"]) * images.test
-        where, frozen = f"experiments.{name}", entry["method"] in FROZEN
+        where, method = f"experiments.{name}", self._method(name)
+        frozen = method.head_only
         loads = [
             Load("views", entry["views"], views),
             Load("forward" if frozen else "train", where, views, shape),
@@ -168,7 +180,7 @@ class Workload:
             not frozen
         )  # weights, gradients, two moments
         memory += together * pixels * (BYTES + 1) + self._held(images) + images.test * pixels * (not images.in_files)
-        heads = 1 + (entry["method"] in DISTILLED)
+        heads = 1 + method.distilled
         return Work(tuple(loads), memory, BYTES * shape.params + predictions(images, heads))
 
     def _teacher(self, name: str) -> Work:

@@ -138,7 +138,8 @@ def test_a_part_is_measured_once_and_others_are_scaled_from_it(speeds):
             assert speeds.rate(load) == measured[load.part]
     student = next(load for load in workload.of("train_student", "tiny-deit_lt").loads if load.part == "train")
     larger = Load("train", student.entry, 1, workload.student_shape("tiny-deit_lt"))
-    larger = Load("train", "experiments.x", 1, type(larger.shape)("ViT 1x1", 0, 0, 10 * student.shape.macs, 0, 0))
+    macs = student.shape.macs
+    larger = Load("train", "experiments.x", 1, type(larger.shape)("ViT 1x1", 0, 0, 10 * macs, 30 * macs, 0))
     found, base = speeds.rate(larger), speeds.rate(student)
     assert found.seconds == pytest.approx(base.seconds * 30 * student.shape.macs / student.shape.train_macs)
     assert found.scaled_from == student.shape.name
