@@ -9,7 +9,6 @@ losses of groups and stochastic depth are those of one process; only the order o
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from longtail.engine import choose_attention, compile_blocks
 from longtail.errors import UserError
 from longtail.execution import DTYPES, Execution
 from longtail.experiment import StudentConfig, load_method
-from longtail.meter import Meter
+from longtail.meter import Meter, write_rows
 from longtail.network import build_network
 from longtail.optimizer import build_optimizer
 from longtail.params import plain
@@ -173,7 +172,7 @@ def _write(workspace: Workspace, config, data, seed, model, history, best, last,
     from safetensors.torch import save_file
 
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
-    pd.DataFrame(history).to_csv(workspace.result / "history.csv", index=False)
+    write_rows(history, workspace.result / "history.csv")
     arrays = {
         "labels": data.test_labels,
         "best_epoch": np.int64(best["epoch"]),
