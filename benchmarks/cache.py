@@ -40,6 +40,7 @@ from longtail.experiment import StudentConfig, resolve  # noqa: E402
 from longtail.resnet import cifar_resnet  # noqa: E402
 from longtail.runs import pick_device  # noqa: E402
 from longtail.student import train_student  # noqa: E402
+from longtail.text import pipe_table  # noqa: E402
 from longtail.views import Views  # noqa: E402
 from longtail.workspace import Workspace  # noqa: E402
 
@@ -117,14 +118,14 @@ def table(results: dict[str, dict], where: dict) -> str:
         f"Views a second on {where['device']}, {where['cores']} cores, load {where['load'][0]}"
         f" (torch {where['torch']}).",
         "",
-        "| recipe of | what | how | views/s | ratio |",
-        "|:--|:--|:--|--:|--:|",
     ]
+    found = []
     for name, parts in results.items():
         for what, rows in parts.items():
             slowest = list(rows.values())[0 if what == "build" else -1]
             for how, rate in rows.items():
-                lines.append(f"| `{name}` | {what} | {how} | {rate:,} | {rate / slowest:.2f} |")
+                found.append((f"`{name}`", what, how, f"{rate:,}", f"{rate / slowest:.2f}"))
+    lines += pipe_table(("recipe of", "what", "how", "views/s", "ratio"), "lllrr", found)
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,7 @@ from longtail import ops_pil, ops_torch  # noqa: E402
 from longtail.errors import run_main  # noqa: E402
 from longtail.resample_torch import resized_crop  # noqa: E402
 from longtail.runs import pick_device  # noqa: E402
+from longtail.text import pipe_table  # noqa: E402
 from longtail.workspace import environment  # noqa: E402
 
 SHARES = {24: 0.1, 96: 0.4, 224: 0.5}  # of the pixels compared
@@ -113,10 +114,9 @@ def table(rows: dict[str, dict], where: dict) -> str:
     lines = [
         f"Batched operations against Pillow {where['pillow']}: torch {where['torch']} on {where['device']}.",
         "",
-        "| operation | pixels | mismatches | largest difference |",
-        "|:--|--:|--:|--:|",
     ]
-    lines += [f"| {op} | {r['pixels']:,} | {r['mismatches']} | {r['largest_difference']} |" for op, r in rows.items()]
+    found = [(op, f"{r['pixels']:,}", r["mismatches"], r["largest_difference"]) for op, r in rows.items()]
+    lines += pipe_table(("operation", "pixels", "mismatches", "largest difference"), "lrrr", found)
     return "\n".join(lines) + "\n"
 
 

@@ -11,9 +11,10 @@ from reporting import ROOT
 from stage_processes import TINY
 
 from longtail import cost
-from longtail.cost import DAY, SIZES, UNITS, estimate, longest_chain, order, shown, table
+from longtail.cost import estimate, longest_chain, order, table
 from longtail.errors import UserError
 from longtail.speed import Rate, Speeds
+from longtail.text import DAY
 from longtail.upstream import needed_by, stages
 from longtail.workload import Images, Load, Workload
 
@@ -91,25 +92,6 @@ def test_what_takes_months_is_told(tmp_path):
     text = table(found, longest_chain(found, KNOWN), 2, "CPU core")
     assert "WARNING: this takes more than a day: about 1.66 years with 2 CPU cores." in text
     assert found[-1].seconds / DAY == pytest.approx(604.6, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("value", "units", "text"),
-    [
-        (0, UNITS, "0 s"),
-        (59, UNITS, "59 s"),
-        (95, UNITS, "1.58 min"),
-        (7200, UNITS, "2 h"),
-        (3 * DAY, UNITS, "3 days"),
-        (61 * DAY, UNITS, "2 months"),
-        (731 * DAY, UNITS, "2 years"),
-        (400, SIZES, "0.4 kB"),
-        (2.5e9, SIZES, "2.5 GB"),
-        (123e12, SIZES, "123 TB"),
-    ],
-)
-def test_units(value, units, text):
-    assert shown(value, units) == text
 
 
 def test_most_work_is_measured_first():

@@ -14,7 +14,7 @@ from reporting import PUBLISHED, T2, run_stage, study, study_dict, write_metrics
 from longtail.errors import UserError
 from longtail.render import tex, to_html, to_latex, to_markdown
 from longtail.results import load
-from longtail.tables import cost, layout, records, signed, to_csv
+from longtail.tables import cost, layout, records, to_csv
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +127,6 @@ def test_html_escapes_and_links(tables):
     assert '<a href="#entry-s-deit_lt">s-deit_lt</a> <small>01234567</small>' in text
     assert '<td class="missing">not run</td>' in to_html(tables["overall"][1])
     assert "79.3<sup>a</sup>" in to_html(tables["overall"][1])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(1.66, "+1.7"), (-0.94, "−0.9"), (0.04, "0.0"), (-0.04, "0.0"), (None, "")]
-)
-def test_signed(value, text):
-    assert signed(value) == text
 
 
 def test_a_head_that_is_not_there_is_told(results):
