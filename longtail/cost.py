@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from longtail import params
-from longtail.errors import UserError, run_main
+from longtail.errors import run_main
+from longtail.files import npz
 from longtail.speed import Rate, Speeds
 from longtail.text import DAY, SIZES, TIMES, with_unit
 from longtail.upstream import Stage, needed_by, stages
@@ -120,13 +120,10 @@ def counted(table_of: dict, root: Path) -> dict[str, Images]:
         path = root / f"data/datasets/{name}.npz"
         if not path.is_file():
             continue
-        try:
-            with np.load(path) as file:
-                in_files = "train_images" not in file.files
-                side = 0 if in_files else file["train_images"].shape[1]
-                sizes = len(file["class_counts"]), len(file["train_labels"]), len(file["test_labels"])
-        except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
-            raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
+        with npz(path, "cut short or no dataset file", "make it again with subsample") as file:
+            in_files = "train_images" not in file.files
+            side = 0 if in_files else file["train_images"].shape[1]
+            sizes = len(file["class_counts"]), len(file["train_labels"]), len(file["test_labels"])
         found[name] = Images(*sizes, side, in_files)
     return found
 

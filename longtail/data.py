@@ -16,6 +16,7 @@ import numpy as np
 
 from longtail.errors import UserError
 from longtail.file_images import FileImages
+from longtail.files import npz
 from longtail.packed_images import images_from
 
 OPTIONAL = ("class_map",)  # what a dataset file may lack; where it does, its digest is that of a file without them
@@ -57,11 +58,8 @@ class LongTail:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such dataset file; make it with stages/subsample.py {path.stem}")
-        try:
-            with np.load(path) as file:
-                values = {f.name: _read(file, f.name) for f in fields(cls)}
-        except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
-            raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
+        with npz(path, "cut short or no dataset file", "make it again with subsample") as file:
+            values = {f.name: _read(file, f.name) for f in fields(cls)}
         values["class_names"] = tuple(values["class_names"].tolist())
         values["cuts"] = tuple(values["cuts"].tolist())
         values |= {k: values[k].item() for k in ("name", "subset_seed", "class_order", "digest")}

@@ -18,7 +18,7 @@ import numpy as np
 
 from longtail.errors import UserError
 from longtail.file_images import FileImages
-from longtail.files import atomic_write
+from longtail.files import atomic_write, npz
 from longtail.workers import in_order
 
 CHUNK = 256  # images
@@ -109,7 +109,7 @@ def _save(path: Path, facts: dict) -> None:
 
 def _check(images: FileImages, offsets: np.ndarray, index: Path, values: Path) -> None:
     """Raises UserError unless the finished pack is of these images and whole."""
-    with np.load(index) as file:
+    with npz(index, "cut short or damaged", f"remove {index.parent} and pack again") as file:
         source, sums, chunk = file["source"].item(), file["checksums"].tolist(), file["chunk"].item()
     if source != images.digest:
         raise UserError(f"{index}: made of other files or sizes; remove {index.parent} and pack again")
