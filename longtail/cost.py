@@ -22,6 +22,7 @@ import psutil
 from longtail import params
 from longtail.errors import run_main
 from longtail.files import npz
+from longtail.options import add_device, add_params
 from longtail.speed import Rate, Speeds
 from longtail.text import DAY, SIZES, TIMES, with_unit
 from longtail.upstream import Stage, needed_by, stages
@@ -131,8 +132,8 @@ def counted(table_of: dict, root: Path) -> dict[str, Images]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", metavar="TARGET", help="a study, or a stage such as train_student@digits-vit")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_device(parser)
+    add_params(parser)
     args = parser.parse_args()
     import torch
 

@@ -27,6 +27,7 @@ from longtail import params
 from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test, tail_train
 from longtail.data import LongTail
 from longtail.errors import UserError, run_main
+from longtail.options import add_device, add_params
 from longtail.output import new_folder
 from longtail.runs import pick_device
 
@@ -97,8 +98,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="data/students/EXPERIMENT from stages/train_student.py")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "experiments", args.entry)
     if not entry.get("seeds"):

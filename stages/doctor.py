@@ -18,6 +18,7 @@ from longtail import params
 from longtail.dataset_config import LISTED, DatasetConfig, FilesConfig
 from longtail.doctor import SplitReport, check_images, read_lists
 from longtail.errors import UserError, run_main
+from longtail.options import add_params
 from longtail.workers import cores
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--hash", action="store_true", help="also a checksum of all images, to compare machines by")
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)

@@ -35,6 +35,7 @@ from longtail.fusion import WEIGHTS
 from longtail.fusion_choice import balanced_curve, choose, on_test
 from longtail.heldout import HeldOut, held_out
 from longtail.metrics import summarise
+from longtail.options import add_device, add_params
 from longtail.output import write_json
 from longtail.predictions import Predictions, TestSet, check, load_predictions, load_test_set
 from longtail.runs import pick_device
@@ -125,8 +126,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="data/teachers/TEACHER, for `cache: none`")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--limit", type=int, default=100, help="held-out images a class (default: %(default)s)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     everything = params.load(args.params)
     entry = params.entry(everything, "experiments", args.entry)

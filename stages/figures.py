@@ -20,6 +20,7 @@ import numpy as np
 from longtail import epoch_figures, figures, params
 from longtail.captions import FIGURES
 from longtail.errors import UserError, run_main
+from longtail.options import add_params
 from longtail.output import new_folder
 from longtail.plots import colors_of, save
 from longtail.predictions import read_npz
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

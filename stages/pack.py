@@ -19,6 +19,7 @@ from longtail.data import LongTail
 from longtail.dataset_config import DatasetConfig
 from longtail.errors import UserError, run_main
 from longtail.file_images import FileImages
+from longtail.options import add_params
 from longtail.packed_images import vars_of
 from longtail.packing import pack_split
 from longtail.workers import cores
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pack; the entry's files.pack")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
     args = parser.parse_args()
     where = f"datasets.{args.entry}"

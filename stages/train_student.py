@@ -30,6 +30,7 @@ from longtail.experiment import StudentConfig, resolve
 from longtail.files import file_digest
 from longtail.floor import check_floor
 from longtail.launch import launch
+from longtail.options import add_device, add_params
 from longtail.parallel import Team, joined
 from longtail.start import read_start, start_digest
 from longtail.student import train_student
@@ -81,8 +82,8 @@ def main() -> None:
         "--start-from", type=Path, help="folder of this stage for the experiment that the entry starts from"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     add_options(parser)
     parser.add_argument(
         "--micro-batch",

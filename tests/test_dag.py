@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stage_processes import ROOT, TINY, command, fill, finish, start, tiny_params
+from stage_processes import ROOT, TINY, command, finish, start, tiny_params
+
+from longtail.upstream import filled
 
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -149,6 +151,8 @@ def test_help_teaches(name, tmp_path):
     assert f"python stages/{name}.py " in said
     for argument in re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text):
         assert argument in said
+    for option in ("params", "device"):  # longtail/options.py
+        assert f"add_{option}(" not in text or f"--{option} " in said
     assert text.count("add_argument(") == text.count("help="), "every argument says what it is"
     assert len(text.splitlines()) <= 150
 
@@ -218,7 +222,7 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
     tiny = yaml.safe_load(TINY.read_text())
     line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
-    declared = {fill(p, SECTION[stage], key, tiny) for p in DAG[stage]["do"]["params"]}
+    declared = {filled(p, key, tiny[SECTION[stage]][key]) for p in DAG[stage]["do"]["params"]}
 
     def keep(only: set[str]) -> None:
         """Names stay, as references are checked; what is not kept has no content."""

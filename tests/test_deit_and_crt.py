@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
-from stage_processes import ROOT, VIT, fill, finish, start, tiny_params
+from stage_processes import ROOT, VIT, finish, start, tiny_params
+
+from longtail.upstream import filled
 
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 VIEWS = "tiny-mix_always-same_size"
@@ -45,7 +47,7 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = fill(DAG[stage]["do"]["cmd"], DAG[stage]["foreach"][2:-1], key, params).split()
+    _, script, *arguments = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key]).split()
     return Path(script).stem, *arguments
 
 
