@@ -30,8 +30,8 @@ from pathlib import Path
 
 import yaml
 
-from longtail.errors import UserError, run_main
-from longtail.text import pipe_table
+from longtail.base.errors import UserError, run_main
+from longtail.base.text import pipe_table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

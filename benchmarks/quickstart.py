@@ -24,8 +24,8 @@ from pathlib import Path
 import recording
 import torch
 
-from longtail.errors import UserError, run_main
-from longtail.text import pipe_table
+from longtail.base.errors import UserError, run_main
+from longtail.base.text import pipe_table
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- quickstart -->\n).*?(?=<!-- end -->)", re.DOTALL)

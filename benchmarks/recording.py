@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from longtail.options import add_device
-from longtail.workspace import environment
+from longtail.base.options import add_device
+from longtail.runs.workspace import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,0 +1,88 @@
+"""Parameters, multiply-adds and activations of a network, counted on PyTorch's `meta` device: nothing is computed.
+
+Multiply-adds (MAC) of convolutions, linear layers and attention, by torch.utils.flop_counter; norms, biases and
+pointwise functions are left out, as is usual. One MAC is two FLOPs. Any network that a recipe can name is counted.
+
+Training costs three forward passes (forward, gradient of the input, gradient of the weights), less the input gradient
+that the first layer does not need. The backward pass itself is not counted: torch 2.15's counter takes the gradient of
+a grouped convolution's weights for that of a dense one, which makes a RegNetY's training 1.8 times as dear as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from longtail.models.backbone import ARCHITECTURES
+from longtail.models.cnn import CnnConfig
+from longtail.models.network import NetworkConfig, build_network
+from longtail.models.resnet import Head
+from longtail.models.transformer import Block
+
+# float32 numbers kept for backward, for each of what goes into a module; about
+KEPT = {
+    Block: 16,  # two norms, qkv, attention, its sum, MLP, two sums; attention's own weights are never written down
+    nn.BatchNorm2d: 2,  # its input and that of the convolution behind it
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One network at one input size."""
+
+    name: str  # e.g. ViT 768x12, patch 16, 224 px
+    params: int  # trained numbers
+    buffers: int  # kept beside them: BatchNorm's running statistics and counters
+    macs: int  # of a forward pass, an image
+    train_macs: int  # of forward and backward, an image
+    activations: int  # float32 numbers kept for backward, an image; about
+
+
+@cache
+def student(config: NetworkConfig, classes: int, distilled: bool = False, head: Head = "linear") -> Shape:
+    """What `build_network` makes of these, at the size that it is trained on."""
+    with torch.device("meta"):
+        network = build_network(config, classes, distilled, head)
+    kind = config.arch if isinstance(config, CnnConfig) else f"ViT {config.dim}x{config.depth}"
+    patch = "" if isinstance(config, CnnConfig) else f", patch {config.patch_size}"
+    return measured(network, config.image_size, kind + patch)
+
+
+@cache
+def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
+    """An architecture of longtail/models/backbone.py on images of `size` pixels."""
+    with torch.device("meta"):
+        network = ARCHITECTURES[arch](classes, head)
+    return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")
+
+
+@torch.no_grad()
+def measured(network: nn.Module, size: int, kind: str) -> Shape:
+    """network: on `meta`, images [B, 3, size, size] to logits; it is put into eval mode. kind: its name without the
+    size. An own kind of block keeps numbers for backward too: add it to KEPT."""
+    kept, so_far = 0, []  # FLOPs after each layer
+
+    def keep(module: nn.Module, given: tuple) -> None:
+        nonlocal kept
+        kept += next(number for kind, number in KEPT.items() if isinstance(module, kind)) * given[0].numel()
+
+    for module in network.eval().modules():  # one image is no batch; eval mode counts the same
+        if isinstance(module, tuple(KEPT)):
+            module.register_forward_pre_hook(keep)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda *_: so_far.append(counter.get_total_flops()))
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, size, size, device="meta"))
+    forward = counter.get_total_flops()
+    return Shape(
+        f"{kind}, {size} px",
+        sum(p.numel() for p in network.parameters()),
+        sum(b.numel() for b in network.buffers()),
+        forward // 2,
+        (3 * forward - so_far[0]) // 2,
+        kept,
+    )
