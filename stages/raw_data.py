@@ -13,6 +13,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_params
 from longtail.data.sources import SOURCES, DatasetConfig
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="name under `raw` in the params file")
     parser.add_argument("--folder", type=Path, required=True, help="where it says that the raw images go")
-    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
+    add_params(parser)
     args = parser.parse_args()
     found = users(params.load(args.params)["datasets"], args.folder)
     if not found:

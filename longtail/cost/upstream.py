@@ -10,7 +10,7 @@ import yaml
 
 from longtail.base.errors import UserError, nearest
 
-REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?)\}")
+REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?|place\.\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,8 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
         for kind, block in blocks.items():
             section = params.get(block["foreach"][2:-1]) or {}
             for key, item in section.items():
-                item = item if isinstance(item, dict) else {"": item}
-                fill = {"key": key} | {f"item.{name}".rstrip("."): value for name, value in item.items()}
-                deps, outs = (_paths(block["do"].get(what, []), fill) for what in ("deps", "outs"))
-                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
+                deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
+                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, _seeds(item))
         return found
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the repository root") from None
@@ -59,10 +57,23 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
 
 
-def _paths(listed: list, fill: dict) -> tuple[str, ...]:
-    """Paths of `deps` or `outs`; an item is a path, or {path: options}."""
-    names = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
-    return tuple(REFERENCE.sub(lambda match: str(fill[match[1]]), name) for name in names)
+def _seeds(item: dict | str) -> tuple[int, ...]:
+    return tuple(item.get("seeds") or ()) if isinstance(item, dict) else ()
+
+
+def filled(template: str, key: str, item: dict | str, place: dict | None = None) -> str:
+    """A text of dvc.yaml for one entry of the section that its stage goes over. place: that of the params file.
+
+    Raises KeyError for what they lack.
+    """
+    values = {"key": key} | {f"place.{name}": value for name, value in (place or {}).items()}
+    values |= {f"item.{name}": value for name, value in item.items()} if isinstance(item, dict) else {"item": item}
+    return REFERENCE.sub(lambda match: str(values[match[1]]), template)
+
+
+def _paths(listed: list, key: str, item: dict | str) -> tuple[str, ...]:
+    """Paths of `deps` or `outs`, each a path or {path: options}."""
+    return tuple(filled(next(iter(each)) if isinstance(each, dict) else each, key, item) for each in listed)
 
 
 def needed_by(target: str, known: dict[str, Stage]) -> list[Stage]:
