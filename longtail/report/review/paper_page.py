@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 from longtail.base.errors import UserError
+from longtail.base.text import SIZES, cell, number, with_unit
 from longtail.cost.workload import Workload
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Project
 from longtail.report.review.facts import Assumptions, claims
-from longtail.report.review.pages import cell, number, size
 from longtail.report.study import StudyConfig
 from longtail.report.tables.grid import Record, records
 
@@ -101,7 +101,7 @@ def _cost(workload: Workload, stage: str, entry: str, seeds: int, assumed: Assum
         return [str(seeds), "–", "–"]
     low, high = assumed.gpu_hours(seeds * work.flop)
     hours = "< 1" if high < 1 else f"{number(low)} to {number(high)}"  # below, launches and decoding decide
-    return [str(seeds), hours, size(work.memory)]
+    return [str(seeds), hours, with_unit(work.memory, SIZES)]
 
 
 def _shown(study: StudyConfig, results: Results, published: Path) -> dict[str, Record]:
