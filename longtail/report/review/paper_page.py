@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from longtail.base.errors import UserError
-from longtail.base.text import SIZES, cell, number, with_unit
+from longtail.base.text import SIZES, number, pipe_table, with_unit
 from longtail.cost.workload import Workload
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Project
@@ -47,14 +47,12 @@ def claim_table(paper: str, ledger: Path) -> str:
     for row in rows:
         if row["paper"] == paper:
             of_claim.setdefault(row["id"], []).append(row)
-    lines = ["| claim | where | full recipes | miniatures |", "|:--|:--|:--|:--|"]
+    lines = []
     for found in of_claim.values():
         first = found[0]
         small = [f"{r['study']}: {r['verdict']}" for r in found if r["miniature"] == "1"]
-        lines.append(
-            f"| {cell(first['text'])} | {cell(first['where'])} | {first['overall']} | {'; '.join(small) or '–'} |"
-        )
-    return "\n".join(lines) + "\n"
+        lines.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
+    return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", lines)) + "\n"
 
 
 def entry_tables(
@@ -69,27 +67,20 @@ def entry_tables(
         study = project.studies[name]
         results = load(project.reports / "metrics" / name, name, study)
         first = _shown(study, results, published)
-        lines = [
-            f"### {study.title}",
-            "",
-            f"`dvc repro {folder}/dvc.yaml:report@{name}`, or `make repro STUDY={name}`, makes all of it.",
-            "",
-            "| entry | seeds | hours | memory | printed | ours | `dvc repro` ... |",
-            "|:--|--:|--:|--:|--:|--:|:--|",
-        ]
+        rows = []
         for section, stage in (("teachers", "train_teacher"), ("experiments", "train_student")):
             for item in getattr(study, section):
                 row, kind = first.get(item.name), "evaluate_teacher" if section == "teachers" else "evaluate"
                 cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
-                cells = [
-                    cell(item.label),
-                    *cost,
-                    _printed(row),
-                    _ours(item.name, row, results),
-                    f"`{folder}/dvc.yaml:{kind}@{item.name}`",
-                ]
-                lines.append(f"| {' | '.join(cells)} |")
-        parts.append("\n".join(lines) + "\n")
+                command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
+                rows.append((item.label, *cost, _printed(row), _ours(item.name, row, results), command))
+        head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
+        lines = [
+            f"### {study.title}",
+            "",
+            f"`dvc repro {folder}/dvc.yaml:report@{name}`, or `make repro STUDY={name}`.",
+        ]
+        parts.append("\n".join([*lines, "", *pipe_table(head, "lrrrrrl", rows)]) + "\n")
     return "\n".join(parts)
 
 
