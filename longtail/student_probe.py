@@ -23,6 +23,7 @@ from longtail.probe_numbers import (
     norm_and_projection,
     numbers,
     schedule_epochs,
+    update_norm,
 )
 from longtail.student import Student, learning_rate
 from longtail.student_evaluation import Evaluator, test_views
