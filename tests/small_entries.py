@@ -57,7 +57,7 @@ def student_entry(table: dict, name: str) -> tuple[StudentConfig, LongTail]:
 def teacher_entry(table: dict, name: str) -> tuple[TeacherConfig, LongTail]:
     """A teacher's entry with a ResNet-8 and, on large images, few views of few pixels."""
     config = params.build(TeacherConfig, table["teachers"][name], f"teachers.{name}")
-    changes = {"arch": "resnet8", "batch_size": 8, "paco": config.paco and replace(config.paco, queue=32)}
+    changes = {"arch": "resnet8", "batch_size": 16, "paco": config.paco and replace(config.paco, queue=64)}
     if config.views is not None:
         changes |= {"views": replace(config.views, size=SIDE), "eval_resize": SIDE + 4}
         if config.paco is not None:
