@@ -245,7 +245,7 @@ def test_a_device_that_is_not_told(place):
     write_json(path, teacher)
     text = made(place)
     assert row(text["cost.md"], "s ")[2:4] == ["–", "1.5"]
-    assert "0.6 min of training on devices that were not recorded" in text["cost.md"]
+    assert "36 s of training on devices that were not recorded" in text["cost.md"]
     assert "A GPU, not recorded" in text["reproducibility.md"]
 
 
