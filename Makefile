@@ -16,10 +16,16 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(DECLARED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.ready ## ruff, and put the format right
+lint: $(VENV)/.ready ## ruff, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	@$(DECLARED)
+
+# what runs may import no package of the extra `dev`; tests and benchmarks may
+DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignore DEP002,DEP004"; do \
+	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)

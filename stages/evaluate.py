@@ -19,6 +19,7 @@ import yaml
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_params
 from longtail.base.output import write_json
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    add_params(parser)
     args = parser.parse_args()
     section = SECTION[args.kind]
     values = params.entry(params.load(args.params), section, args.entry)

@@ -29,6 +29,7 @@ from longtail.analysis.agreement import answers, compare, epochs_shown, over_see
 from longtail.analysis.student import Student, load_student
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_device, add_params
 from longtail.base.output import write_json
 from longtail.data.config import DatasetConfig
 from longtail.data.heldout import HeldOut, held_out
@@ -125,8 +126,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="data/teachers/TEACHER, for `cache: none`")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--limit", type=int, default=100, help="held-out images a class (default: %(default)s)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     everything = params.load(args.params)
     entry = params.entry(everything, "experiments", args.entry)

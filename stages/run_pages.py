@@ -17,6 +17,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_params
 from longtail.base.output import write_text
 from longtail.report import reading, results
 from longtail.report.pages.inputs import stated
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
     parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
     parser.add_argument("--study", help="name under `studies`; all of them when left out")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
     args = parser.parse_args()
     for run in runs(params.load(args.params), args.reports, args.study):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.files import npz
 
 SCHEMA = 1
 ABOUT = ("entry", "kind", "study", "dataset", "config_hash")
@@ -39,11 +38,8 @@ def top1(folder: Path) -> dict[str, np.ndarray] | None:
     path = folder / "predictions.npz"
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.int64) for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cut short or damaged ({error}); {AGAIN}") from None
+    with npz(path, "cut short or damaged", AGAIN) as file:
+        arrays = {name: file[name].astype(np.int64) for name in file.files}
     for name in ("labels", "class_counts", "groups_author"):
         if name not in arrays:
             raise UserError(f"{path}: no '{name}' in it; {AGAIN}")

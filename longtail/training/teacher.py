@@ -19,6 +19,7 @@ from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
 from longtail.models.backbone import ARCHITECTURES
+from longtail.models.resnet import Head
 from longtail.training.teacher_config import TeacherConfig
 
 WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
@@ -29,9 +30,14 @@ def recipe(config: TeacherConfig) -> dict[str, Any]:
     return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
+def head_of(config: TeacherConfig) -> Head:
+    """LDAM's classifier gives cosines."""
+    return "normed" if config.loss == "ldam" else "linear"
+
+
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:
     """The untrained network, initialised from torch's global generator."""
-    return ARCHITECTURES[config.arch](classes, "normed" if config.loss == "ldam" else "linear")
+    return ARCHITECTURES[config.arch](classes, head_of(config))
 
 
 def reweighted(config: TeacherConfig, epoch: int) -> bool:

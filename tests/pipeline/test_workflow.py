@@ -80,7 +80,7 @@ def stages_with_a_device() -> set[str]:
     found = set()
     for name, block in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         script = re.search(r"stages/\w+\.py", block["do"]["cmd"])[0]
-        if '"--device"' in (ROOT / script).read_text() or "train" in script:
+        if "add_device(" in (ROOT / script).read_text() or "train" in script:
             found.add(name)
     return found
 

@@ -13,10 +13,11 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from longtail.base import params
+from longtail.cost.upstream import filled
 from longtail.data.long_tail import LongTail
 from longtail.views.student_views import ViewRecipe, Views
 from tests.helpers.root import ROOT
-from tests.helpers.stage_processes import VIT, fill, finish, start, tiny_params
+from tests.helpers.stage_processes import VIT, finish, start, tiny_params
 
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 VIEWS, TAUGHT_ON = "tiny-mix_always-same_size", "tiny-regnety"
@@ -51,7 +52,7 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = fill(DAG[stage]["do"]["cmd"], DAG[stage]["foreach"][2:-1], key, params).split()
+    _, script, *arguments = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key]).split()
     return Path(script).stem, *arguments
 
 

@@ -15,7 +15,7 @@ HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotl
 NETWORKS = {"torch"}
 NEEDED = {
     "train_teacher": NETWORKS,
-    "train_student": NETWORKS | {"pandas"},
+    "train_student": NETWORKS,
     "cache_logits": NETWORKS,
     "teacher_entropy": NETWORKS,
     "figures": {"matplotlib"},

@@ -24,6 +24,7 @@ from longtail.runs.workspace import Workspace
 from longtail.training import student_evaluation
 from longtail.training.cache import TeacherLabels, build_cache, teacher_labels
 from longtail.training.experiment import StudentConfig, load_method, resolve
+from longtail.training.meter import write_rows
 from longtail.training.schedule import cosine_lr
 from longtail.training.student import train_student
 from longtail.training.student_evaluation import Evaluator
@@ -378,6 +379,16 @@ def test_history_holds_the_mean_loss_and_token_distance_of_the_epochs_views(data
         assert len(losses) == views.positions_per_epoch == 44
         assert history["loss"][epoch] == pytest.approx(np.mean(losses), rel=1e-5)
         assert history["cls_dist_distance"][epoch] == pytest.approx(np.mean(distances), rel=1e-5)
+
+
+def test_rows_with_gaps_are_the_bytes_that_pandas_writes(tmp_path):
+    """Numbers as short as they can be, a key that comes late, values of NumPy, an epoch without evaluation."""
+    rows = [{"epoch": e, "lr": float(f"{2.5e-4 / 3**e:.9g}"), "loss": float(f"{7 / (e + 1):.9g}")} for e in range(40)]
+    for row in rows[3::5]:
+        row |= {"test_top1_cls": 100 * row["epoch"] / 41, "test_top1_avg": np.float64(1e-7) * row["epoch"]}
+    write_rows(rows, tmp_path / "history.csv")
+    pd.DataFrame(rows).to_csv(tmp_path / "pandas.csv", index=False)
+    assert (tmp_path / "history.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
 
 
 # ---- whole runs

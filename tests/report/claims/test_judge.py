@@ -16,7 +16,7 @@ from longtail.base.errors import UserError
 from longtail.base.output import write_json
 from longtail.report.claims.judge import Claim, Judged, ledger, load, overall
 from longtail.report.claims.measures import Measure
-from longtail.report.claims.text import HEADER, counterpart, place, signed, to_csv, to_markdown
+from longtail.report.claims.text import HEADER, counterpart, place, to_csv, to_markdown
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage
 from tests.helpers.root import ROOT
 
@@ -345,13 +345,6 @@ def test_markdown(tmp_path):
     row = "| **A \\| B.** Table 9: *holds* | s |  | +9.67 points | +8.23 to +11.10 | paired t over 3 seeds | holds |"
     assert row in lines
     assert any("no run yet: CIFAR-10-LT, ρ = 50, ResNet-32 | +5.5 (?) |  |  |" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), (5.0, "+5.00"), (-12.345, "−12.35"), (0.5, "+0.50"), (-0.0334, "−0.033")]
-)
-def test_numbers_have_signs(value, text):
-    assert signed(value) == text
 
 
 def test_printed_curves():
