@@ -16,8 +16,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from longtail import yaml_file
 from longtail.errors import UserError, nearest
 
 SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
@@ -29,10 +28,7 @@ def load(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; run from the repository root or pass --params")
-    try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    params = yaml_file.read(path)
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(params).__name__}")
     for section in params:

@@ -15,9 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
-
-from longtail import params
+from longtail import params, yaml_file
 from longtail.errors import UserError, run_main
 from longtail.metrics import SCALARS, summarise
 from longtail.output import write_json
@@ -25,6 +23,7 @@ from longtail.predictions import PHASES, check, load_predictions, load_test_set,
 
 SCHEMA = 1
 NEEDED = ("seconds", "dataset_digest")
+INCOMPLETE = "the run is not complete, train it again"
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 
 
@@ -32,14 +31,14 @@ def read_run(folder: Path) -> tuple[dict, str]:
     """environment.json of one seed's result, and the hash of its config.yaml without the seed."""
     try:
         facts = json.loads((folder / "environment.json").read_text())
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
         lacking = [key for key in NEEDED if key not in facts]
         if lacking:
             raise KeyError(lacking[0])
         return facts, params.digest({k: v for k, v in config.items() if k != "seed"})
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; the run is not complete, train it again") from None
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: environment.json or config.yaml is damaged or lacks {error}; train it again"
         ) from None

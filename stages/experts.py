@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-from longtail import params
+from longtail import params, yaml_file
 from longtail.agreement import answers, compare, epochs_shown, over_seeds, taught_by
 from longtail.analysis import Student, load_student
 from longtail.data import LongTail
@@ -99,7 +98,7 @@ def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: 
     for seed, predictions in tested.items():
         folder = args.run / f"seed{seed}"
         student = load_student(folder, data, device)
-        run = yaml.safe_load((folder / "config.yaml").read_text())
+        run = yaml_file.mapping(folder / "config.yaml")
         facts = json.loads((folder / "environment.json").read_text())
         check(predictions, facts, test, str(folder), str(args.dataset))
         curves[seed] = heldout_curve(student, held)

@@ -13,6 +13,8 @@ from pathlib import Path
 import yaml
 from stage_processes import ROOT, TINY
 
+from longtail import yaml_file
+
 ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
 TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -88,7 +90,7 @@ def put(path: str, value) -> Callable[[str], str]:
     """A change of params.yaml: the value at a dotted path."""
 
     def change(text: str) -> str:
-        params = yaml.safe_load(text)
+        params = yaml_file.parse(text, "text")
         *blocks, key = path.split(".")
         block = params
         for name in blocks:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from longtail import yaml_file
+
 ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "tiny.yaml"
 HEAVY = (
@@ -110,7 +112,7 @@ def _work(script: Path, arguments: list[str], environment: dict[str, str], folde
 
 def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: None) -> dict:
     """Write tests/tiny.yaml, changed, as folder/params.yaml, beside the printed numbers; returns what was written."""
-    params = yaml.safe_load(TINY.read_text())
+    params = yaml_file.read(TINY)
     change(params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -128,8 +130,8 @@ def fill(template: str, section: str, key: str, params: dict) -> str:
 
 def command(stage: str, key: str) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry of tiny.yaml: the script's name, then its arguments."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    filled = fill(block["do"]["cmd"], block["foreach"][2:-1], key, yaml.safe_load(TINY.read_text()))
+    block = yaml_file.read(ROOT / "dvc.yaml")["stages"][stage]
+    filled = fill(block["do"]["cmd"], block["foreach"][2:-1], key, yaml_file.read(TINY))
     _, script, *arguments = filled.split()
     return Path(script).stem, *arguments
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -36,6 +35,7 @@ from stage_processes import (
     tiny_params,
 )
 
+from longtail import yaml_file
 from longtail.data import LongTail, class_order, content_digest
 
 Spoil = Callable[[Path], None]
@@ -603,5 +603,5 @@ def test_execution_settings(arguments, message, copy):
 def test_the_folder_that_the_cases_spoil_is_right(copy):
     for command in (TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_TEACHER, EVALUATE_LABELS, ANALYSE, ENTROPY):
         finish(copy, *anew(command))
-    config = yaml.safe_load((copy / f"{STUDENT[-1]}-new/seed0/config.yaml").read_text())
+    config = yaml_file.read(copy / f"{STUDENT[-1]}-new/seed0/config.yaml")
     assert config["views"]["mix_group"] == 8

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from reporting import PUBLISHED, ROOT, metrics_file, run_stage
 
-from longtail import params
+from longtail import params, yaml_file
 from longtail.claim_tables import HEADER, counterpart, place, signed, to_csv, to_markdown
 from longtail.claims import Claim, Judged, ledger, load, overall
 from longtail.errors import UserError
@@ -405,7 +405,7 @@ def test_a_damaged_claims_file_is_one_line(tmp_path, changes, message):
 
 def test_a_claim_stands_there_once(tmp_path):
     write_claims(tmp_path / "claims.yaml")
-    twice = yaml.safe_load((tmp_path / "claims.yaml").read_text())["claims"] * 2
+    twice = yaml_file.read(tmp_path / "claims.yaml")["claims"] * 2
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": twice}))
     with pytest.raises(UserError, match="claim 'c' stands there twice"):
         load(tmp_path / "claims.yaml")

@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 from stage_processes import ROOT, TINY, command, fill, finish, start, tiny_params
 
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+from longtail import yaml_file
+
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 BESIDE = {"longtail/plots.py": {"longtail/longtail.mplstyle"}}  # what a module reads that is no module
 METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")
@@ -214,7 +215,7 @@ def made(tiny, tmp_path_factory) -> Path:
 def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     """Without any other entry the stage does the same; without one of the declared it cannot."""
     shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
-    tiny = yaml.safe_load(TINY.read_text())
+    tiny = yaml_file.read(TINY)
     line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
     declared = {fill(p, SECTION[stage], key, tiny) for p in DAG[stage]["do"]["params"]}
 

@@ -13,7 +13,9 @@ import yaml
 from safetensors.numpy import load_file, save_file
 from stage_processes import ROOT, VIT, fill, finish, start, tiny_params
 
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+from longtail import yaml_file
+
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
 VIEWS = "tiny-mix_always-same_size"
 
 
@@ -80,7 +82,7 @@ def test_deit_learns_the_labels_of_a_regnety_of_its_own_size(made):
     meta = json.loads((made / "data/caches/regnety-tiny/seed0/meta.json").read_text())
     assert (meta["teacher"], meta["teacher_select"], meta["teacher_run"]) == ("tiny-regnety", "last", "seed0")
     assert environment(made, "tiny-deit")["teacher_digest"] == meta["teacher_digest"]
-    kept = yaml.safe_load((made / "data/students/tiny-deit/seed0/config.yaml").read_text())
+    kept = yaml_file.read(made / "data/students/tiny-deit/seed0/config.yaml")
     assert kept["loss"] | {"drw_beta": None} == {
         "alpha": 0.5,
         "smoothing": 0.1,

@@ -9,10 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-import yaml
 from stage_processes import ROOT
 
-from longtail import params, rng, student, student_evaluation, student_step
+from longtail import params, rng, student, student_evaluation, student_step, yaml_file
 from longtail.cache import CacheConfig, TeacherLabels
 from longtail.data import LongTail, author_groups, count_groups, longtail_counts
 from longtail.experiment import load_method, resolve
@@ -399,4 +398,4 @@ def test_reweighting_acts_from_epoch_1100(dataset):
 
 def test_params_file_is_what_was_read():
     """The entries above come through the strict loader, and mean what plain YAML says."""
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == PARAMS
+    assert yaml_file.read(ROOT / "params.yaml") == PARAMS

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-import yaml
 from official_layouts import deit, filled, saddle
 from PIL import Image
 from small import digits
@@ -18,7 +17,7 @@ from stage_processes import ROOT
 from torch.nn import functional as F
 from torchvision import transforms
 
-from longtail import params
+from longtail import params, yaml_file
 from longtail.checkpoints import read_checkpoint
 from longtail.data import LongTail
 from longtail.experiment import load_method, resolve
@@ -46,7 +45,7 @@ def imported(like: Like, data: LongTail, held: dict, folder: Path) -> dict[str, 
     import_run(like, data, read_checkpoint(folder / "file.pth"), None, 0, workspace, CPU)
     facts = json.loads((workspace.result / "environment.json").read_text())
     assert facts["imported"] is True and facts["dataset"] == "cifar10_if100"
-    assert yaml.safe_load((workspace.result / "config.yaml").read_text())
+    assert yaml_file.read(workspace.result / "config.yaml")
     with np.load(workspace.result / "predictions.npz") as file:
         return dict(file)
 

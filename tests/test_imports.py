@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+
+from longtail import yaml_file
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
@@ -22,7 +23,7 @@ NEEDED = {
     "analyse": NETWORKS,
     "experts": NETWORKS,
 }
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
 
 

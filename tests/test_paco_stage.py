@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from stage_processes import finish, start, tiny_params, until
 from test_teacher import PACO, PACO_TEACHER
+
+from longtail import yaml_file
 
 FILES = ("model.safetensors", "model_best.safetensors", "predictions.npz", "history.csv", "config.yaml")
 CHANGES = PACO_TEACHER | {"paco": PACO | {"queue": 32}, "batch_size": 16, "epochs": 3}
@@ -65,7 +66,7 @@ def result(folder: Path, name: str) -> Path:
 
 def test_the_resolved_entry_stands_beside_the_result(made):
     for name in NAMES:
-        config = yaml.safe_load((result(made, name) / "config.yaml").read_text())
+        config = yaml_file.read(result(made, name) / "config.yaml")
         assert (config["loss"], config["drop_last"], config["paco"]["queue"]) == ("paco", True, 32)
         assert {p.name for p in result(made, name).iterdir()} == {*FILES, "environment.json"}
     assert config["sam_rho"] == [[1, 0.05], [None, 0.1]]

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import yaml
 from projects import EDITS, UNREAD, edited, put, run, stale
 
+from longtail import yaml_file
 from longtail.captions import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
@@ -24,7 +24,7 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
 
 
 def test_every_output_is_there(repo):
-    lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
+    lock = yaml_file.read(repo / "dvc.lock")["stages"]
     assert len(lock) == 20
     for stage in lock.values():
         for out in stage["outs"]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from reporting import ROOT, metrics_file, run_stage, study_dict
 
+from longtail import yaml_file
 from longtail.coverage import Coverage
 from longtail.docs_file import read
 from longtail.errors import UserError
@@ -108,7 +109,7 @@ def with_claims(place: Path, rows: list[dict]) -> None:
 
 def made(place: Path) -> dict[str, str]:
     coverage, judged = read(Coverage, place / "coverage.yaml"), read(Judgements, place / "review.yaml")
-    facts = gather(yaml.safe_load((place / "params.yaml").read_text()), place / "reports", coverage, judged, place)
+    facts = gather(yaml_file.read(place / "params.yaml"), place / "reports", coverage, judged, place)
     return pages(facts)
 
 

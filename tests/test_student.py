@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from interruption import Stop, stopping
 from pictures import Listed
 from safetensors.torch import load_file
 from small import DATASET, RECIPE, SIZE, Teacher, digits
 
-from longtail import params, student_evaluation
+from longtail import params, student_evaluation, yaml_file
 from longtail.cache import TeacherLabels, build_cache, teacher_labels
 from longtail.errors import UserError
 from longtail.evaluation import EvalViews, eval_batch
@@ -427,7 +426,7 @@ def test_predictions_are_those_of_the_saved_weights(trained, data):
 
 def test_the_config_is_kept_fully_resolved(trained, data):
     config = config_of(model={"drop_path": 0.5})
-    kept = yaml.safe_load((trained / "config.yaml").read_text())
+    kept = yaml_file.read(trained / "config.yaml")
     assert kept == {**plain(config), "seed": SEED}
     assert kept["loss"]["drw_beta"] == 0.9999 and kept["model"]["drop_path"] == 0.5 and kept["views"]["size"] == SIZE
     facts = json.loads((trained / "environment.json").read_text())

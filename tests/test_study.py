@@ -9,7 +9,7 @@ import pytest
 import yaml
 from reporting import PUBLISHED, ROOT, study, study_dict
 
-from longtail import params
+from longtail import params, yaml_file
 from longtail.errors import UserError
 from longtail.metrics import SCALARS
 from longtail.published import printed_cells, printed_curve
@@ -21,7 +21,7 @@ def test_columns_are_the_metrics():
 
 
 def test_builds_from_yaml():
-    built = params.build(StudyConfig, yaml.safe_load(yaml.safe_dump(study_dict())), "studies.s")
+    built = params.build(StudyConfig, yaml_file.parse(yaml_file.dump(study_dict()), "dumped"), "studies.s")
     assert built == study()
     assert built.tables[1].rows[0].printed.imbalance == 100
 

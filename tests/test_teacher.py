@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from test_large_views import VIEW as LARGE_VIEW
 from test_paco import PACO as SOME_PACO
 
-from longtail import losses, params, rng, workspace
+from longtail import losses, params, rng, workspace, yaml_file
 from longtail.data import LongTail, class_order, content_digest
 from longtail.errors import UserError
 from longtail.execution import Execution
@@ -356,7 +356,7 @@ def test_the_saved_weights_give_the_saved_logits(trained, data):
     saved = np.load(trained / "predictions.npz")
     images = torch.from_numpy(data.test_images)
     for select in ("best", "last"):
-        config = yaml.safe_load((trained / "config.yaml").read_text()) | {"select": select}
+        config = yaml_file.read(trained / "config.yaml") | {"select": select}
         (trained / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         model, loaded = load_teacher(trained, data)
         assert recipe(loaded) == recipe(config_of(select=select))

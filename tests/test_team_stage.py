@@ -16,6 +16,7 @@ import yaml
 from stage_processes import CACHE, ROOT, STUDENT, finish, start, tiny_params, until
 from teams import meeting, start_team
 
+from longtail import yaml_file
 from longtail.launch import _environment
 from longtail.parallel import LOST
 
@@ -89,7 +90,7 @@ def altered_cache(folder: Path) -> list[dict]:
 
 
 def other_epochs(folder: Path) -> list[dict]:
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = yaml_file.read(folder / "params.yaml")
     params["recipes"]["tiny"]["train"]["epochs"] = 11
     (folder / "other.yaml").write_text(yaml.safe_dump(params))
     return [{}, {"arguments": ("--params", "other.yaml")}]
