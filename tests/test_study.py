@@ -6,7 +6,6 @@ import copy
 import typing
 
 import pytest
-import yaml
 from reporting import PUBLISHED, ROOT, study, study_dict
 
 from longtail import params, yaml_file

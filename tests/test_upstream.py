@@ -87,7 +87,7 @@ def test_a_file_that_is_no_such_pipeline(tmp_path, text):
     with pytest.raises(UserError, match=r"dvc\.yaml: no pipeline of `foreach` stages"):
         stages(tmp_path / "dvc.yaml", {})
     (tmp_path / "dvc.yaml").write_text("stages: [")
-    with pytest.raises(UserError, match=r"dvc\.yaml: not valid YAML: line 1"):
+    with pytest.raises(UserError, match=r"dvc\.yaml: not valid YAML: line"):
         stages(tmp_path / "dvc.yaml", {})
     with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
         stages(tmp_path / "nowhere.yaml", {})
