@@ -1,4 +1,4 @@
-"""Plain values (of YAML or JSON) as the dataclasses that describe them, by pydantic; every fault in one line.
+"""Values of YAML or JSON as the dataclasses or typed dicts that describe them, by pydantic; every fault in one line.
 
 Strict: no unknown key, no text for a number, no true for 1; a whole number is a fine float, a list becomes a tuple, of
 a union every member is tried. The first fault is told with its key's path, what is wrong, and what would be right.
@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from longtail.errors import UserError, nearest
 
 T = TypeVar("T")
-UNKNOWN = "unexpected_keyword_argument"
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 BLOCK, LIST = "a block of keys", "a list"
-BLOCKS = {BLOCK, LIST}
 KINDS = {  # what was to stand there, by the kind of pydantic's error
     **{"float_type": "float", "int_type": "int", "string_type": "str", "bool_type": "bool", "none_required": "null"},
     **{"tuple_type": LIST, "list_type": LIST, "dict_type": BLOCK, "dataclass_type": BLOCK},
+    **{"finite_number": "a finite number"},
 }
 
 
@@ -38,8 +38,8 @@ def build(cls: type[T], values: Any, where: str) -> T:
     return read(cls, text, where)
 
 
-def read(cls: type[T], text: str | bytes, where: str) -> T:
-    """A dataclass from JSON text. Raises UserError as `build` does."""
+def read(cls: type[T], text: str | bytes, where: str = "") -> T:
+    """A dataclass or a typed dict from JSON text. Raises UserError as `build` does; without `where` it begins with the path."""
     from pydantic import ValidationError  # .1 s, which a process that reads no entry need not pay
 
     try:
@@ -77,92 +77,115 @@ class _Fault:
     kind: str
     value: Any
     text: str  # pydantic's own
-    hints: tuple[Any, ...]  # types that may stand there
-    above: tuple[Any, ...]  # and in the block or list around it
+    limits: dict[str, Any]
+    hint: Any  # the type that was to stand there
+    block: Any  # and that of the block or list around it
     choice: tuple[str | int, ...] | None  # path of the union that it comes from
+
+    @property
+    def wanted(self) -> str | None:
+        """What was to stand there; None where a bound or a form is not kept."""
+        listed = ", ".join(map(str, self.options))
+        return (
+            f"{'one of ' * (len(self.options) > 1)}{listed}" if self.kind == "literal_error" else KINDS.get(self.kind)
+        )
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        return typing.get_args(self.hint) if typing.get_origin(self.hint) is typing.Literal else ()
 
 
 def _fault(cls: type, error: Any) -> _Fault:
     """Follows an error's place through the types: pydantic puts the names of a union's members between the keys."""
     path: list[str | int] = []
-    hints, above, choice, steps = (cls,), (), None, list(error["loc"])
-    while steps:
-        if len(hints) > 1:
+    hint, block, choice = cls, None, None
+    for step in error["loc"]:
+        members = _members(hint)
+        if len(members) > 1:
             choice = tuple(path)
-            del steps[0]  # the member's name
-        if not steps:
-            break
-        path.append(steps.pop(0))
-        above, hints = hints, tuple(dict.fromkeys(of for hint in hints for of in _inner(hint, path[-1])))
-    kind, text = error["type"], error["msg"]
+            hint = next((of for of in members if str(step).lower().startswith(_name(of).lower())), None)
+        elif step != "[key]":
+            path.append(step)
+            block, hint = hint, _inner(members[0] if members else None, step)
+    kind, text = error["type"], error["msg"].replace("Input should be", "expected")
+    limits = error.get("ctx", {})
     if kind == "value_error":
-        text = str(error["ctx"]["error"])
-    if kind == "missing" and isinstance(path[-1], int):  # a tuple that is too short
-        kind, hints = "too_short", above
+        text = str(limits["error"])
+    elif kind == "missing" and isinstance(path[-1], int):  # a tuple that is too short
+        kind, hint = "too_short", block
         path.pop()
-    return _Fault(tuple(path), kind, error["input"], text, hints, above, choice)
+    members = _members(hint)
+    return _Fault(tuple(path), kind, error["input"], text, limits, members[0] if members else None, block, choice)
 
 
-def _inner(hint: Any, key: str | int) -> tuple[Any, ...]:
-    """The types that may stand at a key of a dataclass, list, tuple or dict: the members of a union each."""
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
+def _members(hint: Any) -> tuple[Any, ...]:
+    """A union's members without null; of another type, itself."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return tuple(of for of in typing.get_args(hint) if of is not type(None))
+    return () if hint is None else (hint,)
+
+
+def _name(hint: Any) -> str:
+    return getattr(typing.get_origin(hint) or hint, "__name__", "")
+
+
+def _keys(hint: Any) -> list[str]:
+    """The keys of a dataclass or a typed dict; of any other type none."""
     if dataclasses.is_dataclass(hint):
-        found = typing.get_type_hints(hint).get(key)
-    elif origin is tuple and Ellipsis not in options and isinstance(key, int):
-        found = options[key] if key < len(options) else None
-    else:
-        found = {tuple: options[:1], list: options[:1], dict: options[1:]}.get(origin, (None,))[0]
-    if typing.get_origin(found) in (types.UnionType, typing.Union):
-        return tuple(of for of in typing.get_args(found) if of is not type(None))
-    return () if found is None else (found,)
+        return [field.name for field in dataclasses.fields(hint)]
+    return list(hint.__annotations__) if hasattr(hint, "__required_keys__") else []
+
+
+def _inner(hint: Any, key: str | int) -> Any:
+    """The type that stands at a key of a dataclass, typed dict, list, tuple or dict; None where there is none."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if _keys(hint):
+        return typing.get_type_hints(hint).get(key)
+    if origin is tuple and Ellipsis not in options and isinstance(key, int):
+        return options[key] if key < len(options) else None
+    return {tuple: options[:1], list: options[:1], dict: options[1:]}.get(origin, (None,))[0]
 
 
 def _told(cls: type, errors: list, where: str) -> str:
+    """The first fault; of a union's, that of the member that went furthest, or what all of them want."""
     faults = [_fault(cls, error) for error in errors]
-    first = min(faults, key=lambda fault: fault.kind != UNKNOWN)  # a slip of the pen, before the key it was to be
+    first = next((fault for fault in faults if fault.kind in UNKNOWN), faults[0])  # before the key that it was to be
     same = [fault for fault in faults if first.choice is not None and fault.choice == first.choice] or [first]
-    deepest = max(
-        same, key=lambda fault: (len(fault.path), fault.kind == UNKNOWN)
-    )  # of a union, the member that went furthest
-    same = [fault for fault in same if fault.path == deepest.path]
+    deepest = max(same, key=lambda fault: (len(fault.path), fault.kind in UNKNOWN))
     path = where + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in deepest.path)
-    return f"{path}: {_wrong(same)}"
+    return f"{path.lstrip('.')}: {_wrong([fault for fault in same if fault.path == deepest.path])}"
 
 
 def _wrong(same: list[_Fault]) -> str:
     """What is wrong at a place, and what would be right. same: a fault, or one for each member of a union."""
-    fault = same[0]
-    classes = [hint for hint in fault.above if dataclasses.is_dataclass(hint)]
-    options = [o for hint in fault.hints if typing.get_origin(hint) is typing.Literal for o in typing.get_args(hint)]
-    listed = f"one of {', '.join(map(str, options))}"
-    kinds = [listed if of.kind == "literal_error" else KINDS.get(of.kind) for of in same]
+    fault, value = same[0], same[0].value
     if fault.kind == "value_error":
         return fault.text
-    if fault.kind == UNKNOWN:
-        return (
-            f"unknown key{nearest(str(fault.path[-1]), [f.name for cls in classes for f in dataclasses.fields(cls)])}"
-        )
+    if fault.kind in UNKNOWN:
+        return f"unknown key{nearest(str(fault.path[-1]), _keys(fault.block))}"
     if fault.kind == "missing":
-        return f"missing; {classes[0].__name__} needs it"
-    if fault.kind in ("too_short", "too_long") and (lengths := [len(typing.get_args(hint)) for hint in fault.hints]):
-        return f"expected {lengths[0]} values, found {len(fault.value)}"
+        return f"missing; {_name(fault.block)} needs it"
+    if fault.kind in ("too_short", "too_long"):
+        least, most = (fault.limits.get(f"{end}_length") for end in ("min", "max"))
+        bound = f"at most {most}" if least is None else f"at least {least}"
+        fixed = len(typing.get_args(fault.hint)) if typing.get_origin(fault.hint) is tuple else bound
+        return f"expected {fixed} values, found {len(value)}"
     if fault.kind == "literal_error" and len(same) == 1:
-        close = nearest(fault.value, options) if isinstance(fault.value, str) else ""
-        return f"{fault.value!r} is not {listed}{close if close.startswith('; did') else ''}"
-    if None in kinds:  # a bound, a form: pydantic's words
-        return f"{fault.text[:1].lower()}{fault.text[1:]}, found {fault.value!r:.60}"
-    of_type = "" if set(kinds) <= BLOCKS else f" ({type(fault.value).__name__})"
-    return (
-        f"expected {' or '.join(dict.fromkeys(kinds))}, found {fault.value!r:.60}{of_type}{_number(kinds, fault.value)}"
-    )
+        close = nearest(value, fault.options) if isinstance(value, str) else ""
+        return f"{value!r} is not {fault.wanted}{close if close.startswith('; did') else ''}"
+    wanted = list(dict.fromkeys(of.wanted for of in same))
+    if None in wanted:  # pydantic's words
+        return f"{fault.text[:1].lower()}{fault.text[1:]}, found {value!r:.60}"
+    kind = "" if set(wanted) <= {BLOCK, LIST} else f" ({type(value).__name__})"
+    return f"expected {' or '.join(wanted)}, found {value!r:.60}{kind}{_number(wanted, value)}"
 
 
-def _number(kinds: list, value: Any) -> str:
+def _number(wanted: list[str], value: Any) -> str:
     """What to write where a number stands in quotes, or a whole one has a dot."""
     try:
         number = float(value) if isinstance(value, str) or type(value) is float else math.nan
     except ValueError:
         return ""
-    if "float" in kinds and math.isfinite(number):
+    if "float" in wanted and math.isfinite(number):
         return f"; write {number}"
-    return f"; write {int(number)}" if "int" in kinds and number.is_integer() else ""
+    return f"; write {int(number)}" if "int" in wanted and number.is_integer() else ""

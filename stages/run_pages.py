@@ -15,7 +15,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtail import params, reading, results
+from longtail import params, reading, results, typed
+from longtail.diagnosis_records import OneHead, TwoHeads
 from longtail.errors import UserError, run_main
 from longtail.inputs import stated
 from longtail.output import write_text
@@ -28,12 +29,17 @@ def experts(path: Path, entry: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        own = found["schema"] == 1 and found["entry"] == entry and (not found["distilled"] or "fusion" in found)
+        text = path.read_bytes()
+        found = json.loads(text)
+        own, kind = found["schema"] == 1 and found["entry"] == entry, TwoHeads if found["distilled"] else OneHead
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cut short or no such file ({error}); run stages/experts.py {entry} again") from None
     if not own:
         raise UserError(f"{path}: not {entry}'s, or of another schema than 1; run stages/experts.py {entry} again")
+    try:
+        typed.read(kind, text)
+    except UserError as error:
+        raise UserError(f"{path}: not of schema 1: {error}; run stages/experts.py {entry} again") from None
     return found
 
 
