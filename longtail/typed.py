@@ -39,7 +39,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
 
 
 def read(cls: type[T], text: str | bytes, where: str = "") -> T:
-    """A dataclass or a typed dict from JSON text. Raises UserError as `build` does; without `where` it begins with the path."""
+    """A dataclass or a typed dict from JSON text. Raises UserError as `build` does."""
     from pydantic import ValidationError  # .1 s, which a process that reads no entry need not pay
 
     try:
@@ -85,10 +85,9 @@ class _Fault:
     @property
     def wanted(self) -> str | None:
         """What was to stand there; None where a bound or a form is not kept."""
-        listed = ", ".join(map(str, self.options))
-        return (
-            f"{'one of ' * (len(self.options) > 1)}{listed}" if self.kind == "literal_error" else KINDS.get(self.kind)
-        )
+        if self.kind != "literal_error":
+            return KINDS.get(self.kind)
+        return f"{'one of ' if len(self.options) > 1 else ''}{', '.join(map(str, self.options))}"
 
     @property
     def options(self) -> tuple[Any, ...]:

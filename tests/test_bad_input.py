@@ -167,13 +167,13 @@ PARAMS = {  # what is wrong: (change, command, what is said)
         *(take("teachers.ldam_drw_sam-tiny.lr"), TEACHER),
         "teachers.ldam_drw_sam-tiny.lr: missing; TeacherConfig needs it",
     ),
-    "1e-3 as text": (
+    "1e-3 in quotes": (
         *(put("teachers.ldam_drw_sam-tiny.lr", "1e-3"), TEACHER),
-        "teachers.ldam_drw_sam-tiny.lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text, write 0.001",
+        "teachers.ldam_drw_sam-tiny.lr: expected float, found '1e-3' (str); write 0.001",
     ),
-    "1e-3 as text in a recipe": (
+    "1e-3 in quotes in a recipe": (
         *(put("recipes.tiny.train.lr", "1e-3"), STUDENT),
-        "experiments.tiny-deit_lt (recipes.tiny.train).lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text",
+        "experiments.tiny-deit_lt (recipes.tiny.train).lr: expected float, found '1e-3' (str); write 0.001",
     ),
     "text for a number": (
         *(put("views.tiny.size", "large"), CACHE),

@@ -108,7 +108,7 @@ def test_of_a_union_of_scalars_every_member_is_tried(value):
     [
         ({"one": 0.5}, "u.one: expected int or str or bool, found 0.5 (float)"),
         ({"one": None}, "u.one: expected int or str or bool, found None (NoneType)"),
-        ({"one": 1, "two": "aut"}, "u.two: expected one of auto or int, found 'aut' (str)"),
+        ({"one": 1, "two": "aut"}, "u.two: expected auto or int, found 'aut' (str)"),
         ({"one": 1, "three": {"rat": 1.0}}, "u.three.rat: unknown key; did you mean 'rate'?"),
         ({"one": 1, "three": [1, "x"]}, "u.three[1]: expected int, found 'x' (str)"),
         ({"one": 1, "three": 7}, "u.three: expected a block of keys or a list, found 7"),

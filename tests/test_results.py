@@ -45,19 +45,22 @@ WRONG = [
     (put("schema", value=2), "schema is 2, expected 1; run stages/evaluate.py s-deit_lt again"),
     (put("study", value="t"), "study is 't', expected 's'"),
     (lose("kind"), "no metrics file ('kind')"),
-    (lose("summary"), "not of schema 1: summary: missing; run stages/evaluate.py s-deit_lt again"),
+    (lose("summary"), "not of schema 1: summary: missing; Metrics needs it; run stages/evaluate.py s-deit_lt again"),
     (lose("summary", "best", "cls"), "summary.best.cls: missing"),
     (lose("summary", "last", "dist", "tail"), "summary.last.dist.tail: missing"),
     (lose("summary", "last", "avg", "top1", "n"), "summary.last.avg.top1.n: missing"),
-    (put("summary", "last", "avg", "top1", value=88.0), "summary.last.avg.top1: expected a block, found 88.0"),
-    (put("summary", "last", "avg", "top1", "mean", value="88"), "top1.mean: expected int or float or NoneType, found"),
-    (put("summary", "last", "avg", "ece", "mean", value=math.inf), "ece.mean: expected int or float or NoneType, "),
+    (put("summary", "last", "avg", "top1", value=88.0), "summary.last.avg.top1: expected a block of keys, found 88.0"),
+    (put("summary", "last", "avg", "top1", "mean", value="88"), "top1.mean: expected float, found '88' (str)"),
+    (put("summary", "last", "avg", "ece", "mean", value=math.inf), "ece.mean: expected a finite number, found inf"),
     (put("summary", "last", "avg", "ece", "n", value=True), "ece.n: expected int, found True"),
-    (put("seeds", value={}), "seeds: empty"),
-    (put("seeds", value=[]), "seeds: expected a block, found []"),
+    (put("seeds", value={}), "seeds: expected at least 1 values, found 0"),
+    (put("seeds", value=[]), "seeds: expected a block of keys, found []"),
     (lose("seeds", "1", "seconds"), "seeds.1.seconds: missing"),
     (put("seeds", "2", "best", "avg", "per_class", value={}), "seeds.2.best.avg.per_class: expected a list"),
-    (put("seeds", "2", "best", "avg", "per_class", 1, value="x"), "seeds.2.best.avg.per_class.1: expected int"),
+    (
+        put("seeds", "2", "best", "avg", "per_class", 1, value="x"),
+        "seeds.2.best.avg.per_class[1]: expected float, found 'x' (str)",
+    ),
     (put("config_hash", value=None), "config_hash: expected str, found None"),
 ]
 
@@ -90,7 +93,8 @@ def test_a_file_that_is_no_block_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [None, {"mean": 50.0, "stderr": None}])
 def test_accuracy_on_views_is_checked_too(value, tmp_path):
-    made = {"schema": 1, "entry": "c", "kind": "cache", "study": "s", "summary": {"teacher_top1_on_views": value}}
+    made = {"schema": 1, "entry": "c", "kind": "cache", "study": "s", "teacher": "t"}
+    made |= {"seeds": {"0": {"teacher_top1_on_views": 50}}, "summary": {"teacher_top1_on_views": value}}
     write_json(tmp_path / "caches/c.json", made)
     with pytest.raises(UserError, match=r"c\.json: .*teacher_top1_on_views.*run stages/evaluate_labels\.py c again"):
         load(tmp_path, "s", study())

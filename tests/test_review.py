@@ -240,7 +240,7 @@ def test_nothing_was_run(place):
 def test_a_device_that_is_not_told(place):
     path = place / "reports/metrics/s/teachers/t.json"
     teacher = json.loads(path.read_text())
-    del teacher["seeds"]["0"]["device"]
+    teacher["seeds"]["0"]["device"] = None
     write_json(path, teacher)
     text = made(place)
     assert row(text["cost.md"], "s ")[2:4] == ["–", "1.5"]
