@@ -30,8 +30,8 @@ from pathlib import Path
 
 import yaml
 
-from longtail import yaml_file
-from longtail.errors import UserError, run_main
+from longtail.base import yaml_file
+from longtail.base.errors import UserError, run_main
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

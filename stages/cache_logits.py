@@ -21,13 +21,14 @@ from pathlib import Path
 
 import torch
 
-from longtail import params, runs
-from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.floor import check_floor
-from longtail.labeller import labeller_digest, load_labeller
-from longtail.views import ViewRecipe, Views
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.data.long_tail import LongTail
+from longtail.runs import seeds
+from longtail.training.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
+from longtail.training.floor import check_floor
+from longtail.training.labeller import labeller_digest, load_labeller
+from longtail.views.student_views import ViewRecipe, Views
 
 
 def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: Path, device, seed: int, workspace):
@@ -99,7 +100,7 @@ def main() -> None:
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
         raise UserError(f"{where}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
-    device = runs.pick_device(args.device)
+    device = seeds.pick_device(args.device)
     if args.verify is not None:
         if args.verify < 1:
             raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
@@ -124,9 +125,9 @@ def main() -> None:
     prints = {}
     for seed in config.seeds:
         teacher = labeller_digest(config.teacher_kind, seed_folder(args.teacher, seed))
-        prints[seed] = runs.fingerprint(identity(config), recipe, seed, data.digest, teacher)
+        prints[seed] = seeds.fingerprint(identity(config), recipe, seed, data.digest, teacher)
     work = partial(run, args.entry, config, recipe, data, args.teacher, device)
-    runs.run_seeds(work, prints, args.out, device, args.jobs)
+    seeds.run_seeds(work, prints, args.out, device, args.jobs)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import argparse
 import json
 from pathlib import Path
 
-from longtail import params, yaml_file
-from longtail.errors import UserError, run_main
-from longtail.metrics import SCALARS, summarise
-from longtail.output import write_json
-from longtail.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
+from longtail.base import params, yaml_file
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_json
+from longtail.evaluation.metrics import SCALARS, summarise
+from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 
 SCHEMA = 1
 NEEDED = ("seconds", "dataset_digest")

@@ -15,9 +15,10 @@ import re
 import sys
 from pathlib import Path
 
-from longtail import badges, coverage, params, shares
-from longtail.errors import UserError, nearest, run_main
-from longtail.output import new_folder, write_text
+from longtail.base import params
+from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.output import new_folder, write_text
+from longtail.report.review import badges, coverage, shares
 
 START = re.compile(r"^<!-- (table:\S+|reproduced|badges) -->$", re.MULTILINE)
 END = "<!-- end -->"

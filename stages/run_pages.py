@@ -15,13 +15,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtail import params, reading, results, typed
-from longtail.diagnosis_records import OneHead, TwoHeads
-from longtail.errors import UserError, run_main
-from longtail.inputs import stated
-from longtail.output import write_text
-from longtail.run_page import Run, html, inputs
-from longtail.study import Item, StudyConfig
+from longtail.base import params, typed
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_text
+from longtail.report import reading, results
+from longtail.report.diagnosis_records import OneHead, TwoHeads
+from longtail.report.pages.inputs import stated
+from longtail.report.pages.run_page import Run, html, inputs
+from longtail.report.study import Item, StudyConfig
 
 
 def experts(path: Path, entry: str) -> dict | None:

@@ -1,4 +1,4 @@
-"""docs/schema/*.json from the types of the reports' files: longtail/records.py, longtail/diagnosis_records.py.
+"""docs/schema/*.json from the types of the reports' files: report/records.py, report/diagnosis_records.py.
 
 python stages/schema.py --out docs/schema
 """
@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from longtail.diagnosis_records import Diagnostics, Experts
-from longtail.errors import run_main
-from longtail.output import write_json
-from longtail.records import AnyMetrics, Run
+from longtail.base.errors import run_main
+from longtail.base.output import write_json
+from longtail.report.diagnosis_records import Diagnostics, Experts
+from longtail.report.records import AnyMetrics, Run
 
 FORMATS = {  # file: type, title
     "metrics": (AnyMetrics, "Metrics file, version 1"),

@@ -17,12 +17,13 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from longtail import execution, params, runs
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.teacher import recipe
-from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import check_precision, train_teacher
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.data.long_tail import LongTail
+from longtail.runs import execution, seeds
+from longtail.training.teacher import recipe
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_training import check_precision, train_teacher
 
 
 def parse() -> argparse.Namespace:
@@ -49,12 +50,12 @@ def main() -> None:
             f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'; "
             f"pass data/datasets/{config.dataset}.npz"
         )
-    fingerprints = {seed: runs.fingerprint(recipe(config), seed, data.digest) for seed in config.seeds}
-    device = runs.pick_device(args.device)
+    fingerprints = {seed: seeds.fingerprint(recipe(config), seed, data.digest) for seed in config.seeds}
+    device = seeds.pick_device(args.device)
     how = execution.chosen(args, device)
     check_precision(how)
     work = partial(train_teacher, config, data, device=device, execution=how)
-    runs.run_seeds(work, fingerprints, args.out, device, args.jobs)
+    seeds.run_seeds(work, fingerprints, args.out, device, args.jobs)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from longtail import yaml_file
-from longtail.errors import UserError, nearest
+from longtail.base import yaml_file
+from longtail.base.errors import UserError, nearest
 
 FILE = Path(__file__).with_suffix(".yaml")
 

@@ -5,7 +5,7 @@ loss(logits, targets, epoch) -> float32 [G], and says of itself
     distilled      the model has a DIST token
     needs_teacher  the loss reads the teacher's labels
     takes_mixed    the loss can read mixed labels; without it the views must not be mixed
-    head_only      a new head is trained on the frozen backbone of the run it starts from (longtail/start.py)
+    head_only      a new head is trained on the frozen backbone of the run it starts from (longtail/training/start.py)
     head           of the CLS token: "linear" gives logits, "normed" cosines
     logit_scale    factor of the exported logits before a softmax: that of the cosines, else 1 (METHODS trap 24)
 """

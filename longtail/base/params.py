@@ -1,0 +1,75 @@
+"""params.yaml to frozen dataclasses, strictly.
+
+Unknown, missing and mistyped keys stop at the start with the key's path and the nearest valid name (base/typed.py).
+An entry refers to other sections by name, one level deep: the stage reads its entry by name, and no number comes from
+the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from longtail.base import yaml_file
+from longtail.base.errors import UserError, nearest
+from longtail.base.typed import build
+
+__all__ = ["build", "digest", "entry", "load", "merge", "plain"]
+SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The whole file. Raises UserError where it is missing, no YAML, or has an unknown section."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run from the repository root or pass --params")
+    params = yaml_file.read(path)
+    if not isinstance(params, dict):
+        raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(params).__name__}")
+    for section in params:
+        if section not in SECTIONS:
+            raise UserError(f"{path}: unknown section '{section}'{nearest(section, SECTIONS)}")
+    return params
+
+
+def entry(params: dict, section: str, name: str) -> dict[str, Any]:
+    """params[section][name]; raises UserError naming the nearest entry."""
+    entries = params.get(section) or {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{section}: expected a block of entries, found {type(entries).__name__}")
+    if name not in entries:
+        raise UserError(f"{section}.{name}: no such entry in params.yaml{nearest(name, entries)}")
+    if not isinstance(entries[name], dict):
+        raise UserError(f"{section}.{name}: expected a block of keys, found {entries[name]!r}")
+    return entries[name]
+
+
+def merge(base: dict, override: dict, where: str) -> dict:
+    """base with override's values; an override may only name keys that base has."""
+    merged = dict(base)
+    for key, value in override.items():
+        if key not in base:
+            raise UserError(f"{where}.{key}: unknown key{nearest(key, base)}")
+        both = isinstance(base[key], dict) and isinstance(value, dict)
+        merged[key] = merge(base[key], value, f"{where}.{key}") if both else value
+    return merged
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses to dicts, tuples to lists: what YAML and JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of a dataclass, mapping or list."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,75 @@
+"""Readers of reports/runs/<study>/[teachers/]<entry>/, which stage `diagnose` makes: pages and statistics use these.
+
+A file that is not there is a run not made: None. Formats: docs/schema/{run,diagnostics}.schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longtail.base import typed
+from longtail.base.errors import UserError
+from longtail.report.diagnosis_records import Diagnostics
+from longtail.report.records import Run
+
+SCHEMA = 1
+AGAIN = "run stages/diagnose.py again"
+
+
+def run_record(folder: Path) -> dict[str, Any] | None:
+    """run.json: what the run was. Raises UserError where it is damaged or not as longtail/report/records.py says."""
+    return _read(Run, folder / "run.json")
+
+
+def diagnostics(folder: Path) -> dict[str, Any] | None:
+    """diagnostics.json: long-tail evaluation at the last epoch. Raises UserError as run_record does."""
+    return _read(Diagnostics, folder / "diagnostics.json")
+
+
+def top1(folder: Path) -> dict[str, np.ndarray] | None:
+    """predictions.npz: `labels` and `seed<k>_<last|best>_<cls|dist|avg>`, predicted classes, int64 [M]; `class_counts`
+    and `groups_author` (0 head, 1 mid, 2 tail), int64 [C]. Raises UserError where it is damaged or lacks one of these.
+    """
+    path = folder / "predictions.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name].astype(np.int64) for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path}: cut short or damaged ({error}); {AGAIN}") from None
+    for name in ("labels", "class_counts", "groups_author"):
+        if name not in arrays:
+            raise UserError(f"{path}: no '{name}' in it; {AGAIN}")
+    seeds = [name for name in arrays if re.fullmatch(r"seed\d+_(last|best)_(cls|dist|avg)", name)]
+    for name in seeds:
+        if arrays[name].shape != arrays["labels"].shape:
+            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, labels {arrays['labels'].shape}; {AGAIN}")
+    if not seeds:
+        raise UserError(f"{path}: no seed's predictions in it; {AGAIN}")
+    return arrays
+
+
+def _read(cls: type, path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    text = path.read_bytes()
+    try:
+        found = json.loads(text)
+        schema = found["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cut short or no such record ({error}); {AGAIN}") from None
+    if schema != SCHEMA:
+        raise UserError(f"{path}: schema is {schema!r}, expected {SCHEMA}; {AGAIN}")
+    try:
+        typed.read(cls, text)  # for its check: whole numbers stay as they stand in the file
+    except UserError as error:
+        raise UserError(f"{path}: not of schema {SCHEMA}: {error}; {AGAIN}") from None
+    return found

@@ -1,0 +1,90 @@
+"""The metrics files of a study, as tables, figures and the report read them. A missing file is an entry not run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtail.base import typed
+from longtail.base.errors import UserError
+from longtail.report.records import CacheMetrics, Metrics
+from longtail.report.study import ON_VIEWS, Column, Row, StudyConfig
+
+SCHEMA = 1
+MAKER = {
+    "experiment": "stages/evaluate.py",
+    "teacher": "stages/evaluate.py",
+    "cache": "stages/evaluate_labels.py",
+}
+
+FORMATS = {"experiment": Metrics, "teacher": Metrics, "cache": CacheMetrics}
+
+
+@dataclass(frozen=True)
+class Results:
+    """{entry name: content of its metrics file} of the entries that were run, in the study's order."""
+
+    experiments: dict[str, dict]
+    teachers: dict[str, dict]
+    caches: dict[str, dict]
+
+    def of(self, row: Row) -> dict | None:
+        """The metrics file of a table row; None when it names no entry or the entry was not run."""
+        return self.experiments.get(row.entry) if row.entry else self.teachers.get(row.teacher)
+
+    def value(self, row: Row, column: Column, phase: str) -> dict | None:
+        """{mean, stderr, n} of one cell at the last or best epoch; None where it was not run.
+
+        Raises UserError for a head that the run has not. A teacher's accuracy on views knows no epoch and no head.
+        """
+        if column == ON_VIEWS:
+            found = self.caches.get(row.cache)
+            return found["summary"][column] if found else None
+        metrics = self.of(row)
+        if metrics is None:
+            return None
+        heads = metrics["summary"][phase]
+        if row.head not in heads:
+            raise UserError(f"row '{row.label}': {metrics['entry']} has no head '{row.head}'; it has cls")
+        return heads[row.head][row.measured(column)]
+
+
+def load(folder: Path, name: str, study: StudyConfig) -> Results:
+    """The study's files: <entry>.json, teachers/<teacher>.json, caches/<cache>.json under the folder.
+
+    Raises UserError for a file of something else.
+    """
+    kinds = (
+        (study.experiments, folder, "experiment"),
+        (study.teachers, folder / "teachers", "teacher"),
+        (study.caches, folder / "caches", "cache"),
+    )
+    found = (
+        {i.name: read(under / f"{i.name}.json", i.name, kind, name) for i in items} for items, under, kind in kinds
+    )
+    return Results(*({k: v for k, v in each.items() if v is not None} for each in found))
+
+
+def read(path: Path, entry: str, kind: str, study: str) -> dict | None:
+    """A metrics file; None where it is missing.
+
+    Raises UserError where it is cut short, of something else, or not as longtail/report/records.py says.
+    """
+    if not path.is_file():
+        return None
+    again = f"run {MAKER[kind]} {entry} again"
+    text = path.read_bytes()
+    try:
+        metrics = json.loads(text)
+        found = {key: metrics[key] for key in ("schema", "entry", "kind", "study")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cut short or no metrics file ({error}); {again}") from None
+    for key, wanted in {"schema": SCHEMA, "entry": entry, "kind": kind, "study": study}.items():
+        if found[key] != wanted:
+            raise UserError(f"{path}: {key} is {found[key]!r}, expected {wanted!r}; {again}")
+    try:
+        typed.read(FORMATS[kind], text)  # for its check: whole numbers stay as they stand in the file
+    except UserError as error:
+        raise UserError(f"{path}: not of schema {SCHEMA}: {error}; {again}") from None
+    return metrics
