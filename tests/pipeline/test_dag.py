@@ -118,6 +118,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/review.py",
     "stages/doctor.py",
     "stages/pack.py",
+    "stages/schema.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
 }
@@ -144,7 +145,9 @@ def test_stages_stand_alone():
 def test_stages_need_only_the_numeric_stack():
     """Python, and what a bare GPU node has."""
     allowed = {"torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "yaml", "PIL"}
-    allowed |= {"jinja2", "markupsafe", "safetensors", "longtail", "__future__"} | set(sys.stdlib_module_names)
+    allowed |= {"jinja2", "markupsafe", "pydantic", "typing_extensions", "safetensors", "longtail", "__future__"} | set(
+        sys.stdlib_module_names
+    )
     for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
         tops = {module.partition(".")[0] for module in imports(str(path.relative_to(ROOT)))}
         assert tops <= allowed, (path.name, tops - allowed)
