@@ -99,7 +99,7 @@ def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: 
         folder = args.run / f"seed{seed}"
         student = load_student(folder, data, device)
         run = yaml_file.mapping(folder / "config.yaml")
-        facts = json.loads((folder / "environment.json").read_text())
+        facts = json.loads((folder / "identity.json").read_text())
         check(predictions, facts, test, str(folder), str(args.dataset))
         curves[seed] = heldout_curve(student, held)
         if facts.get("imported"):

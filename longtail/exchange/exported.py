@@ -34,7 +34,7 @@ class Run:
 
     kind: Kind
     config: dict[str, Any]  # config.yaml
-    facts: dict[str, Any]  # environment.json
+    facts: dict[str, Any]  # identity.json
     state: dict[str, Tensor]
     about: dict[str, Any]  # dataset, class_order, class_names
 
@@ -45,7 +45,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """A student's last epoch, or a teacher's epoch that its `select` names. Raises UserError for anything else."""
-    config, facts = yaml_file.mapping(folder / "config.yaml", FINISHED), _facts(folder / "environment.json")
+    config, facts = yaml_file.mapping(folder / "config.yaml", FINISHED), _facts(folder / "identity.json")
     if "experiment" in config:
         kind, weights = "student", "model.safetensors"
         about = {key: facts.get(key) for key in ("dataset", "class_order", "class_names")}

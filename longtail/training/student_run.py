@@ -42,11 +42,11 @@ def fill(network: nn.Module, state: dict[str, Tensor], wrong: str) -> None:
 
 def read_run(folder: Path, data: LongTail) -> StudentRun:
     """Raises UserError where a file is missing or cut short, or the run is of another dataset or class order."""
-    config, facts = yaml_file.mapping(folder / "config.yaml", TRAIN), _facts(folder / "environment.json")
+    config, facts = yaml_file.mapping(folder / "config.yaml", TRAIN), _facts(folder / "identity.json")
     try:
         order, digest = facts["class_order"], facts["dataset_digest"]
     except KeyError as error:
-        raise UserError(f"{folder}: environment.json lacks {error}; train the entry again") from None
+        raise UserError(f"{folder}: identity.json lacks {error}; train the entry again") from None
     check_class_order(data, order, facts.get("class_names"), str(folder))
     if digest != data.digest:
         raise UserError(

@@ -38,6 +38,11 @@ def reweighted(config: TeacherConfig, epoch: int) -> bool:
     return config.drw_epoch is not None and epoch >= config.drw_epoch
 
 
+def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
+    """float32 [C] in a 0-based epoch, scaled to sum C: all ones before DRW."""
+    return losses.drw_weights(class_counts, config.drw_beta if reweighted(config, epoch) else 0.0)
+
+
 def build_loss(
     config: TeacherConfig, class_counts: Sequence[int], device: torch.device
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -45,8 +50,7 @@ def build_loss(
 
     Of every loss that logits suffice for; PaCo's is in longtail.models.paco."""
     counts = torch.as_tensor(class_counts).to(device)
-    even = losses.drw_weights(class_counts, 0.0).to(device)
-    drw = even if config.drw_beta is None else losses.drw_weights(class_counts, config.drw_beta).to(device)
+    even, drw = (class_weights(config, class_counts, epoch).to(device) for epoch in (-1, config.drw_epoch or 0))
     margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
 
     def loss(logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
