@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index pages readme coverage archive site screenshots lock clean help
+.PHONY: repro test lint status index pages readme coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -54,6 +54,9 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
+
+schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
+	$(BIN)/python stages/schema.py --out docs/schema
 
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip

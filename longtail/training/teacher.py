@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
@@ -108,12 +107,7 @@ def teacher_digest(folder: Path) -> str:
 
 
 def _read_config(path: Path) -> TeacherConfig:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the teacher first (stages/train_teacher.py)")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = yaml_file.read(path, "train the teacher first (stages/train_teacher.py)")
     return params.build(TeacherConfig, values, str(path))
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.text import DAY
 from longtail.cost import estimate as cost
@@ -18,7 +18,7 @@ from longtail.cost.workload import Images, Load, Workload
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 KNOWN = stages(ROOT / "dvc.yaml", PARAMS)
 FULL = Workload(PARAMS)
 CORE = 3e10  # FLOP/s: 2,082 views a second of a ViT with 18 tokens, 64 channels and 4 blocks take 2.9e10
@@ -105,7 +105,7 @@ def test_most_work_is_measured_first():
 
 @pytest.fixture(scope="module")
 def speeds() -> Speeds:
-    params = yaml.safe_load(TINY.read_text())
+    params = yaml_file.read(TINY)
     return Speeds(params, Workload(params), torch.device("cpu"), budget=0.0)
 
 
@@ -134,7 +134,7 @@ def test_a_forward_pass_costs_its_share(speeds):
 
 
 def test_paco_and_large_views_are_measured_too():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml_file.read(ROOT / "params.yaml")
     params["teachers"]["paco-cifar10_if100"]["arch"] = "resnet8"
     params["teachers"]["ce_drw_sam-imagenet_lt"]["views"]["size"] = 64
     known = {"cifar10_if100": Images(10, 128, 10, 32), "imagenet_lt": Images(10, 128, 10, 64, True)}

@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.cost.workload import Images, Load, Workload
 from tests.helpers.root import ROOT
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 FULL = Workload(PARAMS)
 
 
@@ -89,7 +89,7 @@ def test_an_online_teacher_answers_for_every_view():
 )
 def test_disk_is_what_dvc_recorded(stage, entry, folder):
     """Three seeds, to a tenth: histories and facts are not counted."""
-    locked = yaml.load((ROOT / "dvc.lock").read_text(), yaml.CSafeLoader)["stages"]
+    locked = yaml_file.read(ROOT / "dvc.lock")["stages"]
     if f"{stage}@{entry}" not in locked:
         pytest.skip(f"{stage}@{entry} was not run")
     size = next(o["size"] for o in locked[f"{stage}@{entry}"]["outs"] if o["path"] == f"data/{folder}/{entry}")
