@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side mus
 
 OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
 
-.PHONY: repro test lint status index pages readme papers coverage archive site screenshots lock clean help
+.PHONY: repro test lint status index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -60,6 +60,9 @@ papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the 
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
+
+schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
+	$(BIN)/python stages/schema.py --out docs/schema
 
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip

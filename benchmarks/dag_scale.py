@@ -30,6 +30,7 @@ from pathlib import Path
 
 import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
 
@@ -246,7 +247,7 @@ def main() -> None:
     if args.keep and args.keep.exists():
         raise UserError(f"--keep: {args.keep} is there already; name a new folder")
     if args.made:
-        found = yaml.safe_load((args.made / "params.yaml").read_text()) if (args.made / "params.yaml").is_file() else {}
+        found = yaml_file.read(args.made / "params.yaml") if (args.made / "params.yaml").is_file() else {}
         if len(found.get("studies", {})) != args.variants or args.keep:
             raise UserError(f"--made: {args.made} holds no project of --keep with {args.variants} variants")
     about = environment() | ({"made": "before"} if args.made else {})

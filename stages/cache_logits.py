@@ -26,7 +26,10 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import seeds
+from longtail.runs.probe import Probe
+from longtail.runs.single_run import identity
 from longtail.training.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
+from longtail.training.cache_probe import cache_probe
 from longtail.training.floor import check_floor
 from longtail.training.labeller import labeller_digest, load_labeller
 from longtail.views.student_views import ViewRecipe, Views
@@ -63,7 +66,7 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
         labeller.logit_scale,
         workers_of(device),
     )
-    resolved = {**identity(config), "views": recipe}
+    resolved = {**own(config), "views": recipe}
     workspace.write_meta(resolved, seed=seed, class_order=data.class_order, dataset_digest=data.digest)
 
 
@@ -72,7 +75,14 @@ def workers_of(device, jobs: int = 0) -> int:
     return (jobs or torch.get_num_threads()) if device.type == "cpu" else 1
 
 
-def identity(config: CacheConfig) -> dict:
+def probe(config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: Path, seed: int) -> Probe:
+    """What the code computes for the labels of one seed."""
+    labeller = load_labeller(config.teacher_kind, seed_folder(teacher, seed), data, recipe, "cpu")
+    views = Views(recipe, data.train_images, seed, labels=data.train_labels)
+    return cache_probe(labeller.network, views, config.epochs)
+
+
+def own(config: CacheConfig) -> dict:
     """The entry without its list of seeds, so that adding a seed changes no other's labels."""
     return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
@@ -123,12 +133,13 @@ def main() -> None:
             views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
             print(f"{args.entry} seed {seed}: " + verify(cache, labeller.network, views, args.verify, workers))
         return
-    prints = {}
+    identities = {}
     for seed in config.seeds:
         teacher = labeller_digest(config.teacher_kind, seed_folder(args.teacher, seed))
-        prints[seed] = seeds.fingerprint(identity(config), recipe, seed, data.digest, teacher)
+        identities[seed] = identity(own(config), recipe, seed, data.digest, teacher)
     work = partial(run, args.entry, config, recipe, data, args.teacher, device)
-    seeds.run_seeds(work, prints, args.out, device, args.jobs)
+    probed = partial(probe, config, recipe, data, args.teacher)
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=probed)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from longtail.analysis.agreement import answers, compare, epochs_shown, over_seeds, taught_by
 from longtail.analysis.student import Student, load_student
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.base.output import write_json
@@ -100,8 +99,8 @@ def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: 
     for seed, predictions in tested.items():
         folder = args.run / f"seed{seed}"
         student = load_student(folder, data, device)
-        run = yaml.safe_load((folder / "config.yaml").read_text())
-        facts = json.loads((folder / "environment.json").read_text())
+        run = yaml_file.mapping(folder / "config.yaml")
+        facts = json.loads((folder / "identity.json").read_text())
         check(predictions, facts, test, str(folder), str(args.dataset))
         curves[seed] = heldout_curve(student, held)
         if facts.get("imported"):

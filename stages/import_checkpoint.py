@@ -31,6 +31,7 @@ from longtail.exchange.checkpoints import Checkpoint, read_checkpoint
 from longtail.exchange.imported import Like, import_run
 from longtail.exchange.permutation import known_orders
 from longtail.runs import seeds as runs
+from longtail.runs.single_run import identity
 from longtail.training.experiment import resolve
 from longtail.training.teacher import recipe
 from longtail.training.teacher_config import TeacherConfig
@@ -68,7 +69,7 @@ def class_map(name: str | None, data: LongTail) -> np.ndarray | None:
 
 def keep_trained(out: Path) -> None:
     """Raises UserError where a trained result would be replaced."""
-    for path in sorted(out.glob("seed*/environment.json")):
+    for path in sorted(out.glob("seed*/identity.json")):
         if '"imported": true' not in path.read_text():
             raise UserError(f"{path.parent}: holds a run that was trained here; give another --out, or move it away")
 
@@ -97,11 +98,11 @@ def main() -> None:
     keep_trained(args.out)
     order = class_map(args.class_map, data)
     files = {seed: read_checkpoint(path) for seed, path in zip(seeds, args.files, strict=False)}
-    identity = recipe(like.config) if args.kind == "teacher" else like.config
+    resolved = recipe(like.config) if args.kind == "teacher" else like.config
     applied, tested = None if order is None else order.tolist(), args.class_map != AS_IS
-    prints = {s: runs.fingerprint(identity, s, data.digest, c.digest, applied, tested) for s, c in files.items()}
+    identities = {s: identity(resolved, s, data.digest, c.digest, applied, tested) for s, c in files.items()}
     device = runs.pick_device(args.device)
-    runs.run_seeds(partial(work, like, data, files, order, tested, device), prints, args.out, device, jobs=1)
+    runs.run_seeds(partial(work, like, data, files, order, tested, device), identities, args.out, device, jobs=1)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache,
 or from --teacher run online where the entry says `cache: none`; both give the same labels. An entry that starts from
 another experiment's run takes seed k's weights of --start-from first. OUT/seed<k>/ gets the weights, the resolved
-config.yaml, history.csv, environment.json and the test logits at the last and the best epoch. A run that is killed
-continues from its own checkpoint; seeds already finished with this very configuration are kept.
+config.yaml, history.csv, identity.json, probe.json and the test logits at the last and the best epoch. A run that is
+killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
 Several GPUs train one student: LONGTAIL_NPROC=4 in the environment here, `torchrun` on several machines
 (docs/cluster.md). The result is that of one process but for the order of float sums.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
@@ -30,13 +30,37 @@ from longtail.runs import seeds as runs
 from longtail.runs.execution import add_options, chosen
 from longtail.runs.launch import launch
 from longtail.runs.parallel import Team, joined
+from longtail.runs.probe import Probe
+from longtail.runs.single_run import identity
 from longtail.training.cache import TeacherLabels, seed_folder
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.floor import check_floor
 from longtail.training.start import read_start, start_digest
 from longtail.training.student import train_student
+from longtail.training.student_probe import student_probe
 from longtail.training.teacher import load_teacher, teacher_digest
 from longtail.views.student_views import Views
+
+
+def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device, seed: int, check: bool):
+    """What the student learns from, a cache's labels, an online teacher or None, and its digest for identity.json.
+    source: the cache's or the teacher's folder with its seeds, or None; check: the views of the cache, too."""
+    labels, facts = None, {}
+    if source is not None and config.cache != "none":
+        folder = seed_folder(source, seed)
+        labels = TeacherLabels.load(folder)
+        if check:
+            views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
+            labels.check(views, data, seed, config.train.epochs, str(folder))
+        if labels.meta["cache"] != config.cache:
+            raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
+        facts = {"teacher_digest": labels.meta["teacher_digest"]}
+    elif source is not None:
+        folder = seed_folder(source, seed)
+        labels, teacher_config = load_teacher(folder, data, device)
+        check_floor(folder, teacher_config.must_reach, teacher_config.select)
+        facts = {"teacher_digest": teacher_digest(folder)}
+    return labels, facts
 
 
 def run(
@@ -49,28 +73,20 @@ def run(
     seed,
     workspace,
 ):
-    """Train one seed. source: the cache's or the teacher's folder with its seeds, or None; begun: the folder of the
-    experiment that it starts from, or None."""
-    labels, facts = None, {}
-    if source is not None and config.cache != "none":
-        folder = seed_folder(source, seed)
-        labels = TeacherLabels.load(folder)
-        if workspace.team.leads:
-            views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
-            labels.check(views, data, seed, config.train.epochs, str(folder))
-        if labels.meta["cache"] != config.cache:
-            raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
-        facts = {"teacher_digest": labels.meta["teacher_digest"]}
-    elif source is not None:
-        folder = seed_folder(source, seed)
-        labels, teacher_config = load_teacher(folder, data, device)
-        check_floor(folder, teacher_config.must_reach, teacher_config.select)
-        facts = {"teacher_digest": teacher_digest(folder)}
+    """Train one seed. begun: the folder of the experiment that it starts from, or None."""
+    labels, facts = taught_by(config, data, source, device, seed, check=workspace.team.leads)
     start = None
     if begun is not None:
         start = read_start(begun, seed, config.start, data)
         facts |= {"start_digest": start_digest(begun, seed)}
     train_student(config, data, seed, labels, workspace, device, execution, facts, start)
+
+
+def probe(config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, seed: int) -> Probe:
+    """What the code computes for one seed."""
+    labels, _ = taught_by(config, data, source, "cpu", seed, check=False)
+    start = None if begun is None else read_start(begun, seed, config.start, data)
+    return student_probe(config, data, seed, labels, start)
 
 
 def main() -> None:
@@ -120,15 +136,16 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
     begun = args.start_from if config.start != "none" else None
     if config.start != "none" and begun is None:
         raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start-from FOLDER")
-    execution, prints = chosen(args, device, args.micro_batch), {}
+    execution, identities = chosen(args, device, args.micro_batch), {}
     for seed in seeds:
         upstream = None
         if source is not None:
             folder = seed_folder(source, seed)
             upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
-        prints[seed] = runs.fingerprint(config, seed, data.digest, upstream, begun and start_digest(begun, seed))
+        identities[seed] = identity(config, seed, data.digest, upstream, begun and start_digest(begun, seed))
     work = partial(run, config, data, source, begun, device, execution)
-    runs.run_seeds(work, prints, args.out, device, args.jobs, team)
+    probed = partial(probe, config, data, source, begun)
+    runs.run_seeds(work, identities, args.out, device, args.jobs, team, probed)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 
 Every number stands in the entry's block of params.yaml (section `teachers`). Each of its seeds gets a folder
 OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
-predictions.npz, history.csv, config.yaml and environment.json. Seeds that are there already are not trained again; a
-run that was killed continues where it stopped. Engine compiled replays the steps as CUDA graphs; --precision and
---engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM on one CPU core,
-half of that without.
+predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
+again; a run that was killed continues where it stopped. Engine compiled replays the steps as CUDA graphs; --precision
+and --engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM on one CPU
+core, half of that without.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import execution, seeds
+from longtail.runs.single_run import identity
 from longtail.training.teacher import recipe
 from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_probe import teacher_probe
 from longtail.training.teacher_training import check_precision, train_teacher
 
 
@@ -51,12 +53,12 @@ def main() -> None:
             f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'; "
             f"pass data/datasets/{config.dataset}.npz"
         )
-    fingerprints = {seed: seeds.fingerprint(recipe(config), seed, data.digest) for seed in config.seeds}
+    identities = {seed: identity(recipe(config), seed, data.digest) for seed in config.seeds}
     device = seeds.pick_device(args.device)
     how = execution.chosen(args, device)
     check_precision(how)
     work = partial(train_teacher, config, data, device=device, execution=how)
-    seeds.run_seeds(work, fingerprints, args.out, device, args.jobs)
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(teacher_probe, config, data))
 
 
 if __name__ == "__main__":

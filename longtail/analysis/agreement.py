@@ -45,7 +45,7 @@ def taught_by(
     teacher: Path | None = None,
 ) -> TeacherLabels | nn.Module:
     """The labels, or else the teacher, that a student learnt from. folder: its result of one seed; digest: the
-    teacher's weights by its environment.json; views, epochs: of the run; cache or teacher: a folder with seeds.
+    teacher's weights by its identity.json; views, epochs: of the run; cache or teacher: a folder with seeds.
 
     Raises UserError where it is of another teacher, or the cache of other views.
     """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 
 TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
@@ -26,10 +25,9 @@ def recorded_sizes(root: Path, table: dict) -> dict[str, dict[str, int]]:
 
 
 def _add(path: Path, table: dict, users: dict[str, set[str]], found: dict[str, dict[str, int]]) -> None:
+    lock = yaml_file.read(path)
     try:
-        for name, stage in yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-            "stages"
-        ].items():
+        for name, stage in lock["stages"].items():
             kind, _, entry = name.partition("@")
             if kind == "raw":
                 continue
@@ -40,5 +38,5 @@ def _add(path: Path, table: dict, users: dict[str, set[str]], found: dict[str, d
                 for study in studies:
                     of = found.setdefault(study, {})
                     of[folder] = of.get(folder, 0) + out["size"]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None

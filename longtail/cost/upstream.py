@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
 REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?|place\.\w+)\}")
@@ -42,8 +41,9 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
 
     Raises UserError where the file is no pipeline.
     """
+    pipeline = yaml_file.read(path)
     try:
-        blocks = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        blocks = pipeline["stages"]
         found = {}
         for kind, block in blocks.items():
             section = params.get(block["foreach"][2:-1]) or {}
@@ -51,9 +51,7 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
                 deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
                 found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, _seeds(item))
         return found
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the repository root") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
 
 

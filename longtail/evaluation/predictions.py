@@ -97,7 +97,7 @@ def load_predictions(path: Path) -> Predictions:
 def check(predictions: Predictions, facts: dict, test: TestSet, run: str, dataset: str) -> None:
     """Raises UserError unless the predictions of `run` are of this test set, in this class order.
 
-    facts: its environment.json: dataset_digest, and class_names where the run tells them.
+    facts: its identity.json: dataset_digest, and class_names where the run tells them.
     """
     if len(predictions.labels) != len(test.labels):
         raise UserError(

@@ -1,7 +1,7 @@
 """A checkpoint of somebody else's as a finished run of one seed: evaluated here, and written as training writes it.
 
 The file is one epoch, as a rule the best on the test set (METHODS trap 42). It stands for the last and for the best of
-the run, in all files; environment.json says `imported` and where the weights came from, history.csv has no rows.
+the run, in all files; identity.json says `imported` and where the weights came from, history.csv has no rows.
 """
 
 from __future__ import annotations

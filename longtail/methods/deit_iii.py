@@ -37,8 +37,14 @@ class Method:
     def __init__(self, config: Config, class_counts, device="cpu"):
         self.config = config
 
+    def targets(self, targets: Targets, classes: int, epoch: int) -> Tensor:
+        """Ones and zeros, float32 [B, C]."""
+        return (targets.soft(classes, 0.0) > self.config.threshold).float()
+
+    def class_weights(self, epoch: int) -> None:
+        """None: no class weighs more than another."""
+
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}."""
         cls = logits["cls"].float()
-        multi_hot = (targets.soft(cls.shape[1], 0.0) > self.config.threshold).to(cls.dtype)
-        return grouped_binary_cross_entropy(cls, multi_hot, targets.groups)
+        return grouped_binary_cross_entropy(cls, self.targets(targets, cls.shape[1], epoch), targets.groups)

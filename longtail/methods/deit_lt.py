@@ -47,13 +47,19 @@ class Method:
         self.config = config
         self.weights = drw_weights(class_counts, config.drw_beta).to(device)
 
+    def targets(self, targets: Targets, classes: int, epoch: int) -> Tensor:
+        """The CLS token's, float32 [B, C]."""
+        return targets.soft(classes, self.config.smoothing if epoch < self.config.smoothing_until else 0.0)
+
+    def class_weights(self, epoch: int) -> Tensor | None:
+        """Of the DIST term, float32 [C]; None before DRW."""
+        drw = self.config.drw_epoch is not None and epoch >= self.config.drw_epoch
+        return self.weights if drw else None
+
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: "cls" and "dist", [B, C]."""
-        config = self.config
-        cls, dist = logits["cls"].float(), logits["dist"].float()
-        smoothing = config.smoothing if epoch < config.smoothing_until else 0.0
-        drw = config.drw_epoch is not None and epoch >= config.drw_epoch
-        weights = self.weights if drw else None
-        cls_loss = grouped_soft_target_cross_entropy(cls, targets.soft(cls.shape[1], smoothing), targets.groups)
+        alpha, cls, dist = self.config.alpha, logits["cls"].float(), logits["dist"].float()
+        soft, weights = self.targets(targets, cls.shape[1], epoch), self.class_weights(epoch)
+        cls_loss = grouped_soft_target_cross_entropy(cls, soft, targets.groups)
         dist_loss = grouped_weighted_cross_entropy(dist, targets.teacher, weights, targets.groups)
-        return (1 - config.alpha) * cls_loss + config.alpha * dist_loss
+        return (1 - alpha) * cls_loss + alpha * dist_loss

@@ -33,8 +33,14 @@ class Method:
     def __init__(self, config: Config, class_counts, device="cpu"):
         self.config = config
 
+    def targets(self, targets: Targets, classes: int, epoch: int) -> Tensor:
+        """float32 [B, C]."""
+        return targets.soft(classes, self.config.smoothing if epoch < self.config.smoothing_until else 0.0)
+
+    def class_weights(self, epoch: int) -> None:
+        """None: no class weighs more than another."""
+
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}."""
-        smoothing = self.config.smoothing if epoch < self.config.smoothing_until else 0.0
         cls = logits["cls"].float()
-        return grouped_soft_target_cross_entropy(cls, targets.soft(cls.shape[1], smoothing), targets.groups)
+        return grouped_soft_target_cross_entropy(cls, self.targets(targets, cls.shape[1], epoch), targets.groups)

@@ -40,6 +40,13 @@ class Method:
         self.logit_scale = config.scale
         self.margins = ldam_margins(class_counts, config.max_margin).to(device)
 
+    def targets(self, targets: Targets, classes: int, epoch: int) -> Tensor:
+        """What is subtracted from each cosine, float32 [B, C]: the margin of the true class."""
+        return targets.soft(classes, 0.0) * self.margins
+
+    def class_weights(self, epoch: int) -> None:
+        """None: no class weighs more than another."""
+
     def loss(self, logits: dict[str, Tensor], targets: Targets, epoch: int) -> Tensor:
         """Loss of each mix group, float32 [G]. logits: {"cls": [B, C]}, cosines."""
         return grouped_ldam_loss(logits["cls"].float(), targets.y, self.margins, self.logit_scale, targets.groups)

@@ -1,7 +1,7 @@
 """How a run is computed: numbers' precision, compiled or eager, views in a pass. Nothing of it is in a recipe.
 
 A stage takes it from --precision, --engine and --micro-batch, or, started by DVC or Snakemake, from LONGTAIL_PRECISION,
-LONGTAIL_ENGINE and LONGTAIL_MICRO_BATCH in the environment. Results keep it in their environment.json.
+LONGTAIL_ENGINE and LONGTAIL_MICRO_BATCH in the environment. Results keep it in their identity.json.
 """
 
 from __future__ import annotations

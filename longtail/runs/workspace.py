@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.params import digest, plain
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.saver import Saver
@@ -28,6 +29,8 @@ SAVE_EVERY_S = float(os.environ.get("LONGTAIL_SAVE_EVERY_S", 120))  # between ch
 LOG_EVERY_S = 60.0
 SHOW_EVERY_S = 1.0  # between live lines on a terminal
 AGREE_EVERY_S = 1.0  # between questions whether any process of a team was asked to stop
+IDENTITY = "identity.json"  # in a result folder: what the run is, and what it was made from
+ENVIRONMENT = "environment.json"  # beside it: machine, versions, commit, seconds; nothing that is compared
 STOPPED = 143  # exit code of a run that saved its state and stopped on SIGTERM or SIGUSR1
 
 _stop_requested = False
@@ -60,15 +63,15 @@ class Workspace:
         self,
         folder: Path,
         label: str,
-        run_fingerprint: str,
+        identity: str,
         device: torch.device,
         quiet: bool = False,
         team: Team = ALONE,
     ):
-        self.folder, self.label, self.fingerprint, self.device, self.quiet = (
+        self.folder, self.label, self.identity, self.device, self.quiet = (
             folder,
             label,
-            run_fingerprint,
+            identity,
             device,
             quiet,
         )
@@ -174,16 +177,18 @@ class Workspace:
             print(text if not sys.stdout.isatty() else f"\r\033[K{text}", flush=True)
 
     def write_meta(self, config: Any, **facts: Any) -> None:
-        """config.yaml (fully resolved) and environment.json (facts, versions, device, seconds, peak memory)."""
-        (self.result / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
-        facts = {"fingerprint": self.fingerprint, "config_hash": digest(config), **facts}
-        facts |= environment(self.device) | {"processes": self.team.size, "backend": self.team.backend}
-        facts["seconds"] = round(self.seconds(), 1)
-        (self.result / "environment.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        """What the run is, in its result folder: config.yaml (fully resolved) and identity.json, with `facts` that are
+        the same on every machine. Where and how fast it was made stands beside the result: environment.json."""
+        (self.result / "config.yaml").write_text(yaml_file.dump(plain(config)))
+        facts = {"identity": self.identity, "config_hash": digest(config), **facts}
+        facts |= {"processes": self.team.size, "backend": self.team.backend}
+        (self.result / IDENTITY).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        made = environment(self.device) | {"seconds": round(self.seconds(), 1)}
+        (self.folder / ENVIRONMENT).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Where a result was made: git commit, versions, device, peak memory."""
+    """Where a result was made: git commit, versions, processor with its instruction set, device, peak memory."""
     import numpy
     import PIL
 
@@ -195,13 +200,28 @@ def environment(device: torch.device) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "timm": getattr(sys.modules.get("timm"), "__version__", None),
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if on_cuda else f"cpu x{torch.get_num_threads()}",
         "peak_memory_mb": round(torch.cuda.max_memory_allocated(device) / 2**20) if on_cuda else _peak_rss_mb(),
     }
 
 
+def processor() -> str:
+    """The processor as the system tells it, e.g. `AMD EPYC (family 25, model 1)`, for virtual machines hide the name's
+    end; its architecture where the system tells nothing. Trained numbers are equal on processors of one kind alone
+    (docs/performance.md)."""
+    with suppress(OSError):
+        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+        facts = {name.strip(): " ".join(value.split()) for name, _, value in lines}
+        if "model name" in facts:
+            return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"
+    return platform.processor() or platform.machine()
+
+
 def _git_commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
+    """The commit, with `-dirty` where the tree was edited; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         git = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:  # a bare node without git

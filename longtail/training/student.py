@@ -19,10 +19,11 @@ from longtail.models import drop_path
 from longtail.models.network import build_network
 from longtail.models.vit import ModelConfig, parameter_groups, special_tokens
 from longtail.runs.execution import DTYPES, Execution
+from longtail.runs.parallel import ALONE, Team
 from longtail.runs.workspace import Workspace
 from longtail.training.cache import TeacherLabels
 from longtail.training.engine import choose_attention, compile_blocks
-from longtail.training.experiment import StudentConfig, load_method
+from longtail.training.experiment import StudentConfig, TrainConfig, load_method
 from longtail.training.meter import Meter, write_rows
 from longtail.training.optimizer import build_optimizer
 from longtail.training.schedule import cosine_lr
@@ -30,7 +31,59 @@ from longtail.training.start import begin
 from longtail.training.student_evaluation import Evaluator, test_views
 from longtail.training.student_run import StudentRun
 from longtail.training.student_step import Stepper, chunks, views_at_once
+from longtail.views.batch import Batch
 from longtail.views.student_views import Views
+
+
+class Student:
+    """What a run trains and shows, as it is before the first step: views, network, loss, optimizer and its step.
+
+    All that decides what a run computes is here, for its loop (`train_student`) and for its probe alike.
+    """
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        data: LongTail,
+        seed: int,
+        labels: TeacherLabels | nn.Module | None,
+        device: torch.device,
+        execution: Execution = Execution(),  # noqa: B008 (frozen)
+        team: Team = ALONE,
+        start: StudentRun | None = None,
+    ) -> None:
+        """Arguments as of train_student. Seeds torch's global generator, which gives the first weights."""
+        self.config, train = config, config.train
+        self.method = load_method(config.method).Method(config.loss, data.class_counts, device)
+        self.views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
+        torch.manual_seed(seed)
+        self.model = build_network(config.model, data.num_classes, self.method.distilled, self.method.head)
+        if start is not None:
+            begin(self.model, start, self.method.head_only)
+        self.model = self.model.to(device)
+        groups = parameter_groups(self.model, train.weight_decay)
+        self.optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
+        self.take_step = Stepper(
+            config, self.model, self.method, self.optimizer, labels, data.train_labels, seed, device, execution, team
+        )
+
+    def train(self) -> None:
+        """To training mode; a frozen backbone answers as at test: no stochastic depth."""
+        self.model.train(not self.method.head_only)
+
+    def update(self, batch: Batch, epoch: int, step: int, meter: Meter) -> float:
+        """One optimizer step; returns its learning rate."""
+        lr = learning_rate(self.config.train, self.views, epoch, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.take_step(batch, epoch, meter)
+        return lr
+
+
+def learning_rate(train: TrainConfig, views: Views, epoch: int, step: int) -> float:
+    """Of one step of a 0-based epoch."""
+    t = epoch + views.lr_fraction(step)
+    return cosine_lr(t, train.lr, train.epochs, train.warmup_epochs, train.warmup_lr, train.min_lr)
 
 
 def train_student(
@@ -50,19 +103,17 @@ def train_student(
     execution's micro_batch bounds memory; it, the engine and the number of processes change nothing but the order of
     float sums. The processes of workspace.team all call this; the first writes.
     """
-    team = workspace.team
-    train, method_file = config.train, load_method(config.method)
-    method = method_file.Method(config.loss, data.class_counts, device)
-    views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
-    torch.manual_seed(seed)
-    model = build_network(config.model, data.num_classes, method.distilled, method.head)
-    if start is not None:
-        begin(model, start, method.head_only)
-    model = model.to(device)
+    team, train = workspace.team, config.train
+    student = Student(config, data, seed, labels, device, execution, team, start)
+    method, model, optimizer, views, take_step = (
+        student.method,
+        student.model,
+        student.optimizer,
+        student.views,
+        student.take_step,
+    )
     if team.size > 1 and any(True for _ in model.buffers()):
         raise UserError(f"{config.experiment}: batch statistics are of one process; train it without torchrun")
-    groups = parameter_groups(model, train.weight_decay)
-    optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
 
     def mine(step: int) -> slice:
         """Which groups of a step are this process's."""
@@ -72,7 +123,6 @@ def train_student(
     evaluate = Evaluator(
         test_views(config, data, team), data.test_labels, config.views.normalization, device, execution, team
     )
-    take_step = Stepper(config, model, method, optimizer, labels, data.train_labels, seed, device, execution, team)
     meter = Meter(device, team, method.distilled)
     best = {"epoch": -1, "top1": -1.0, "logits": {}}
     last: dict[str, Tensor] = {}
@@ -99,20 +149,10 @@ def train_student(
         }
 
     while epoch < train.epochs:
-        model.train(not method.head_only)  # a frozen backbone answers as at test: no stochastic depth
+        student.train()
         batches = views.steps(epoch, step, groups=mine)
         while step < views.steps_per_epoch:
-            lr = cosine_lr(
-                epoch + views.lr_fraction(step),
-                train.lr,
-                train.epochs,
-                train.warmup_epochs,
-                train.warmup_lr,
-                train.min_lr,
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            take_step(next(batches), epoch, meter)
+            lr = student.update(next(batches), epoch, step, meter)
             step, seen = step + 1, seen + views.groups_of_step(step)[-1].stop
             if step < views.steps_per_epoch:
                 workspace.tick(state)
@@ -145,7 +185,7 @@ def _speed_up(
     workspace: Workspace,
 ) -> dict[str, str | None]:
     """Choose the attention kernel and compile as asked, for a forward pass over these groups of a step. Returns how the
-    run is computed, for environment.json."""
+    run is computed, for identity.json."""
     parts, engine, attention = chunks(groups, views_at_once(config, execution)), "eager", None
     if isinstance(config.model, ModelConfig) and parts:
         shape, size = config.model, parts[0][-1].stop - parts[0][0].start

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
@@ -45,6 +44,11 @@ def reweighted(config: TeacherConfig, epoch: int) -> bool:
     return config.drw_epoch is not None and epoch >= config.drw_epoch
 
 
+def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
+    """float32 [C] in a 0-based epoch, scaled to sum C: all ones before DRW."""
+    return losses.drw_weights(class_counts, config.drw_beta if reweighted(config, epoch) else 0.0)
+
+
 def build_loss(
     config: TeacherConfig, class_counts: Sequence[int], device: torch.device
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -52,8 +56,7 @@ def build_loss(
 
     Of every loss that logits suffice for; PaCo's is in longtail.models.paco."""
     counts = torch.as_tensor(class_counts).to(device)
-    even = losses.drw_weights(class_counts, 0.0).to(device)
-    drw = even if config.drw_beta is None else losses.drw_weights(class_counts, config.drw_beta).to(device)
+    even, drw = (class_weights(config, class_counts, epoch).to(device) for epoch in (-1, config.drw_epoch or 0))
     margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
 
     def loss(logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
@@ -104,12 +107,7 @@ def teacher_digest(folder: Path) -> str:
 
 
 def _read_config(path: Path) -> TeacherConfig:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the teacher first (stages/train_teacher.py)")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = yaml_file.read(path, "train the teacher first (stages/train_teacher.py)")
     return params.build(TeacherConfig, values, str(path))
 
 

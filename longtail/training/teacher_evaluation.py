@@ -43,9 +43,10 @@ class TestSet:
 
     def logits(self, model: nn.Module) -> Tensor:
         """float32 [M, C] on the device; the model is left in eval mode."""
-        return evaluate(model, self._batches(), self.mean, self.std)
+        return evaluate(model, self.batches(), self.mean, self.std)
 
-    def _batches(self) -> Iterator[Tensor]:
+    def batches(self) -> Iterator[Tensor]:
+        """uint8 [n, 3, H, W] on the device, in order."""
         if isinstance(self.images, Tensor):
             return (part.permute(0, 3, 1, 2) for part in self.images.split(SMALL_BATCH))
         parts = self.images.batches(LARGE_BATCH)

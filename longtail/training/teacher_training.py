@@ -44,6 +44,37 @@ class Progress:
     best: dict[str, Any]  # epoch, top1, logits, model state
 
 
+class Teacher:
+    """What a run trains and shows, as it is before the first step: its task (network, loss, views) and optimizer.
+
+    All that decides what a run computes is here, for its loop (`train_teacher`) and for its probe alike.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        data: LongTail,
+        seed: int,
+        device: torch.device,
+        execution: Execution = Execution(),  # noqa: B008 (frozen)
+    ) -> None:
+        """Seeds torch's global generator, which gives the first weights."""
+        self.config = config
+        torch.manual_seed(seed)
+        self.task = build_task(config, data, seed, device, execution)
+        self.optimizer = torch.optim.SGD(
+            self.task.weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True
+        )
+
+    def step_of(self, epoch: int) -> tuple[Callable[..., Tensor], tuple]:
+        """step(*batch) of a 0-based epoch, one SGD or SAM step, float64 [2] as `_step` has it; and what it depends on:
+        learning rate, SAM's radius, whether the classes have weights."""
+        lr, rho = learning_rate(self.config, epoch), sam_radius(self.config.sam_rho, epoch)
+        self.optimizer.param_groups[0]["lr"] = lr
+        step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.task.weights, rho)
+        return step, (lr, rho, reweighted(self.config, epoch))
+
+
 def train_teacher(
     config: TeacherConfig,
     data: LongTail,
@@ -60,10 +91,8 @@ def train_teacher(
     """
     device = torch.device(device)
     check_precision(execution)
-    torch.manual_seed(seed)
-    task = build_task(config, data, seed, device, execution)
-    model, weights = task.model, task.weights
-    optimizer = torch.optim.SGD(weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
+    teacher = Teacher(config, data, seed, device, execution)
+    task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
     test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
     now = _restore(workspace.load(), task, optimizer, device)
 
@@ -74,13 +103,11 @@ def train_teacher(
     steps, total = epoch_size(config, len(data.train_labels))
     while now.epoch < config.epochs:
         epoch = now.epoch
-        optimizer.param_groups[0]["lr"] = lr = learning_rate(config, epoch)
-        rho = sam_radius(config.sam_rho, epoch)
+        step, (lr, *rest) = teacher.step_of(epoch)
         task.train()
-        step = partial(_step, partial(task.forward, epoch), optimizer, weights, rho)
         while now.step < steps:
             rows = slice(now.step * config.batch_size, min((now.step + 1) * config.batch_size, total))
-            now.sums += run_step(step, task.batch(epoch, rows), (lr, rho, reweighted(config, epoch)))
+            now.sums += run_step(step, task.batch(epoch, rows), (lr, *rest))
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import load_all
 from longtail.base.text import DAY
@@ -106,7 +106,7 @@ def test_most_work_is_measured_first():
 
 @pytest.fixture(scope="module")
 def speeds() -> Speeds:
-    params = yaml.safe_load(TINY.read_text())
+    params = yaml_file.read(TINY)
     return Speeds(params, Workload(params), torch.device("cpu"), budget=0.0)
 
 

@@ -81,10 +81,13 @@ def test_a_target_that_is_not_there(known, target, message):
         needed_by(target, known)
 
 
-@pytest.mark.parametrize("text", ["stages: [", "stages: {a: {cmd: b}}", "- 1", ""])
+@pytest.mark.parametrize("text", ["stages: {a: {cmd: b}}", "- 1", ""])
 def test_a_file_that_is_no_such_pipeline(tmp_path, text):
     (tmp_path / "dvc.yaml").write_text(text)
     with pytest.raises(UserError, match=r"dvc\.yaml: no pipeline of `foreach` stages"):
+        stages(tmp_path / "dvc.yaml", {})
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(UserError, match=r"dvc\.yaml: not valid YAML: line"):
         stages(tmp_path / "dvc.yaml", {})
     with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
         stages(tmp_path / "nowhere.yaml", {})

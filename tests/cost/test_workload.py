@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import load_all
 from longtail.cost.workload import Images, Load, Workload
@@ -90,7 +90,7 @@ def test_an_online_teacher_answers_for_every_view():
 )
 def test_disk_is_what_dvc_recorded(stage, entry, folder):
     """Three seeds, to a tenth: histories and facts are not counted."""
-    locked = yaml.load((ROOT / "dvc.lock").read_text(), yaml.CSafeLoader)["stages"]
+    locked = yaml_file.read(ROOT / "dvc.lock")["stages"]
     if f"{stage}@{entry}" not in locked:
         pytest.skip(f"{stage}@{entry} was not run")
     size = next(o["size"] for o in locked[f"{stage}@{entry}"]["outs"] if o["path"] == f"data/{folder}/{entry}")

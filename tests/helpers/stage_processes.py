@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from longtail.base import yaml_file
 from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
 
@@ -111,7 +112,7 @@ def _work(script: Path, arguments: list[str], environment: dict[str, str], folde
 
 def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: None) -> dict:
     """Write helpers/tiny.yaml, changed, as folder/params.yaml, beside the printed numbers; returns what was written."""
-    params = yaml.safe_load(TINY.read_text())
+    params = yaml_file.read(TINY)
     change(params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -123,8 +124,8 @@ def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: No
 
 def command(stage: str, key: str) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry of tiny.yaml: the script's name, then its arguments."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    params = yaml.safe_load(TINY.read_text())
+    block = yaml_file.read(ROOT / "dvc.yaml")["stages"][stage]
+    params = yaml_file.read(TINY)
     entry = params[block["foreach"][2:-1]][key]
     _, script, *arguments = filled(block["do"]["cmd"], key, entry, params["place"]).split()
     return Path(script).stem, *arguments

@@ -11,15 +11,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.params import files as params_files
 from longtail.base.params import load_all
 from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
 
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
 PARAMS = load_all(ROOT)
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 BESIDE = {  # what a module reads that is no module
@@ -126,6 +126,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/doctor.py",
     "stages/pack.py",
     "stages/paper.py",
+    "stages/schema.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
 }
@@ -152,9 +153,8 @@ def test_stages_stand_alone():
 def test_stages_need_only_the_numeric_stack():
     """Python, and what a bare GPU node has."""
     allowed = {"torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "yaml", "PIL"}
-    allowed |= {"jinja2", "markupsafe", "safetensors", "psutil", "longtail", "__future__"} | set(
-        sys.stdlib_module_names
-    )
+    allowed |= {"jinja2", "markupsafe", "pydantic", "typing_extensions", "safetensors", "psutil", "longtail"}
+    allowed |= {"__future__"} | set(sys.stdlib_module_names)
     for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
         tops = {module.partition(".")[0] for module in imports(str(path.relative_to(ROOT)))}
         assert tops <= allowed, (path.name, tops - allowed)
@@ -244,7 +244,7 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
         assert "params" not in DAG[stage]["do"]
         return
     shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
-    tiny = yaml.safe_load(TINY.read_text())
+    tiny = yaml_file.read(TINY)
     line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
     named = [name for block in DAG[stage]["do"]["params"] for names in block.values() for name in names]
     declared = {filled(name, key, tiny[SECTION[stage]][key]) for name in named}

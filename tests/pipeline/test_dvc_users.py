@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.params import load_all
 from tests.helpers.projects import WHO, call, edited, run
 from tests.helpers.root import ROOT
 
-SHOWN = yaml.safe_load((ROOT / "reports/dvc.yaml").read_text())
+SHOWN = yaml_file.read(ROOT / "reports/dvc.yaml")
 PLOTS = {name: plot for block in SHOWN["plots"] for name, plot in block.items()}
 SCORES = {
     "tiny-vit": "reports/scores/tiny/tiny-vit.json",

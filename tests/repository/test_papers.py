@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from tests.helpers.projects import WHO, call, paper_project, put, run
 from tests.helpers.reporting import run_stage
@@ -35,7 +35,7 @@ def test_the_pipeline_of_a_paper_is_the_roots(paper):
 @pytest.mark.parametrize("file", FILES)
 def test_a_params_file_tells_the_pipeline_where_things_are(file):
     own, path = params.own(FILES[file]), FILES[file]
-    looped = {block["foreach"][2:-1] for block in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()}
+    looped = {block["foreach"][2:-1] for block in yaml_file.read(ROOT / "dvc.yaml")["stages"].values()}
     assert looped <= set(own), "DVC wants every section that dvc.yaml goes over, if empty"
     place = own["place"]
     assert (path.parent / place["root"]).resolve() == ROOT and place["params"] == file
@@ -148,7 +148,7 @@ def test_the_doctor_reads_what_has_no_lists(capsys):
 
 
 def locked(path: Path) -> set[str]:
-    return set(yaml.safe_load(path.read_text())["stages"]) if path.exists() else set()
+    return set(yaml_file.read(path)["stages"]) if path.exists() else set()
 
 
 def test_both_engines_know_all_folders(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import fnmatch
 import re
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.params import load_all
 from longtail.cost.workload import Load, Workload
 from longtail.runs import execution
@@ -127,7 +127,7 @@ def test_the_lines_for_resources_are_taken(tmp_path):
         for stage, section in (("train_student", "experiments"), ("cache_logits", "caches"))
         for name in PARAMS[section]
     }
-    for pattern in yaml.safe_load(lines):
+    for pattern in yaml_file.parse(lines, "text"):
         assert fnmatch.filter(stages, pattern), pattern
     for name in STUDENTS[1:]:
         asked = resources.of(f"train_student@{name}", path)

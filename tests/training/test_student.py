@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import digest, plain
 from longtail.data.sources import DatasetConfig
@@ -439,7 +438,7 @@ def test_predictions_are_those_of_the_saved_weights(trained, data):
 
 def test_the_config_is_kept_fully_resolved(trained, data):
     config = config_of(model={"drop_path": 0.5})
-    kept = yaml.safe_load((trained / "config.yaml").read_text())
+    kept = yaml_file.read(trained / "config.yaml")
     assert kept == {**plain(config), "seed": SEED}
     assert kept["loss"]["drw_beta"] == 0.9999 and kept["model"]["drop_path"] == 0.5 and kept["views"]["size"] == SIZE
     facts = json.loads((trained / "environment.json").read_text())

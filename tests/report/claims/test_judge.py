@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.output import write_json
 from longtail.report.claims.judge import Claim, Judged, ledger, load, overall
@@ -399,7 +399,7 @@ def test_a_damaged_claims_file_is_one_line(tmp_path, changes, message):
 
 def test_a_claim_stands_there_once(tmp_path):
     write_claims(tmp_path / "claims.yaml")
-    twice = yaml.safe_load((tmp_path / "claims.yaml").read_text())["claims"] * 2
+    twice = yaml_file.read(tmp_path / "claims.yaml")["claims"] * 2
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": twice}))
     with pytest.raises(UserError, match="claim 'c' stands there twice"):
         load(tmp_path / "claims.yaml")
