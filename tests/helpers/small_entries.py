@@ -24,7 +24,7 @@ from longtail.views.student_views import Views
 from tests.helpers.root import ROOT
 from tests.helpers.small import Teacher
 
-TABLE = params.load(ROOT / "params.yaml")
+TABLE = params.load_all(ROOT)
 SIDE = 24
 STUDENTS = {  # an experiment of each method, and of each kind of network
     "deit_lt": "cifar10_if100-deit_lt-b",

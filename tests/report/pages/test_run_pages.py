@@ -284,5 +284,5 @@ def test_neither_torch_nor_pandas_is_imported():
 
 def test_the_committed_pages_are_of_the_committed_files():
     """`python stages/run_pages.py` writes them; a run without its page fails here too."""
-    place = ["--reports", ROOT / "reports", "--params", ROOT / "params.yaml", "--out", ROOT / "reports" / "pages"]
+    place = ["--reports", ROOT / "reports", "--out", ROOT / "reports" / "pages"]
     assert run_stage("run_pages", *place, "--check") == 0
