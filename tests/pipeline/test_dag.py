@@ -126,6 +126,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/doctor.py",
     "stages/pack.py",
     "stages/paper.py",
+    "stages/probe.py",
     "stages/schema.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
