@@ -123,7 +123,7 @@ def test_names_and_keys_that_are_not_there():
     with pytest.raises(UserError, match=r"digits-vitt: no such entry in params.yaml; did you mean 'digits-vit'"):
         FULL.of("train_student", "digits-vitt")
     table = copy.deepcopy(PARAMS)
-    del table["views"]["digits"]["repeats"]
+    del table["views"]["digits-mix_always"]["repeats"]
     with pytest.raises(UserError, match=r"train_student@digits-vit: params.yaml lacks 'repeats'"):
         Workload(table).of("train_student", "digits-vit")
 
