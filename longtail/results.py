@@ -25,7 +25,7 @@ SCALARS = [column for column in get_args(Column) if column != ON_VIEWS]
 HEAD = {**dict.fromkeys(SCALARS, MAYBE), "per_class": [MAYBE]}
 SUMMARY = dict.fromkeys(SCALARS, OVER_SEEDS)
 PHASE = {"epoch": INTEGER, "avg": HEAD, "cls": HEAD, "dist?": HEAD}
-SEED = {"last": PHASE, "best": PHASE, "seconds": NUMBER, "device?": (str, type(None))}
+SEED = {"last": PHASE, "best": PHASE}
 HEADS = {"avg": SUMMARY, "cls": SUMMARY, "dist?": SUMMARY}
 ABOUT = {"dataset": TEXT, "config_hash": TEXT, "class_counts": [INTEGER]}
 RUN = {**ABOUT, "seeds": {"*": SEED}, "summary": {"last": HEADS, "best": HEADS}}

@@ -7,6 +7,7 @@ from html import escape
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longtail.machines import cost
 from longtail.review import Facts
 
 PAGES = ("reproducibility", "neurips_checklist", "acm_badges", "cost")
@@ -24,7 +25,7 @@ def pages(facts: Facts) -> dict[str, str]:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": cell, "size": size, "duration": duration, "number": number, "signed": signed}
-    values = {"facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
+    values = {"cost": cost, "facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
     made = {page: environment.get_template(f"review_{page}.md.j2").render(values) for page in PAGES}
     return {f"{page}.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n" for page, text in made.items()}
 

@@ -1,7 +1,7 @@
 """A page for each run: reports/pages/<study>/[teachers/]<entry>.html, self-contained, that opens from disk.
 
 Long-tail evaluation, what the two heads do, curves, cost and configuration: from reports/runs (stages diagnose and
-diagnose_teacher), reports/metrics (evaluate) and reports/experts (experts). An entry has a page where reports/runs has
+diagnose_teacher), reports/metrics (evaluate), reports/experts (experts) and reports/machines. An entry has a page where reports/runs has
 a folder of it; what else is missing is said on the page to be not run. Nothing is trained or evaluated; about two
 seconds a page.
 
@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtail import params, reading, results
+from longtail import machines, params, reading, results
 from longtail.errors import UserError, run_main
 from longtail.inputs import stated
 from longtail.output import write_text
@@ -43,15 +43,17 @@ def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
     folder = reports / "runs" / below
     if not folder.is_dir():
         return None
+    record = reading.run_record(folder)
     return Run(
         entry=item.name,
         kind=kind,
         study=study,
         label=item.label,
         diagnosed=reading.diagnostics(folder),
-        record=reading.run_record(folder),
+        record=record,
         metrics=results.read(reports / "metrics" / f"{below}.json", item.name, kind, study),
         experts=experts(reports / "experts" / f"{below}.json", item.name) if kind == "experiment" else None,
+        made=machines.load(reports, study).of(kind, item.name, record and record["config_hash"]),
     )
 
 

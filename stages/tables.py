@@ -17,11 +17,11 @@ from longtail.output import new_folder, write_text
 from longtail.render import to_html, to_latex, to_markdown
 from longtail.results import load
 from longtail.study import StudyConfig
-from longtail.tables import cost, layout, records, to_csv
+from longtail.tables import layout, records, to_csv
 
 
 def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path) -> None:
-    """Write out/<table>.{csv,md,tex,html} for every table of the study, and out/cost.md."""
+    """Write out/<table>.{csv,md,tex,html} for every table of the study."""
     results = load(metrics, name, study)
     with new_folder(out) as folder:
         for table in study.tables:
@@ -34,7 +34,6 @@ def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path
                 "html": to_html(grid),
             }.items():
                 write_text(folder / f"{table.name}.{suffix}", text)
-        write_text(folder / "cost.md", cost(study, results))
 
 
 def main() -> None:
