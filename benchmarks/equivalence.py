@@ -39,7 +39,7 @@ from longtail.student import train_student
 from longtail.teacher_config import TeacherConfig
 from longtail.teacher_training import train_teacher
 from longtail.workers import cores, in_order
-from longtail.workspace import Workspace
+from longtail.workspace import ENVIRONMENT, IDENTITY, Workspace
 
 ROOT = Path(__file__).parents[1]
 STUDENT, TEACHER = "digits-deit_lt", "ldam_drw_sam-digits_if20"
@@ -102,10 +102,11 @@ def end_of(train: Train, execution: Execution, dataset: Path, device: torch.devi
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder), f"seed {seed}", "", device, quiet=True)
         train(execution, seed, workspace)
-        facts = json.loads((workspace.result / "environment.json").read_text())
+        facts = json.loads((workspace.result / IDENTITY).read_text())
+        seconds = json.loads((workspace.folder / ENVIRONMENT).read_text())["seconds"]
         predictions = load_predictions(workspace.result / "predictions.npz")
         metrics = phase_metrics(predictions, load_test_set(dataset), "last")
-    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": facts["seconds"]}
+    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": seconds}
 
 
 def compare(variant: dict[int, dict], reference: dict[int, dict]) -> dict[str, dict]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from longtail.curves import Curve, curve
 from longtail import machines
+from longtail.curves import Curve, curve
 from longtail.errors import UserError
 from longtail.machines import Machines
 from longtail.reading import run_record
@@ -21,7 +21,12 @@ CURVES = (  # title, columns of a student's and of a teacher's history
     ("Training loss", ("loss", "train_loss")),
     ("Test accuracy, averaged head (%)", ("test_top1_avg", "test_top1")),
 )
-HIDDEN = ("class_order", "seconds", "device", "peak_memory_mb")  # a long digest that the run's folder keeps; shown apart
+HIDDEN = (
+    "class_order",
+    "seconds",
+    "device",
+    "peak_memory_mb",
+)  # a long digest that the run's folder keeps; shown apart
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
     histories = histories or _analysed(reports / "analysis" / study / item.name / "curves.csv")
     drawn = (curve(title, histories, c) for title, columns in CURVES for c in columns)
     page = f"pages/{place}.html"
-    seeds = tuple(_seed(number, run, told.get(number), made.get(number, {})) for number, run in metrics["seeds"].items())
+    seeds = tuple(
+        _seed(number, run, told.get(number), made.get(number, {})) for number, run in metrics["seeds"].items()
+    )
     config = record["config"] if record else params.get(f"{kind}s", {}).get(item.name, {})
     return Entry(
         *about,

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtail.coverage import Coverage, Project
 from longtail import machines
+from longtail.coverage import Coverage, Project
 from longtail.errors import UserError
 from longtail.lock_sizes import TRAINED, recorded_sizes
 from longtail.machines import Machines

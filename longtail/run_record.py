@@ -16,7 +16,7 @@ from longtail.errors import UserError
 
 SCHEMA = 1
 NEEDED = ("identity", "dataset_digest")
-IDENTITY = (  # facts of identity.json: nothing that another run of the same would change; what it does not tell is left out
+IDENTITY = (  # facts of identity.json, the same for any other run of the same; what it does not tell is left out
     *("identity", "backend", "processes", "precision", "engine", "attention"),
     *("class_order", "dataset_digest", "teacher_digest", "start_digest"),
     *("imported", "source", "source_sha256", "source_layout", "source_weights", "source_top1"),

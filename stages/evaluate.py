@@ -38,9 +38,7 @@ def read_run(folder: Path) -> tuple[dict, str]:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; the run is not complete, train it again") from None
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{folder}: identity.json or config.yaml is damaged or lacks {error}; train it again"
-        ) from None
+        raise UserError(f"{folder}: identity.json or config.yaml is damaged or lacks {error}; train it again") from None
 
 
 def evaluate(entry: str, kind: str, study: str, seeds: list[int], run: Path, dataset: Path) -> dict:

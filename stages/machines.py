@@ -29,7 +29,7 @@ FOLDERS = {"experiment": "students", "teacher": "teachers"}
 
 
 def made_here(run: Path, metrics: dict) -> dict[str, dict]:
-    """{seed: facts} of an entry's seeds that were made here. Raises UserError where they are not those of its metrics."""
+    """{seed: facts} of an entry's seeds that were made here. Raises UserError where its metrics tell of other runs."""
     found = {}
     for seed in metrics["seeds"]:
         folder = run / f"seed{seed}"
@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="where runs lie, default: %(default)s")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of all reports: %(default)s")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    parser.add_argument("--same", action="store_true", help="write nothing; exit 1 where the record tells another place")
+    parser.add_argument(
+        "--same", action="store_true", help="write nothing; exit 1 where the record tells another place"
+    )
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")
