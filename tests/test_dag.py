@@ -101,6 +101,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/index.py",
     "stages/run_pages.py",
     "stages/review.py",
+    "stages/machines.py",
     "stages/doctor.py",
     "stages/pack.py",
     "stages/import_checkpoint.py",
