@@ -239,13 +239,23 @@ def test_nothing_was_run(place):
 
 def test_a_device_that_is_not_told(place):
     path = place / "reports/machines/s.json"
-    made = json.loads(path.read_text())
-    del made["teachers"]["t"]["seeds"]["0"]["device"]
-    write_json(path, made)
+    record = json.loads(path.read_text())
+    del record["teachers"]["t"]["seeds"]["0"]["device"]
+    write_json(path, record)
     text = made(place)
     assert row(text["cost.md"], "s ")[2:4] == ["–", "1.5"]
     assert "0.6 min of training on devices that were not recorded" in text["cost.md"]
     assert "A GPU, not recorded" in text["reproducibility.md"]
+
+
+def test_what_was_run_and_is_not_recorded(place):
+    """Neither zero nor `not run`: four runs of which time and machine are not known."""
+    (place / "reports/machines/s.json").unlink()
+    text = made(place)
+    assert row(text["cost.md"], "s ")[:5] == ["s", "2 of 3", "–", "–", "–"]
+    assert "Of 4 runs, each seed one, neither time nor machine are recorded" in text["cost.md"]
+    assert row(text["reproducibility.md"], "s ")[4:] == ["not recorded", "not recorded"]
+    assert "a time that is not recorded in all" in text["neurips_checklist.md"]
 
 
 def test_names_cannot_break_a_table(place):
