@@ -43,5 +43,10 @@ def begin(network: nn.Module, start: StudentRun, head_only: bool) -> None:
     wrong = f"{start.folder / WEIGHTS}: weights do not fit the model of the experiment that starts from them"
     fill(network, start.state | own, wrong)
     if head_only:
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith(HEAD))
+        freeze(network)
+
+
+def freeze(network: nn.Module) -> None:
+    """All but the head."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(HEAD))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from longtail import drop_path, mix
 from longtail.batch import Batch, teacher_input
 from longtail.cache import TeacherLabels, teacher_labels
+from longtail.cnn import CnnConfig
 from longtail.data import LongTail
 from longtail.experiment import StudentConfig
 from longtail.meter import Meter
@@ -34,8 +36,11 @@ from longtail.vit import parameter_groups
 
 CPU = torch.device("cpu")
 UPDATES = 3  # one sees neither momentum nor Adam's betas
-GROUPS, VIEWS = 2, 2  # mix groups of a step, and views of each, that the network is shown
+GROUPS = 2  # mix groups of a step that the network is shown
+VIEWS = {False: 2, True: 4}  # of each; of a CNN (True) more, whose batch statistics are of a group
 TESTED = 4  # test images
+MIXED = 8  # groups of an epoch whose mixing is kept
+LAM = 0.75  # of the targets that are kept: exact in binary
 LISTED = 16  # positions, as they stand in the sampler's order
 
 
@@ -79,22 +84,14 @@ def student_facts(
 ) -> Probe:
     """What needs no trained number. count: views of the first mix group that are made; None = all of it. Of the model
     only names and shapes are read: it may be on the meta device."""
-    probe, epochs = Probe(), student_epochs(config)
-    exact, close, group = probe.exact, probe.close, views.layout.groups_of_step(0)[0]
-    positions = np.arange(group.start, min(group.stop, count or group.stop))
-    branches = drop_path.branches(model)
+    probe, epochs, branches = Probe(), student_epochs(config), drop_path.branches(model)
+    exact, close = probe.exact, probe.close
     for epoch in epochs:
-        of, drawn = f"of epoch {epoch}", views.draws(epoch, positions)
-        mixed = mix.draw(config.views, seed, epoch, [0, 1])
+        of, positions = f"of epoch {epoch}", _positions(views, count)
+        exact |= view_facts(views, epoch, count)
         skipped = drop_path.draw(branches, seed, epoch, positions) == 0
-        exact[f"views {of}"] = checksum(views.pixels(epoch, positions, drawn))
-        if config.views.teacher_view == "weak":
-            exact[f"teacher's views {of}"] = checksum(views.weak(epoch, positions))
-        exact[f"erased boxes {of}"] = checksum_of_integers(drawn.erase)
-        exact[f"mixing {of}"] = [[m.lam, list(m.box or ())] for m in mixed]
         exact[f"stochastic depth {of}"] = checksum_of_integers(skipped)
-        exact[f"order {of}"] = views.order(epoch)[:LISTED].tolist()
-        targets = _targets(data, views.order(epoch)[positions], mixed[0].lam)
+        targets = _targets(data, views.order(epoch)[positions])
         close[f"targets {of}"] = norm_and_projection(method.targets(targets, data.num_classes, epoch))
     groups = parameter_groups(model, config.train.weight_decay)
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
@@ -110,13 +107,35 @@ def student_facts(
     return probe
 
 
+def view_facts(views: Views, epoch: int, count: int | None = None) -> dict[str, Any]:
+    """Exact facts of the first mix group of an epoch: pixels, what is erased and mixed, the teacher's weak views, and
+    which images come first. count: views that are made; None = all of the group."""
+    of, positions = f"of epoch {epoch}", _positions(views, count)
+    drawn = views.draws(epoch, positions)
+    facts = {
+        f"order {of}": views.order(epoch)[:LISTED].tolist(),
+        f"views {of}": checksum(views.pixels(epoch, positions, drawn)),
+        f"erased boxes {of}": checksum_of_integers(drawn.erase),
+        f"mixing {of}": [[m.lam, list(m.box or ())] for m in mix.draw(views.recipe, views.seed, epoch, range(MIXED))],
+    }
+    if views.recipe.teacher_view == "weak":
+        facts[f"teacher's views {of}"] = checksum(views.weak(epoch, positions))
+    return facts
+
+
+def _positions(views: Views, count: int | None) -> np.ndarray:
+    group = views.layout.groups_of_step(0)[0]
+    return np.arange(group.start, min(group.stop, count or group.stop))
+
+
 def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | None, probe: Probe) -> None:
     """A few optimizer steps on a few views of the epoch, from the weights that the model has."""
     taught: list[int] = []
+    views = VIEWS[isinstance(student.config.model, CnnConfig)]
     student.train()
     for update in range(UPDATES):
         step, of = update % student.views.steps_per_epoch, f"{update + 1} of epoch {epoch}"
-        batch = _few(student.views.step(epoch, step, groups=slice(GROUPS)))
+        batch = _few(student.views.step(epoch, step, groups=slice(GROUPS)), views)
         shown = [*norm_and_projection(batch.x), *numbers(batch.lam)]
         if student.method.needs_teacher:
             shown += norm_and_projection(teacher_input(batch.shown, student.config.views))
@@ -136,20 +155,20 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
         probe.labels[f"teacher's labels of epoch {epoch}"] = taught
 
 
-def _few(batch: Batch) -> Batch:
-    """The first VIEWS views of each group, mixed as they are with partners that may be left out."""
-    rows = torch.cat([torch.arange(group.start, min(group.start + VIEWS, group.stop)) for group in batch.groups])
-    sizes = [min(VIEWS, group.stop - group.start) for group in batch.groups]
+def _few(batch: Batch, views: int) -> Batch:
+    """The first views of each group, mixed as they are with partners that may be left out."""
+    rows = torch.cat([torch.arange(group.start, min(group.start + views, group.stop)) for group in batch.groups])
+    sizes = [min(views, group.stop - group.start) for group in batch.groups]
     ends = np.cumsum(sizes).tolist()
     groups = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
     parts = {name: getattr(batch, name)[rows] for name in ("x", "index", "partner", "lam", "positions")}
     return replace(batch, groups=groups, weak=None if batch.weak is None else batch.weak[rows], **parts)
 
 
-def _targets(data: LongTail, index: np.ndarray, lam: float) -> Targets:
-    """Of the first views of a group, mixed with one another, last with first."""
+def _targets(data: LongTail, index: np.ndarray) -> Targets:
+    """Of a group that is mixed, last with first, whether or not the recipe mixes it."""
     y = torch.from_numpy(data.train_labels[index])
-    return Targets(y, y.flip(0), torch.full((len(y),), lam), None, [len(y)])
+    return Targets(y, y.flip(0), torch.full((len(y),), LAM), None, [len(y)])
 
 
 def _few_tested(data: LongTail) -> LongTail:

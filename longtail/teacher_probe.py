@@ -23,7 +23,10 @@ from longtail.teacher_training import Teacher, epoch_size, learning_rate
 
 CPU = torch.device("cpu")
 UPDATES = 3  # one sees neither momentum nor PaCo's queue
-VIEWS = 4  # of a batch, that the network is shown
+SMALL, LARGE = (
+    16,
+    4,
+)  # views of a batch that the network is shown: enough for batch statistics that roundings do not turn
 SHOWN = 64  # views of an epoch whose pixels are held
 TESTED = 4  # test images
 LISTED = 16  # positions, as they stand in the order of an epoch
@@ -88,12 +91,12 @@ def _pixels(views, epoch: int, index: np.ndarray) -> dict[str, Tensor]:
 
 def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
     """A few steps on a few views of the epoch, from the weights that the task has."""
-    weights = teacher.task.weights
+    weights, size = teacher.task.weights, SMALL if teacher.config.views is None else LARGE
     step, _ = teacher.step_of(epoch)
     teacher.task.train()
     for update in range(UPDATES):
         of = f"{update + 1} of epoch {epoch}"
-        labels, *inputs = teacher.task.batch(epoch, slice(update * VIEWS, (update + 1) * VIEWS))
+        labels, *inputs = teacher.task.batch(epoch, slice(update * size, (update + 1) * size))
         before = [w.detach().clone() for w in weights]
         loss, correct = step(labels, *inputs).tolist()
         probe.computed |= {

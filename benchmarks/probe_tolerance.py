@@ -1,0 +1,112 @@
+"""How far the computed facts of a probe move where the code stays: instruction sets, threads. What COMPUTED must allow.
+
+    python benchmarks/probe_tolerance.py --out benchmarks/results/probe_tolerance_cpu.md
+
+Probes every kind of entry, made small (tests/small_entries.py), once plainly and once under each variation, each in a
+process of its own, and prints the largest difference of each kind of fact, relative to the fact's largest number.
+About two minutes of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+VARIATIONS = {
+    "plain, again": {},
+    "two threads": {"OMP_NUM_THREADS": "2"},
+    "PyTorch's own kernels without AVX": {"ATEN_CPU_CAPABILITY": "default"},
+    "oneDNN with SSE4.1 alone": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "matrix products with SSE4.2 alone": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"},
+    "all of these": {
+        "OMP_NUM_THREADS": "2",
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "MKL_CBWR": "COMPATIBLE",
+    },
+}
+STEPS = [f"{kind} {n}" for n in (1, 2, 3) for kind in ("loss", "gradient", "update")]
+KINDS = ("first", "test logits", "input", *STEPS)
+
+
+def probes() -> dict[str, dict]:
+    """Of every small entry, as JSON can hold them."""
+    from small_entries import STUDENTS, TEACHERS, probe_student, probe_teacher
+
+    from longtail import params
+
+    table = params.load(ROOT / "params.yaml")
+    made = {kind: probe_student(table, name) for kind, name in STUDENTS.items()}
+    made |= {kind: probe_teacher(table, name) for kind, name in TEACHERS.items()}
+    return {kind: asdict(probe) for kind, probe in made.items()}
+
+
+def under(variation: dict[str, str]) -> dict[str, dict]:
+    """`probes` of a process with these variables."""
+    command = [sys.executable, __file__, "--print"]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"} | variation, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout)
+
+
+def moved(was: dict[str, dict], now: dict[str, dict], kind: str) -> tuple[float, str]:
+    """The largest relative difference of the facts of a kind, and where."""
+    largest = (0.0, "")
+    for entry, probe in was.items():
+        for name, values in probe["computed"].items():
+            if name.startswith(kind):
+                scale = max(map(abs, values)) or 1.0
+                other = now[entry]["computed"][name]
+                largest = max(largest, (max(abs(a - b) for a, b in zip(values, other, strict=True)) / scale, entry))
+    return largest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--print", action="store_true", help="print the probes of this process as JSON")
+    args = parser.parse_args()
+    if args.print:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        print(json.dumps(probes()))
+        return
+    from longtail.workspace import processor
+
+    plain = under({})
+    lines = [
+        "# What moves in a probe without an edit",
+        "",
+        f"`python benchmarks/probe_tolerance.py`, {processor()}, PyTorch {torch.__version__}. Largest relative",
+        f"difference of a computed fact over {len(plain)} small entries, and the entry that it is of.",
+        "",
+        "| variation | " + " | ".join(KINDS) + " | exact and close facts |",
+        "|:--|" + "--:|" * len(KINDS) + ":--|",
+    ]
+    for name, variation in VARIATIONS.items():
+        now = under(variation)
+        cells = ["{:.1e} {}".format(*moved(plain, now, kind)) for kind in KINDS]
+        same = all(plain[e][kind] == now[e][kind] for e in plain for kind in ("exact", "close"))
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {'equal' if same else 'differ'} |")
+        print(lines[-1], flush=True)
+    text = "\n".join(lines) + "\n"
+    if args.out:
+        args.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
