@@ -59,7 +59,7 @@ site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 screenshots: $(VENV)/.ready ## the pictures of docs/report.md, from the pages in reports/, in Chromium
-	$(BIN)/python tests/screenshots.py
+	$(BIN)/python -m tests.helpers.screenshots
 
 lock: ## resolve requirements.lock anew from pyproject.toml (hashes, no index address)
 	@command -v uv >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv

@@ -22,9 +22,9 @@ import recording
 import torch
 import views
 
-from longtail import params
-from longtail.errors import run_main
-from longtail.runs import pick_device
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.runs.seeds import pick_device
 
 HERE = Path(__file__).parent
 FLOAT32 = 4  # bytes

@@ -4,8 +4,8 @@
 
 Two tables, in views a second, of the recipes `digits` (24 px, ResNet-8 at 8 px), `cifar10-mini` (96 px, ResNet-8 at 32)
 and, on CUDA, `cifar` with DeiT-Ti (224 px, ResNet-32 at 32):
-    build    longtail.cache.build_cache with one worker and, on a CPU, with one for every core
-    student  longtail.student.train_student, one epoch: labels from the cache, and from the teacher run beside it
+    build    longtail.training.cache.build_cache with one worker and, on a CPU, with one for every core
+    student  training.student.train_student, one epoch: labels from the cache, and from the teacher run beside it
 Weights are random, images those of the tests. Contenders run in turn; medians of the blocks after one that is not
 counted. Writes results/cache_<device>.md and .json beside this file. Cost: 2 minutes.
 """
@@ -28,20 +28,19 @@ import recording
 import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))  # for the images of the tests
+sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
-from pictures import digits, small  # noqa: E402
-
-from longtail import params  # noqa: E402
-from longtail.cache import TeacherLabels, build_cache  # noqa: E402
-from longtail.data import LongTail, class_order  # noqa: E402
-from longtail.errors import run_main  # noqa: E402
-from longtail.experiment import StudentConfig, resolve  # noqa: E402
-from longtail.resnet import cifar_resnet  # noqa: E402
-from longtail.runs import pick_device  # noqa: E402
-from longtail.student import train_student  # noqa: E402
-from longtail.views import Views  # noqa: E402
-from longtail.workspace import Workspace  # noqa: E402
+from longtail.base import params  # noqa: E402
+from longtail.base.errors import run_main  # noqa: E402
+from longtail.data.long_tail import LongTail, class_order  # noqa: E402
+from longtail.models.resnet import cifar_resnet  # noqa: E402
+from longtail.runs.seeds import pick_device  # noqa: E402
+from longtail.runs.workspace import Workspace  # noqa: E402
+from longtail.training.cache import TeacherLabels, build_cache  # noqa: E402
+from longtail.training.experiment import StudentConfig, resolve  # noqa: E402
+from longtail.training.student import train_student  # noqa: E402
+from longtail.views.student_views import Views  # noqa: E402
+from tests.helpers.pictures import digits, small  # noqa: E402
 
 EPOCHS = 12  # of a cache that is built: enough to outweigh the start of its workers
 CASES = {  # experiment: images, how many, depth of the teacher

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import yaml
 
-from longtail.errors import UserError, run_main
+from longtail.base.errors import UserError, run_main
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -1,7 +1,7 @@
 """How fast training is: ours against the plain path (plain.py), with the limits of limits.py.
 
 Students and teachers of params.yaml on random pixels, as many test images to a training image as the dataset has. Ours
-are longtail.student.train_student with labels from a cache and longtail.teacher_training.train_teacher, both timed from
+are training.student.train_student with labels from a cache and training.teacher_training.train_teacher, both timed from
 their workspace, everything a step does in them; the plain student has its teacher beside it. On a CPU both train with
 one thread, the plain path's DataLoader workers beside it on all cores. Cases of a CPU are cut down: fewer images, and
 at 224 px mix groups of 8.
@@ -21,21 +21,21 @@ import torch
 from limits import peak
 from timing import Clock, Run, Timed
 
-from longtail import params
-from longtail.cache import TeacherLabels
-from longtail.data import LongTail
-from longtail.epoch import Layout
-from longtail.execution import Execution
-from longtail.experiment import StudentConfig, resolve
-from longtail.speed import noise
-from longtail.student import train_student
-from longtail.teacher import build_model
-from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import epoch_size, train_teacher
-from longtail.views import Views
-from longtail.workload import Workload
+from longtail.base import params
+from longtail.cost.speed import noise
+from longtail.cost.workload import Workload
+from longtail.data.long_tail import LongTail
+from longtail.runs.execution import Execution
+from longtail.training.cache import TeacherLabels
+from longtail.training.experiment import StudentConfig, resolve
+from longtail.training.student import train_student
+from longtail.training.teacher import build_model
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_training import epoch_size, train_teacher
+from longtail.views.epoch import Layout
+from longtail.views.student_views import Views
 
-MANY_VIEWS = 1024  # that PyTorch makes at once where steps are smaller (longtail.views)
+MANY_VIEWS = 1024  # that PyTorch makes at once where steps are smaller (longtail.views.student_views)
 SMALL = 1e10  # FLOP to train on an image: up to here float32 is worth its time on a GPU
 
 

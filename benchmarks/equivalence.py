@@ -7,7 +7,7 @@ Every variant trains the entries' own seeds, DeiT-LT from the caches under --dat
 mean over seeds with its standard error, and the difference to fp32, eager, of the same seeds with its 95 % interval
 (t over seeds). A variant is within seed noise where that interval holds 0 and the mean difference is no larger than the
 standard deviation of fp32 over its seeds. On a CPU fp32, eager, must give the metrics in --reports to the last digit;
-exit code 1 where it does not. What tests/test_equivalence.py finds step by step this finds in the end.
+exit code 1 where it does not. What tests/training/test_equivalence.py finds step by step this finds in the end.
 Writes results/equivalence_<device>.md and .json beside this file. Cost: 5 minutes on two cores (estimate).
 """
 
@@ -26,20 +26,20 @@ from pathlib import Path
 import recording
 import torch
 
-from longtail import params
-from longtail.cache import TeacherLabels, seed_folder
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.execution import Execution
-from longtail.experiment import resolve
-from longtail.predictions import load_predictions, load_test_set, phase_metrics
-from longtail.runs import pick_device
-from longtail.statistics import over_seeds, over_shared_seeds
-from longtail.student import train_student
-from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import train_teacher
-from longtail.workers import cores, in_order
-from longtail.workspace import ENVIRONMENT, IDENTITY, Workspace
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.workers import cores, in_order
+from longtail.data.long_tail import LongTail
+from longtail.evaluation.predictions import load_predictions, load_test_set, phase_metrics
+from longtail.evaluation.statistics import over_seeds, over_shared_seeds
+from longtail.runs.execution import Execution
+from longtail.runs.seeds import pick_device
+from longtail.runs.workspace import ENVIRONMENT, IDENTITY, Workspace
+from longtail.training.cache import TeacherLabels, seed_folder
+from longtail.training.experiment import resolve
+from longtail.training.student import train_student
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_training import train_teacher
 
 ROOT = Path(__file__).parents[1]
 STUDENT, TEACHER = "digits-deit_lt", "ldam_drw_sam-digits_if20"
@@ -60,7 +60,7 @@ Train = Callable[[Execution, int, Workspace], None]
 def why_not(execution: Execution, what: str, device: torch.device) -> str | None:
     """Why a variant is left out on this device; None where it is not."""
     if device.type == "cpu" and execution.precision == "fp16":
-        return "slow on a CPU; its first 100 steps: tests/test_equivalence.py"
+        return "slow on a CPU; its first 100 steps: tests/training/test_equivalence.py"
     if device.type == "cpu" and execution.engine == "compiled":
         if what == "teachers":
             return "CUDA graphs"

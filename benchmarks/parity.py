@@ -2,7 +2,7 @@
 
     python benchmarks/parity.py [--device cuda] [--pixels 10000000]
 
-Images of 24, 96 and 224 pixels: CIFAR-10 where tests/pictures.py finds it, photographs, digits, noise, flat colors,
+Images of 24, 96 and 224 pixels: CIFAR-10 where helpers/pictures.py finds it, photographs, digits, noise, flat colors,
 gradients; arguments over the whole range with both signs. Writes results/parity_<device>.md and .json beside this file
 and exits with 1 if any pixel differs. A pixel differs if any of its three channels does. Cost: 2 minutes on one core.
 """
@@ -20,15 +20,14 @@ import torch
 from PIL import Image
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))  # for the images of the tests
+sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
-from pictures import digits, pictures, small  # noqa: E402
-
-from longtail import ops_pil, ops_torch  # noqa: E402
-from longtail.errors import run_main  # noqa: E402
-from longtail.resample_torch import resized_crop  # noqa: E402
-from longtail.runs import pick_device  # noqa: E402
-from longtail.workspace import environment  # noqa: E402
+from longtail.base.errors import run_main  # noqa: E402
+from longtail.runs.seeds import pick_device  # noqa: E402
+from longtail.runs.workspace import environment  # noqa: E402
+from longtail.views.ops import randaugment, randaugment_torch  # noqa: E402
+from longtail.views.ops.resample_torch import resized_crop  # noqa: E402
+from tests.helpers.pictures import digits, pictures, small  # noqa: E402
 
 SHARES = {24: 0.1, 96: 0.4, 224: 0.5}  # of the pixels compared
 BATCH = {24: 1024, 96: 128, 224: 16}
@@ -42,11 +41,13 @@ def operation(name: str, images: np.ndarray, rng: np.random.Generator, device: t
     """One of the fifteen of RandAugment at random levels."""
     n = len(images)
     levels = zip(rng.uniform(0, 10, n).tolist(), rng.integers(0, 2, n).tolist(), strict=True)
-    arguments = [ops_pil.level_argument(name, magnitude, bool(negative)) for magnitude, negative in levels]
-    theirs = [ops_pil.apply(Image.fromarray(i), name, a, FILL) for i, a in zip(images, arguments, strict=True)]
-    table = torch.from_numpy(ops_torch.arguments(name, arguments, images.shape[1])).to(device)
+    arguments = [randaugment.level_argument(name, magnitude, bool(negative)) for magnitude, negative in levels]
+    theirs = [randaugment.apply(Image.fromarray(i), name, a, FILL) for i, a in zip(images, arguments, strict=True)]
+    table = torch.from_numpy(randaugment_torch.arguments(name, arguments, images.shape[1])).to(device)
     fill = torch.tensor(FILL, dtype=torch.uint8, device=device)
-    ours = ops_torch.apply(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device), name, table, fill)
+    ours = randaugment_torch.apply(
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device), name, table, fill
+    )
     return ours.permute(0, 2, 3, 1).cpu().numpy(), np.stack([np.asarray(t) for t in theirs])
 
 
@@ -60,8 +61,8 @@ def crop(side: int | None, images: np.ndarray, rng: np.random.Generator, device:
     w, h = rng.integers(1, width + 1, n), rng.integers(1, height + 1, n)
     boxes = np.stack([rng.integers(0, width - w + 1), rng.integers(0, height - h + 1), w, h], 1)
     flip = rng.integers(0, 2, n).astype(bool)
-    theirs = [ops_pil.resized_crop(i, *box, size) for i, box in zip(source, boxes.tolist(), strict=True)]
-    theirs = [ops_pil.flip(t) if f else t for t, f in zip(theirs, flip, strict=True)]
+    theirs = [randaugment.resized_crop(i, *box, size) for i, box in zip(source, boxes.tolist(), strict=True)]
+    theirs = [randaugment.flip(t) if f else t for t, f in zip(theirs, flip, strict=True)]
     rows = torch.from_numpy(source).permute(0, 1, 3, 2).contiguous().to(device)
     ours = resized_crop(rows, torch.from_numpy(boxes).to(device), torch.from_numpy(flip).to(device), size)
     return ours.permute(0, 2, 3, 1).cpu().numpy(), np.stack([np.asarray(t) for t in theirs])
@@ -74,7 +75,7 @@ def shrink(images: np.ndarray, rng: np.random.Generator, device: torch.device):
     source = rng.integers(0, 256, (n, height, width, 3), dtype=np.uint8)
     for row in range(0, n, 2):
         source[row] = np.asarray(Image.fromarray(images[row]).resize((width, height)))
-    theirs = [np.asarray(ops_pil.resized_crop(i, 0, 0, width, height, size)) for i in source]
+    theirs = [np.asarray(randaugment.resized_crop(i, 0, 0, width, height, size)) for i in source]
     rows = torch.from_numpy(source).permute(0, 1, 3, 2).contiguous().to(device)
     boxes = torch.tensor([0, 0, width, height], device=device).expand(n, 4)
     ours = resized_crop(rows, boxes, torch.zeros(n, dtype=torch.bool, device=device), size)
@@ -86,7 +87,7 @@ CASES: dict[str, Case] = {
     "RandomResizedCrop of 32 px, flip": partial(crop, 32),
     "RandomResizedCrop of the view's size, flip": partial(crop, None),
     "resize to a smaller size": shrink,
-    **{name: partial(operation, name) for name in ops_pil.OPS},
+    **{name: partial(operation, name) for name in randaugment.OPS},
 }
 
 

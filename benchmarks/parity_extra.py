@@ -15,23 +15,22 @@ import numpy as np
 import parity
 import torch
 from parity import Case
-from pictures import small
 from PIL import Image
 from torch import Tensor
 
-from longtail import (
+from longtail.base.errors import run_main
+from longtail.base.rng import below
+from longtail.views import eval_views, photometric_draws
+from longtail.views.ops import (
     autoaugment,
     autoaugment_torch,
-    evaluation,
     evaluation_torch,
-    ops_photometric,
     padded_crop,
-    photometric_draws,
+    photometric,
     photometric_torch,
 )
-from longtail.errors import run_main
-from longtail.ops_photometric import JITTER, THREE
-from longtail.rng import below
+from longtail.views.ops.photometric import JITTER, THREE
+from tests.helpers.pictures import small
 
 
 def batch(images: np.ndarray, device: torch.device) -> Tensor:
@@ -53,13 +52,13 @@ def words(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
 def plain(name: str, images: np.ndarray, rng: np.random.Generator, device: torch.device):
     """grayscale or solarize."""
     ours = getattr(photometric_torch, name)(batch(images, device))
-    return unbatch(ours), one_by_one(getattr(ops_photometric, name), images)
+    return unbatch(ours), one_by_one(getattr(photometric, name), images)
 
 
 def blur(images: np.ndarray, rng: np.random.Generator, device: torch.device):
     radius = photometric_draws.uniform(words(rng, len(images), 1)[:, 0], 0.1, 2.0)
     ours = photometric_torch.gaussian_blur(batch(images, device), radius)
-    return unbatch(ours), one_by_one(ops_photometric.gaussian_blur, images, radius.tolist())
+    return unbatch(ours), one_by_one(photometric.gaussian_blur, images, radius.tolist())
 
 
 def part(name: str, images: np.ndarray, rng: np.random.Generator, device: torch.device):
@@ -67,7 +66,7 @@ def part(name: str, images: np.ndarray, rng: np.random.Generator, device: torch.
     low, high = (-0.5, 0.5) if name == "hue" else (0.0, 2.0)
     factor = rng.uniform(low, high, len(images))
     ours = photometric_torch.adjust(batch(images, device), name, factor)
-    return unbatch(ours), one_by_one(lambda i, f: ops_photometric.adjust(i, name, f), images, factor.tolist())
+    return unbatch(ours), one_by_one(lambda i, f: photometric.adjust(i, name, f), images, factor.tolist())
 
 
 def jitter(images: np.ndarray, rng: np.random.Generator, device: torch.device):
@@ -75,7 +74,7 @@ def jitter(images: np.ndarray, rng: np.random.Generator, device: torch.device):
     drawn = words(rng, len(images), photometric_draws.JITTER_WORDS)
     order, factors = photometric_draws.jitter(drawn, (0.4, 0.4, 0.4, 0.1), 0.8)
     ours = photometric_torch.color_jitter(batch(images, device), order, factors)
-    return unbatch(ours), one_by_one(ops_photometric.color_jitter, images, order.tolist(), factors.tolist())
+    return unbatch(ours), one_by_one(photometric.color_jitter, images, order.tolist(), factors.tolist())
 
 
 def three(images: np.ndarray, rng: np.random.Generator, device: torch.device):
@@ -84,8 +83,8 @@ def three(images: np.ndarray, rng: np.random.Generator, device: torch.device):
 
     def op(image: Image.Image, kind: int, r: float) -> Image.Image:
         if THREE[kind] == "blur":
-            return ops_photometric.gaussian_blur(image, r)
-        return getattr(ops_photometric, THREE[kind])(image)
+            return photometric.gaussian_blur(image, r)
+        return getattr(photometric, THREE[kind])(image)
 
     ours = photometric_torch.one_of_three(batch(images, device), choice, radius)
     return unbatch(ours), one_by_one(op, images, choice.tolist(), radius.tolist())
@@ -112,7 +111,7 @@ def evaluate(side: int | None, images: np.ndarray, rng: np.random.Generator, dev
     n, size = images.shape[:2]
     source = images if side is None else small(256)[rng.integers(0, len(small(256)), n)]
     ours = evaluation_torch.eval_pixels(batch(source, device), size, round(size * 256 / 224))
-    return unbatch(ours), unbatch(evaluation.eval_pixels(source, size, round(size * 256 / 224)))
+    return unbatch(ours), unbatch(eval_views.eval_pixels(source, size, round(size * 256 / 224)))
 
 
 def learned(op: str, variant: str, images: np.ndarray, rng: np.random.Generator, device: torch.device):

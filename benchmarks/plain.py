@@ -33,16 +33,16 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from longtail.batch import teacher_view
-from longtail.data import LongTail
-from longtail.experiment import StudentConfig
-from longtail.losses import drw_weights
-from longtail.normalize import NORMALIZATION
-from longtail.schedule import sam_radius
-from longtail.teacher import build_loss, build_model
-from longtail.teacher_config import TeacherConfig
-from longtail.teacher_training import learning_rate
-from longtail.view_recipe import ViewRecipe
+from longtail.data.long_tail import LongTail
+from longtail.losses.losses import drw_weights
+from longtail.training.experiment import StudentConfig
+from longtail.training.schedule import sam_radius
+from longtail.training.teacher import build_loss, build_model
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_training import learning_rate
+from longtail.views.batch import teacher_view
+from longtail.views.normalize import NORMALIZATION
+from longtail.views.recipe import ViewRecipe
 
 EMA_DECAY = 0.99996
 EVAL_BATCH = 256

@@ -2,7 +2,7 @@
 
     python benchmarks/probe_tolerance.py --out benchmarks/results/probe_tolerance_cpu.md
 
-Probes every kind of entry, made small (tests/small_entries.py), once plainly and once under each variation, each in a
+Probes every kind of entry, made small (helpers/small_entries.py), once plainly and once under each variation, each in a
 process of its own, and prints the largest difference of each kind of fact, relative to the fact's largest number.
 About two minutes of a core.
 """
@@ -42,9 +42,8 @@ KINDS = ("first", "test logits", "input", *STEPS)
 
 def probes() -> dict[str, dict]:
     """Of every small entry, as JSON can hold them."""
-    from small_entries import STUDENTS, TEACHERS, probe_student, probe_teacher
-
-    from longtail import params
+    from longtail.base import params
+    from tests.helpers.small_entries import STUDENTS, TEACHERS, probe_student, probe_teacher
 
     table = params.load(ROOT / "params.yaml")
     made = {kind: probe_student(table, name) for kind, name in STUDENTS.items()}
@@ -84,7 +83,7 @@ def main() -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         print(json.dumps(probes()))
         return
-    from longtail.workspace import processor
+    from longtail.runs.workspace import processor
 
     plain = under({})
     lines = [

@@ -24,7 +24,7 @@ from pathlib import Path
 import recording
 import torch
 
-from longtail.errors import UserError, run_main
+from longtail.base.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- quickstart -->\n).*?(?=<!-- end -->)", re.DOTALL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from longtail.workspace import environment
+from longtail.runs.workspace import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--device cuda] [--processes N] [--precision bf16] [--engine eager]
     python benchmarks/scaling.py --device cpu --page docs/scaling.md    # measures nothing, see below
 
-Students of params.yaml train on noise of their dataset's size through longtail/student.py, started by
-longtail/launch.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
+Students of params.yaml train on noise of their dataset's size through longtail/training/student.py, started by
+longtail/runs/launch.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
     1 process, of one thread and of N; N processes of one thread, on CUDA of one GPU, by gloo or NCCL; the same with a
     step N times as large (weak scaling); N seeds side by side; N processes that sum gradients after the backward
     pass, or never, which shows what the overlap hides and what is left; and the sums alone.
@@ -30,11 +30,11 @@ import torch
 import torch.distributed as dist
 from scaling_member import Job, Turn, command, config_of, step_views
 
-from longtail.errors import UserError, run_main
-from longtail.execution import Execution, add_options, chosen
-from longtail.output import write_text
-from longtail.runs import pick_device
-from longtail.workers import cores
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_text
+from longtail.base.workers import cores
+from longtail.runs.execution import Execution, add_options, chosen
+from longtail.runs.seeds import pick_device
 
 LOOK_S = 0.02  # between looks whether a block is done
 MARKED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)

@@ -1,7 +1,7 @@
-"""One process of scaling.py: trains through longtail.student, a block of steps whenever it is told to.
+"""One process of scaling.py: trains through longtail.training.student, a block of steps whenever it is told to.
 
-Started by scaling.py alone. A team of several processes starts itself in them as a stage does (longtail/launch.py) and
-finds itself by longtail/parallel.py. What to do next is heard, and what was measured is said, through a store that
+Started by scaling.py alone. A team of several processes starts itself in them as a stage does (runs/launch.py) and
+finds itself by longtail/runs/parallel.py. What to do next is heard, and what was measured is said, through a store that
 scaling.py keeps.
 """
 
@@ -20,20 +20,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from longtail import params
-from longtail.cache import TeacherLabels
-from longtail.data import LongTail
-from longtail.errors import run_main
-from longtail.execution import Execution
-from longtail.experiment import StudentConfig, resolve
-from longtail.gradients import Gradients
-from longtail.launch import launch
-from longtail.parallel import Team, joined
-from longtail.runs import pick_device
-from longtail.speed import noise
-from longtail.student import train_student
-from longtail.views import Views
-from longtail.workspace import Workspace
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.cost.speed import noise
+from longtail.data.long_tail import LongTail
+from longtail.runs.execution import Execution
+from longtail.runs.launch import launch
+from longtail.runs.parallel import Team, joined
+from longtail.runs.seeds import pick_device
+from longtail.runs.workspace import Workspace
+from longtail.training.cache import TeacherLabels
+from longtail.training.experiment import StudentConfig, resolve
+from longtail.training.gradients import Gradients
+from longtail.training.student import train_student
+from longtail.views.student_views import Views
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 PATIENCE = timedelta(hours=1)  # while others have their turn

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from longtail.engine import BACKENDS
-from longtail.workspace import SAVE_EVERY_S, Workspace
+from longtail.runs.workspace import SAVE_EVERY_S, Workspace
+from longtail.training.engine import BACKENDS
 
 MOST_ROUNDS = 5
 

@@ -5,7 +5,7 @@
 The published augmentation at 224 pixels (CIFAR images of 32), 96 (of 32) and 24 (digits of 8), 1,024 views a step:
     timm          timm.data.create_transform on one image after the other, in this process, one thread
     timm, loader  the same in a DataLoader with a worker for every core, batches of 128
-    pil, torch    longtail.views.Views.step, one process and one thread: the same and mixup or CutMix
+    pil, torch    longtail.views.student_views.Views.step, one process and one thread: the same and mixup or CutMix
 Each runs as often as the others, in turn; the table holds medians. CPU time counts this process alone, and is the
 figure to read where other programs run. Writes results/views_<device>.md and .json beside this file. Cost: 4 minutes.
 """
@@ -29,16 +29,15 @@ import torch
 from torch.utils.data import DataLoader
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))  # for the images of the tests
+sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
-from pictures import digits, small  # noqa: E402
-
-from longtail import params  # noqa: E402
-from longtail.errors import run_main  # noqa: E402
-from longtail.pixels import pick_backend  # noqa: E402
-from longtail.runs import pick_device  # noqa: E402
-from longtail.view_recipe import ViewRecipe  # noqa: E402
-from longtail.views import Views  # noqa: E402
+from longtail.base import params  # noqa: E402
+from longtail.base.errors import run_main  # noqa: E402
+from longtail.runs.seeds import pick_device  # noqa: E402
+from longtail.views.pixels import pick_backend  # noqa: E402
+from longtail.views.recipe import ViewRecipe  # noqa: E402
+from longtail.views.student_views import Views  # noqa: E402
+from tests.helpers.pictures import digits, small  # noqa: E402
 
 STEP = 1024
 SOURCES = {224: (small, 7), 96: (small, 3), 24: (digits, 3)}  # images, teacher_stride

@@ -23,12 +23,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from longtail import params
-from longtail.analysis import attention_distances, feature_ranks, load_student, rollouts, spread, tail_test, tail_train
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.output import new_folder
-from longtail.runs import pick_device
+from longtail.analysis.student import (
+    attention_distances,
+    feature_ranks,
+    load_student,
+    rollouts,
+    spread,
+    tail_test,
+    tail_train,
+)
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import new_folder
+from longtail.data.long_tail import LongTail
+from longtail.runs.seeds import pick_device
 
 ROLLOUT_IMAGES = 8
 COLUMNS = {

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail.archive import pack, verify
-from longtail.errors import run_main
-from longtail.files import atomic_write
+from longtail.base.errors import run_main
+from longtail.base.files import atomic_write
+from longtail.report.pages.archive import pack, verify
 
 
 def main() -> None:

@@ -21,16 +21,17 @@ from pathlib import Path
 
 import torch
 
-from longtail import params, runs
-from longtail.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
-from longtail.cache_probe import cache_probe
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.floor import check_floor
-from longtail.labeller import labeller_digest, load_labeller
-from longtail.probe import Probe
-from longtail.single_run import identity
-from longtail.views import ViewRecipe, Views
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.data.long_tail import LongTail
+from longtail.runs import seeds
+from longtail.runs.probe import Probe
+from longtail.runs.single_run import identity
+from longtail.training.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
+from longtail.training.cache_probe import cache_probe
+from longtail.training.floor import check_floor
+from longtail.training.labeller import labeller_digest, load_labeller
+from longtail.views.student_views import ViewRecipe, Views
 
 
 def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: Path, device, seed: int, workspace):
@@ -109,7 +110,7 @@ def main() -> None:
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
         raise UserError(f"{where}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
-    device = runs.pick_device(args.device)
+    device = seeds.pick_device(args.device)
     if args.verify is not None:
         if args.verify < 1:
             raise UserError(f"--verify {args.verify}: how many epochs to check, at least 1")
@@ -137,7 +138,7 @@ def main() -> None:
         identities[seed] = identity(own(config), recipe, seed, data.digest, teacher)
     work = partial(run, args.entry, config, recipe, data, args.teacher, device)
     probed = partial(probe, config, recipe, data, args.teacher)
-    runs.run_seeds(work, identities, args.out, device, args.jobs, probe=probed)
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=probed)
 
 
 if __name__ == "__main__":

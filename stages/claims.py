@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail.claim_tables import to_csv, to_markdown
-from longtail.claims import ledger, load
-from longtail.errors import run_main
-from longtail.output import write_text
+from longtail.base.errors import run_main
+from longtail.base.output import write_text
+from longtail.report.claims.judge import ledger, load
+from longtail.report.claims.text import to_csv, to_markdown
 
 
 def main() -> None:

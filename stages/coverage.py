@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.coverage import Project, page, read
-from longtail.errors import run_main
-from longtail.output import write_text
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.output import write_text
+from longtail.report.review.coverage import Project, page, read
 
 
 def main() -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail import params
-from longtail.diagnostics import combine, measure, top1
-from longtail.errors import UserError, run_main
-from longtail.group_means import group_codes
-from longtail.output import new_folder, write_json
-from longtail.predictions import TestSet, check, load_predictions, load_test_set
-from longtail.run_record import read_seed, record, same_config
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import new_folder, write_json
+from longtail.evaluation.diagnostics import combine, measure, top1
+from longtail.evaluation.group_means import group_codes
+from longtail.evaluation.predictions import TestSet, check, load_predictions, load_test_set
+from longtail.report.run_record import read_seed, record, same_config
 
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 

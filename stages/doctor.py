@@ -14,11 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.dataset_config import LISTED, DatasetConfig, FilesConfig
-from longtail.doctor import SplitReport, check_images, read_lists
-from longtail.errors import UserError, run_main
-from longtail.workers import cores
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.workers import cores
+from longtail.data.config import LISTED, DatasetConfig, FilesConfig
+from longtail.data.doctor import SplitReport, check_images, read_lists
 
 
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import yaml
 
-from longtail import params
-from longtail.errors import UserError, run_main
-from longtail.metrics import SCALARS, summarise
-from longtail.output import write_json
-from longtail.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_json
+from longtail.evaluation.metrics import SCALARS, summarise
+from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 
 SCHEMA = 1
 SECTION = {"experiment": "experiments", "teacher": "teachers"}

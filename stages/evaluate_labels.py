@@ -14,10 +14,10 @@ import argparse
 import json
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import UserError, run_main
-from longtail.metrics import summarise
-from longtail.output import write_json
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_json
+from longtail.evaluation.metrics import summarise
 
 SCHEMA = 1
 MEASURED = "teacher_top1_on_views"

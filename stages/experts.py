@@ -25,22 +25,22 @@ import numpy as np
 import torch
 import yaml
 
-from longtail import params
-from longtail.agreement import answers, compare, epochs_shown, over_seeds, taught_by
-from longtail.analysis import Student, load_student
-from longtail.data import LongTail
-from longtail.dataset_config import DatasetConfig
-from longtail.errors import UserError, run_main
-from longtail.fusion import WEIGHTS
-from longtail.fusion_choice import balanced_curve, choose, on_test
-from longtail.heldout import HeldOut, held_out
-from longtail.metrics import summarise
-from longtail.output import write_json
-from longtail.predictions import Predictions, TestSet, check, load_predictions, load_test_set
-from longtail.runs import pick_device
-from longtail.view_recipe import ViewRecipe
-from longtail.views import Views
-from longtail.vit import head_logits, special_tokens
+from longtail.analysis.agreement import answers, compare, epochs_shown, over_seeds, taught_by
+from longtail.analysis.student import Student, load_student
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_json
+from longtail.data.config import DatasetConfig
+from longtail.data.heldout import HeldOut, held_out
+from longtail.data.long_tail import LongTail
+from longtail.evaluation.fusion import WEIGHTS
+from longtail.evaluation.fusion_choice import balanced_curve, choose, on_test
+from longtail.evaluation.metrics import summarise
+from longtail.evaluation.predictions import Predictions, TestSet, check, load_predictions, load_test_set
+from longtail.models.vit import head_logits, special_tokens
+from longtail.runs.seeds import pick_device
+from longtail.views.recipe import ViewRecipe
+from longtail.views.student_views import Views
 
 SCHEMA = 1
 VIEWS = 2048  # of an epoch that are compared

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from longtail.errors import UserError, run_main
-from longtail.exported import Run, read_run, timm_config
-from longtail.files import atomic_write
-from longtail.official import in_container, to_official
-from longtail.output import write_json
+from longtail.base.errors import UserError, run_main
+from longtail.base.files import atomic_write
+from longtail.base.output import write_json
+from longtail.exchange.exported import Run, read_run, timm_config
+from longtail.exchange.official import in_container, to_official
 
 PICKLES = (".pth", ".pt", ".tar")
 

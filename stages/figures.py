@@ -17,16 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail import epoch_figures, figures, params
-from longtail.captions import FIGURES
-from longtail.errors import UserError, run_main
-from longtail.output import new_folder
-from longtail.plots import colors_of, save
-from longtail.predictions import read_npz
-from longtail.published import CURVES, printed_curve
-from longtail.results import load
-from longtail.rollout_figure import rollout, rollout_mean
-from longtail.study import Item, StudyConfig
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import new_folder
+from longtail.evaluation.predictions import read_npz
+from longtail.report.figures import epochs as epoch_figures
+from longtail.report.figures import study_figures
+from longtail.report.figures.captions import FIGURES
+from longtail.report.figures.rollout import rollout, rollout_mean
+from longtail.report.figures.style import colors_of, save
+from longtail.report.published import CURVES, printed_curve
+from longtail.report.results import load
+from longtail.report.study import Item, StudyConfig
 
 ROLLOUT_KEYS = ("images", "maps", "average", "tokens", "labels")
 
@@ -48,7 +50,9 @@ def series(folder: Path, items: tuple[Item, ...], name: str, *columns: str) -> d
     return {label: read_csv(path, columns) for label, path in paths.items() if path.is_file()}
 
 
-def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path) -> dict[str, figures.Drawing]:
+def draw(
+    name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path
+) -> dict[str, study_figures.Drawing]:
     """{figure name: drawing} of what was run."""
     results = load(metrics, name, study)
     entries = {**results.teachers, **results.experiments}
@@ -59,9 +63,9 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
     def read(figure: str, file: str, *columns: str) -> dict[str, list[dict[str, str]]]:
         return series(analysis, study.shown(figure), file, *columns)
 
-    def distances(figure: str, images: str, printed: dict) -> figures.Drawing | None:
+    def distances(figure: str, images: str, printed: dict) -> study_figures.Drawing | None:
         found = read(figure, "attention_distance.csv", "images", "block", "head", "distance_px")
-        return figures.attention_distance(found, images, colors, printed)
+        return study_figures.attention_distance(found, images, colors, printed)
 
     def maps(figure: str) -> dict[str, dict[str, np.ndarray]]:
         paths = {item.label: analysis / item.name / "rollout.npz" for item in study.shown(figure)}
@@ -73,8 +77,8 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
     accuracy = {i.label: entries[i.name] for i in study.shown("groups") if i.name in entries}
     teachers = analysis / "teachers", study.shown("entropy")
     drawn = {
-        "groups": figures.groups(accuracy, colors),
-        "entropy": figures.entropy(
+        "groups": study_figures.groups(accuracy, colors),
+        "entropy": study_figures.entropy(
             series(*teachers, "entropy.csv", "domain", "bin_left", "bin_right", "count"),
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
@@ -85,7 +89,7 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
         ),
         "attention_distance": distances("attention_distance", "test", curves["attention_distance"]),
         "attention_distance_train": distances("attention_distance_train", "train", {}),
-        "feature_rank": figures.feature_rank(
+        "feature_rank": study_figures.feature_rank(
             read("feature_rank", "feature_rank.csv", "token", "block", "centring", "rank"),
             colors,
             curves["feature_rank"],

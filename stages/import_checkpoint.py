@@ -23,16 +23,17 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail import params, runs
-from longtail.checkpoints import Checkpoint, read_checkpoint
-from longtail.data import LongTail
-from longtail.errors import UserError, nearest, run_main
-from longtail.experiment import resolve
-from longtail.imported import Like, import_run
-from longtail.permutation import known_orders
-from longtail.single_run import identity
-from longtail.teacher import recipe
-from longtail.teacher_config import TeacherConfig
+from longtail.base import params
+from longtail.base.errors import UserError, nearest, run_main
+from longtail.data.long_tail import LongTail
+from longtail.exchange.checkpoints import Checkpoint, read_checkpoint
+from longtail.exchange.imported import Like, import_run
+from longtail.exchange.permutation import known_orders
+from longtail.runs import seeds as runs
+from longtail.runs.single_run import identity
+from longtail.training.experiment import resolve
+from longtail.training.teacher import recipe
+from longtail.training.teacher_config import TeacherConfig
 
 AS_IS = "as_is"
 

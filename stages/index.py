@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.claims import ledger, load
-from longtail.coverage import read
-from longtail.errors import run_main
-from longtail.index import page
-from longtail.inputs import digest, stated
-from longtail.output import write_text
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.output import write_text
+from longtail.report.claims.judge import ledger, load
+from longtail.report.pages.index import page
+from longtail.report.pages.inputs import digest, stated
+from longtail.report.review.coverage import read
 
 
 def main() -> None:

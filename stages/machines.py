@@ -18,12 +18,13 @@ import json
 import sys
 from pathlib import Path
 
-from longtail import machines, params, results
-from longtail.errors import UserError, run_main
-from longtail.output import write_json
-from longtail.run_record import read_seed
-from longtail.single_run import environment_of
-from longtail.study import StudyConfig
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_json
+from longtail.report import machines, results
+from longtail.report.run_record import read_seed
+from longtail.report.study import StudyConfig
+from longtail.runs.single_run import environment_of
 
 FOLDERS = {"experiment": "students", "teacher": "teachers"}
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import run_main
-from longtail.output import new_folder, write_text
-from longtail.overview import OverviewConfig, printed, table, tail_accuracy, tails
-from longtail.plots import save
-from longtail.render import to_html, to_latex, to_markdown
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.output import new_folder, write_text
+from longtail.report.figures.style import save
+from longtail.report.tables.overview import OverviewConfig, printed, table, tail_accuracy, tails
+from longtail.report.tables.render import to_html, to_latex, to_markdown
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.data import LongTail
-from longtail.dataset_config import DatasetConfig
-from longtail.errors import UserError, run_main
-from longtail.file_images import FileImages
-from longtail.packed_images import vars_of
-from longtail.packing import pack_split
-from longtail.workers import cores
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.workers import cores
+from longtail.data.config import DatasetConfig
+from longtail.data.file_images import FileImages
+from longtail.data.long_tail import LongTail
+from longtail.data.packed_images import vars_of
+from longtail.data.packing import pack_split
 
 
 def main() -> None:

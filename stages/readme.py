@@ -16,9 +16,11 @@ import re
 import sys
 from pathlib import Path
 
-from longtail import badges, coverage, machines, params, results, shares
-from longtail.errors import UserError, nearest, run_main
-from longtail.output import new_folder, write_text
+from longtail.base import params
+from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.output import new_folder, write_text
+from longtail.report import machines, results
+from longtail.report.review import badges, coverage, shares
 
 START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges) -->$", re.MULTILINE)
 END = "<!-- end -->"

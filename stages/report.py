@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.captions import FIGURES
-from longtail.errors import UserError, run_main
-from longtail.output import write_text
-from longtail.report import EntryLine, page
-from longtail.results import load
-from longtail.study import StudyConfig
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_text
+from longtail.report.figures.captions import FIGURES
+from longtail.report.pages.study_page import EntryLine, page
+from longtail.report.results import load
+from longtail.report.study import StudyConfig
 
 
 def collect(name: str, study: StudyConfig, metrics: Path, analysis: Path) -> list[EntryLine]:

@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail import params
-from longtail.coverage import Coverage
-from longtail.docs_file import read
-from longtail.errors import run_main
-from longtail.output import new_folder
-from longtail.review import Judgements, gather
-from longtail.review_pages import pages
+from longtail.base import params
+from longtail.base.docs_file import read
+from longtail.base.errors import run_main
+from longtail.base.output import new_folder
+from longtail.report.review.coverage import Coverage
+from longtail.report.review.facts import Judgements, gather
+from longtail.report.review.pages import pages
 
 
 def main() -> None:

@@ -15,12 +15,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtail import machines, params, reading, results
-from longtail.errors import UserError, run_main
-from longtail.inputs import stated
-from longtail.output import write_text
-from longtail.run_page import Run, html, inputs
-from longtail.study import Item, StudyConfig
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import write_text
+from longtail.report import machines, reading, results
+from longtail.report.pages.inputs import stated
+from longtail.report.pages.run_page import Run, html, inputs
+from longtail.report.study import Item, StudyConfig
 
 
 def experts(path: Path, entry: str) -> dict | None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import run_main
-from longtail.metrics import AUTHOR_GROUPS, summarise
-from longtail.output import new_folder, write_json
-from longtail.results import load
-from longtail.study import StudyConfig
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.output import new_folder, write_json
+from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
+from longtail.report.results import load
+from longtail.report.study import StudyConfig
 
 
 def scores(metrics: dict) -> dict:

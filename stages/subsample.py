@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import run_main
-from longtail.files import atomic_write
-from longtail.sources import DatasetConfig, make_longtail
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.files import atomic_write
+from longtail.data.sources import DatasetConfig, make_longtail
 
 
 def run(name: str, config: DatasetConfig, out: Path) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from longtail import params
-from longtail.errors import run_main
-from longtail.output import new_folder, write_text
-from longtail.render import to_html, to_latex, to_markdown
-from longtail.results import load
-from longtail.study import StudyConfig
-from longtail.tables import layout, records, to_csv
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.output import new_folder, write_text
+from longtail.report.results import load
+from longtail.report.study import StudyConfig
+from longtail.report.tables.grid import layout, records, to_csv
+from longtail.report.tables.render import to_html, to_latex, to_markdown
 
 
 def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path) -> None:

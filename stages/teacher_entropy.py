@@ -20,16 +20,16 @@ from pathlib import Path
 
 import torch
 
-from longtail import params
-from longtail.cache import CacheConfig, seed_folder
-from longtail.data import LongTail
-from longtail.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views
-from longtail.errors import UserError, run_main
-from longtail.labeller import Labeller, load_labeller
-from longtail.output import new_folder
-from longtail.runs import pick_device
-from longtail.teacher_config import TeacherConfig
-from longtail.views import ViewRecipe, Views
+from longtail.analysis.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.output import new_folder
+from longtail.data.long_tail import LongTail
+from longtail.runs.seeds import pick_device
+from longtail.training.cache import CacheConfig, seed_folder
+from longtail.training.labeller import Labeller, load_labeller
+from longtail.training.teacher_config import TeacherConfig
+from longtail.views.student_views import ViewRecipe, Views
 
 
 def in_distribution(labeller: Labeller, data: LongTail, seed: int, device: torch.device) -> torch.Tensor:

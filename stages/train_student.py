@@ -21,23 +21,24 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from longtail import params, runs
-from longtail.cache import TeacherLabels, seed_folder
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.execution import add_options, chosen
-from longtail.experiment import StudentConfig, resolve
-from longtail.files import file_digest
-from longtail.floor import check_floor
-from longtail.launch import launch
-from longtail.parallel import Team, joined
-from longtail.probe import Probe
-from longtail.single_run import identity
-from longtail.start import read_start, start_digest
-from longtail.student import train_student
-from longtail.student_probe import student_probe
-from longtail.teacher import load_teacher, teacher_digest
-from longtail.views import Views
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.base.files import file_digest
+from longtail.data.long_tail import LongTail
+from longtail.runs import seeds as runs
+from longtail.runs.execution import add_options, chosen
+from longtail.runs.launch import launch
+from longtail.runs.parallel import Team, joined
+from longtail.runs.probe import Probe
+from longtail.runs.single_run import identity
+from longtail.training.cache import TeacherLabels, seed_folder
+from longtail.training.experiment import StudentConfig, resolve
+from longtail.training.floor import check_floor
+from longtail.training.start import read_start, start_digest
+from longtail.training.student import train_student
+from longtail.training.student_probe import student_probe
+from longtail.training.teacher import load_teacher, teacher_digest
+from longtail.views.student_views import Views
 
 
 def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device, seed: int, check: bool):

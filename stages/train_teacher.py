@@ -17,14 +17,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from longtail import execution, params, runs
-from longtail.data import LongTail
-from longtail.errors import UserError, run_main
-from longtail.single_run import identity
-from longtail.teacher import recipe
-from longtail.teacher_config import TeacherConfig
-from longtail.teacher_probe import teacher_probe
-from longtail.teacher_training import check_precision, train_teacher
+from longtail.base import params
+from longtail.base.errors import UserError, run_main
+from longtail.data.long_tail import LongTail
+from longtail.runs import execution, seeds
+from longtail.runs.single_run import identity
+from longtail.training.teacher import recipe
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_probe import teacher_probe
+from longtail.training.teacher_training import check_precision, train_teacher
 
 
 def parse() -> argparse.Namespace:
@@ -52,11 +53,11 @@ def main() -> None:
             f"pass data/datasets/{config.dataset}.npz"
         )
     identities = {seed: identity(recipe(config), seed, data.digest) for seed in config.seeds}
-    device = runs.pick_device(args.device)
+    device = seeds.pick_device(args.device)
     how = execution.chosen(args, device)
     check_precision(how)
     work = partial(train_teacher, config, data, device=device, execution=how)
-    runs.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(teacher_probe, config, data))
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(teacher_probe, config, data))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A folder with params.yaml = tests/tiny.yaml and its dataset, teacher, cache and students, made by the stages."""
-    from stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
+    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages."""
+    from tests.helpers.stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
 
     folder = tmp_path_factory.mktemp("tiny")
     tiny_params(folder)
@@ -44,7 +44,7 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def made_by_dvc(tmp_path_factory) -> Path:
     """A git repository of the source with the tiny params, in which `dvc repro report@tiny` ran. Work on copies."""
-    from projects import run, tiny_project
+    from tests.helpers.projects import run, tiny_project
 
     folder = tiny_project(tmp_path_factory.mktemp("made") / "repo")
     out = run(folder, "dvc", "repro", "report@tiny")

@@ -5,7 +5,7 @@ which its job writes last. The stage's own outputs are no outputs of the rule, f
 Records lie in a folder of their own for each plan, so none of an earlier run passes for one of this run.
 
 dvc.lock is written here and nowhere else: from records that still describe the workspace, under DVC's lock, atomically.
-This uses parts of DVC that are not public: the version is pinned in pyproject.toml, tests/test_engines.py covers them.
+This uses parts of DVC that are not public: the version is pinned in pyproject.toml, test_engines.py covers them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from longtail.errors import UserError, nearest
-from longtail.files import atomic_write
+from longtail.base.errors import UserError, nearest
+from longtail.base.files import atomic_write
 
 STATE = Path(".snakemake/dvc")  # under the repository, which all machines that run jobs must see
 PIPELINE = "dvc.yaml"

@@ -1,5 +1,5 @@
 # Only for `snakemake --report FILE.html [STUDY]`: the studies' figures as they are, with the captions of their reports.
-from longtail.captions import FIGURES
+from longtail.report.figures.captions import FIGURES
 
 for study in sorted({Path(path).parts[-2] for path in bridge.figures()}):
 

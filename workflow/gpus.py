@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from longtail.errors import UserError
+from longtail.base.errors import UserError
 
 POLL_S = 2.0
 

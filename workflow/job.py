@@ -26,13 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from longtail.errors import UserError
-from longtail.files import atomic_write
+from longtail.base.errors import UserError
+from longtail.base.files import atomic_write
 from workflow import gpus, resources
 from workflow.bridge import STATE, one_line, told
 
 WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
-STOPPED = 143  # longtail.workspace.STOPPED, whose import would bring torch
+STOPPED = 143  # longtail.runs.workspace.STOPPED, whose import would bring torch
 
 _warned = False
 

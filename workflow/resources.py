@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from longtail.errors import UserError, nearest
+from longtail.base.errors import UserError, nearest
 
 FILE = Path(__file__).with_suffix(".yaml")
 

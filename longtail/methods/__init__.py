@@ -1,14 +1,14 @@
 """One paper, one file: `Config` and `Method`. The file's name is the method's name in params.yaml.
 
 A Method is made of its Config, the class counts and the logits' device (default: cpu), has
-loss(logits, targets, epoch) -> float32 [G], and two parts of it that a run's probe keeps (longtail/probe.py):
+loss(logits, targets, epoch) -> float32 [G], and two parts of it that a run's probe keeps (longtail/runs/probe.py):
 targets(targets, classes, epoch) -> float32 [B, C], what the logits are held against, and
 class_weights(epoch) -> float32 [C], or None. An epoch at which its loss changes is a field of its Config that ends in
 _epoch or _until. Of itself it says
     distilled      the model has a DIST token
     needs_teacher  the loss reads the teacher's labels
     takes_mixed    the loss can read mixed labels; without it the views must not be mixed
-    head_only      a new head is trained on the frozen backbone of the run it starts from (longtail/start.py)
+    head_only      a new head is trained on the frozen backbone of the run it starts from (longtail/training/start.py)
     head           of the CLS token: "linear" gives logits, "normed" cosines
     logit_scale    factor of the exported logits before a softmax: that of the cosines, else 1 (METHODS trap 24)
 """

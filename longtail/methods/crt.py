@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from longtail.losses import grouped_soft_target_cross_entropy
-from longtail.targets import Targets
+from longtail.losses.losses import grouped_soft_target_cross_entropy
+from longtail.losses.targets import Targets
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from longtail.losses import grouped_binary_cross_entropy
-from longtail.targets import Targets
+from longtail.losses.losses import grouped_binary_cross_entropy
+from longtail.losses.targets import Targets
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from longtail.losses import drw_weights, grouped_soft_target_cross_entropy, grouped_weighted_cross_entropy
-from longtail.targets import Targets
+from longtail.losses.losses import drw_weights, grouped_soft_target_cross_entropy, grouped_weighted_cross_entropy
+from longtail.losses.targets import Targets
 
 
 @dataclass(frozen=True)

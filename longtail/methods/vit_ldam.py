@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from longtail.losses import grouped_ldam_loss, ldam_margins
-from longtail.targets import Targets
+from longtail.losses.losses import grouped_ldam_loss, ldam_margins
+from longtail.losses.targets import Targets
 
 
 @dataclass(frozen=True)

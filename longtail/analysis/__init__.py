@@ -1,0 +1,1 @@
+"""What finished networks show beyond their accuracy: attention, rank, agreement, entropy. Trains nothing."""

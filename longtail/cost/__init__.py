@@ -1,0 +1,1 @@
+"""What a target will cost before it is run: time, memory, disk."""

@@ -1,0 +1,99 @@
+"""The stages of dvc.yaml with their inputs and outputs, and which of them a target needs. Reads the file, not DVC."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from longtail.base.errors import UserError, nearest
+
+REFERENCE = re.compile(r"\$\{(key|item\.\w+)\}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One instance of a stage."""
+
+    name: str  # e.g. train_student@digits-vit
+    deps: tuple[str, ...]  # paths from the repository's root
+    outs: tuple[str, ...]
+    seeds: tuple[int, ...]  # of its entry; none where that has no seeds
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def entry(self) -> str:
+        return self.name.partition("@")[2]
+
+    def finished(self, root: Path) -> bool:
+        """Is every output there, and in a folder of runs every seed? Says nothing about whether it is up to date."""
+        return all((root / out).exists() for out in self.outs) and all(
+            (root / out / f"seed{seed}").is_dir() for out in self.outs if out.startswith("data/") for seed in self.seeds
+        )
+
+
+def stages(path: Path, params: dict) -> dict[str, Stage]:
+    """Every instance of every stage, by name, in the file's order. Raises UserError where the file is no pipeline."""
+    try:
+        blocks = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        found = {}
+        for kind, block in blocks.items():
+            section = params.get(block["foreach"][2:-1]) or {}
+            for key, item in section.items():
+                fill = {"key": key} | {f"item.{name}": value for name, value in item.items()}
+                deps, outs = (_paths(block["do"].get(what, []), fill) for what in ("deps", "outs"))
+                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
+        return found
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the repository root") from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
+
+
+def _paths(listed: list, fill: dict) -> tuple[str, ...]:
+    """Paths of `deps` or `outs`; an item is a path, or {path: options}."""
+    names = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
+    return tuple(REFERENCE.sub(lambda match: str(fill[match[1]]), name) for name in names)
+
+
+def needed_by(target: str, known: dict[str, Stage]) -> list[Stage]:
+    """The stages a target needs, itself last, each after its own inputs. target: a stage, or the study of a report.
+
+    Raises UserError for a name that is neither.
+    """
+    name = target if target in known else f"report@{target}"
+    if name not in known:
+        names = [*known, *(n.partition("@")[2] for n in known if n.startswith("report@"))]
+        raise UserError(f"no study or stage '{target}'{_closest(target, names)}")
+    makers: dict[str, list[str]] = {}  # by path and by every folder above it
+    for stage in known.values():
+        for out in stage.outs:
+            for path in (out, *map(str, Path(out).parents)):
+                makers.setdefault(path, []).append(stage.name)
+    done: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.name in done:
+            return
+        for dep in stage.deps:
+            for maker in makers.get(dep, ()):
+                visit(known[maker])
+        done[stage.name] = stage
+
+    visit(known[name])
+    return list(done.values())
+
+
+def _closest(target: str, names: list[str]) -> str:
+    """The nearest name, and no list of hundreds where none is near."""
+    hint = nearest(target, names)
+    return (
+        hint
+        if hint.startswith("; did")
+        else "; a study is a name under `studies`, a stage e.g. train_student@digits-vit"
+    )

@@ -1,0 +1,240 @@
+"""What the stages of a recipe have to do, counted from params.yaml alone: views, images through networks, memory, disk.
+
+Nothing is measured here and nothing is built; cost/estimate.py turns the counts into time with rates of a machine.
+Epochs, steps and views are those of longtail/views/epoch.py, operations those of longtail/models/shapes.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longtail.base import params as tables
+from longtail.base.errors import UserError
+from longtail.data.config import DatasetConfig
+from longtail.data.long_tail import longtail_counts
+from longtail.models.shapes import BYTES, Shape, cifar_resnet, regnet, resnet50, vit
+from longtail.views.epoch import Layout
+
+DISTILLED = ("deit_lt",)  # methods whose students have a DIST token
+FROZEN = ("crt",)  # methods that train the head alone
+SOURCES = {"digits": (10, None, None, 8), "cifar10": (10, 5000, 10_000, 32), "cifar100": (100, 500, 10_000, 32)}
+FILE_SIDE = 224  # pixels taken for the side of an image in a file, whose size is not known
+EVAL_BATCH = 256  # test images at a time (longtail/training/student.py)
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many images a dataset has."""
+
+    classes: int
+    train: int
+    test: int
+    side: int  # pixels
+    in_files: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """`count` images through one part of a stage, for one seed.
+
+    views: a student's views are made; batch: a teacher's batches are made, PaCo's keys encoded with them; train:
+    forward and backward; forward: forward alone.
+    """
+
+    part: Literal["views", "batch", "train", "forward"]
+    entry: str  # of `views`, of `teachers`, or where the network is configured: experiments.x, teachers.x
+    count: int
+    shape: Shape | None = None  # of the network; none for views
+
+    @property
+    def flop(self) -> int:
+        """2 x multiply-adds; views count none."""
+        if self.shape is None:
+            return 0
+        return 2 * self.count * (self.shape.train_macs if self.part == "train" else self.shape.macs)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One seed of one stage."""
+
+    loads: tuple[Load, ...]
+    memory: int  # bytes beyond those of a process that has loaded its libraries
+    disk: int  # bytes of the result, about
+
+    @property
+    def flop(self) -> int:
+        return sum(load.flop for load in self.loads)
+
+
+class Workload:
+    """The counts of a whole params.yaml. known: sizes of datasets that were counted; others follow from the entry."""
+
+    def __init__(self, params: dict, known: dict[str, Images] | None = None) -> None:
+        self.params, self.known = params, known or {}
+
+    def of(self, stage: str, entry: str) -> Work | None:
+        """The work of one seed of a stage; None for a stage that only reads and writes small files.
+
+        Raises UserError for an entry that params.yaml does not have or that lacks a key.
+        """
+        makers = {
+            "train_student": self._student,
+            "train_teacher": self._teacher,
+            "cache_logits": self._cache,
+            "teacher_entropy": self._entropy,
+            "analyse": self._analyse,
+        }
+        try:
+            return makers[stage](entry) if stage in makers else None
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{stage}@{entry}: params.yaml lacks {error}") from None
+
+    def images(self, name: str) -> Images:
+        """Raises UserError where the entry does not say how many there are and nobody counted them."""
+        if name in self.known:
+            return self.known[name]
+        config = tables.build(DatasetConfig, tables.entry(self.params, "datasets", name), f"datasets.{name}")
+        if files := config.files:
+            if None in (files.classes, files.train_images, files.test_images):
+                raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
+            return Images(files.classes, files.train_images, files.test_images, FILE_SIDE, True)
+        classes, most, test, side = SOURCES.get(config.source, (None,) * 4)
+        n_max, test = (
+            config.n_max or most,
+            test or (classes and config.test_per_class and classes * config.test_per_class),
+        )
+        if None in (classes, n_max, test):
+            raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
+        counts = longtail_counts(n_max, classes, config.imbalance_factor)
+        return Images(classes, int(counts.sum()), test, side)
+
+    def layout(self, views: str, dataset: str) -> Layout:
+        """The shape of an epoch of these views."""
+        v = tables.entry(self.params, "views", views)
+        return Layout(
+            images=self.images(dataset).train,
+            repeats=v["repeats"],
+            ranks=v["virtual_world"],
+            group=v["mix_group"],
+            accumulate=v["accumulate"],
+            round_to=v["round_to"],
+        )
+
+    def student_blocks(self, name: str) -> tuple[dict, dict, dict]:
+        """The entry of an experiment, and its `model` and `train` blocks with what `set` changes."""
+        entry = tables.entry(self.params, "experiments", name)
+        recipe = tables.entry(self.params, "recipes", entry["recipe"])
+        changes = {key: block for key, block in entry.get("set", {}).items() if key in recipe}
+        recipe = tables.merge(recipe, changes, f"experiments.{name}.set")
+        return entry, recipe["model"], recipe["train"]
+
+    def student_shape(self, name: str) -> Shape:
+        entry, model, _ = self.student_blocks(name)
+        classes = self.images(entry["dataset"]).classes
+        if "arch" in model:
+            return regnet(model["arch"], model["image_size"], classes)
+        return vit(model, classes, entry["method"] in DISTILLED)
+
+    def teacher_shape(self, name: str, size: int | None = None) -> Shape:
+        """size: of what it is shown, where that is not what it is trained on."""
+        teacher = tables.entry(self.params, "teachers", name)
+        images, bias = self.images(teacher["dataset"]), teacher["loss"] != "ldam"
+        size = size or (teacher["views"]["size"] if teacher.get("views") else images.side)
+        if teacher["arch"] == "resnet50":
+            return resnet50(size, images.classes, bias)
+        return cifar_resnet(int(teacher["arch"].removeprefix("resnet")), size, images.classes, bias)
+
+    def _student(self, name: str) -> Work:
+        entry, _, train = self.student_blocks(name)
+        shape, images = self.student_shape(name), self.images(entry["dataset"])
+        layout = self.layout(entry["views"], entry["dataset"])
+        views = train["epochs"] * layout.positions
+        tested = evaluations(train["epochs"], train["eval_every"]) * images.test
+        where, frozen = f"experiments.{name}", entry["method"] in FROZEN
+        loads = [
+            Load("views", entry["views"], views),
+            Load("forward" if frozen else "train", where, views, shape),
+            Load("forward", where, tested, shape),
+        ]
+        view = tables.entry(self.params, "views", entry["views"])
+        if entry["cache"] == "none" != entry["teacher"]:
+            loads.append(Load("forward", f"teachers.{entry['teacher']}", views, self.teacher_shape(entry["teacher"])))
+        together = min(layout.group * layout.accumulate * layout.ranks, layout.positions)
+        at_once = layout.group if shape.buffers else together  # batch statistics are of a mix group
+        pixels = 3 * view["size"] ** 2
+        memory = 16 * shape.params + BYTES * at_once * shape.activations * (
+            not frozen
+        )  # weights, gradients, two moments
+        memory += together * pixels * (BYTES + 1) + self._held(images) + images.test * pixels * (not images.in_files)
+        heads = 1 + (entry["method"] in DISTILLED)
+        return Work(tuple(loads), memory, BYTES * shape.params + predictions(images, heads))
+
+    def _teacher(self, name: str) -> Work:
+        teacher = tables.entry(self.params, "teachers", name)
+        shape, images, batch = self.teacher_shape(name), self.images(teacher["dataset"]), teacher["batch_size"]
+        shown = images.train - images.train % batch if teacher["drop_last"] else images.train
+        passes, trained = 2 if teacher["sam_rho"] else 1, teacher["epochs"] * shown
+        tested = evaluations(teacher["epochs"], teacher["eval_every"]) * images.test
+        where, paco = f"teachers.{name}", bool(teacher["paco"])
+        loads = (
+            Load("batch", name, trained, shape if paco else None),
+            Load("train", where, passes * trained, shape),
+            Load("forward", where, tested, shape),
+        )
+        memory = BYTES * (3 + paco + (passes == 2)) * shape.params + BYTES * batch * shape.activations
+        memory += self._held(images) + images.test * 3 * images.side**2 * (not images.in_files)
+        return Work(loads, memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
+
+    def _labeller(self, cache: dict) -> tuple[str, Shape]:
+        """Who labels, and its shape at the size of what it is shown."""
+        view = tables.entry(self.params, "views", cache["views"])
+        if cache["teacher_kind"] == "students":
+            return f"experiments.{cache['teacher']}", self.student_shape(cache["teacher"])
+        size = view["size"] // view["teacher_stride"] if view["teacher_view"] == "same" else None
+        return f"teachers.{cache['teacher']}", self.teacher_shape(cache["teacher"], size)
+
+    def _cache(self, name: str) -> Work:
+        cache = tables.entry(self.params, "caches", name)
+        images, layout = self.images(cache["dataset"]), self.layout(cache["views"], cache["dataset"])
+        views, (where, shape) = cache["epochs"] * layout.positions, self._labeller(cache)
+        loads = Load("views", cache["views"], views), Load("forward", where, views, shape)
+        step = min(layout.group * layout.accumulate * layout.ranks, layout.positions)
+        pixels = 3 * tables.entry(self.params, "views", cache["views"])["size"] ** 2
+        kept = BYTES * shape.activations // 8  # without gradients a few layers' at a time
+        memory = BYTES * shape.params + step * (pixels * (BYTES + 1) + kept) + self._held(images)
+        label = 1 if images.classes <= 256 else 2
+        return Work(loads, memory + views * label, views * (label + cache["top_k"] * (label + 2)))
+
+    def _entropy(self, name: str) -> Work:
+        """The training images once, and the views of an epoch."""
+        cache = tables.entry(self.params, "caches", name)
+        images, layout = self.images(cache["dataset"]), self.layout(cache["views"], cache["dataset"])
+        where, shape = self._labeller(cache)
+        loads = (
+            Load("views", cache["views"], layout.positions),
+            Load("forward", where, images.train + layout.positions, shape),
+        )
+        return Work(loads, BYTES * shape.params + self._held(images), 0)
+
+    def _analyse(self, name: str) -> Work:
+        """Feature rank needs every test image once; attention distance, of the tail classes alone, is left out."""
+        entry = tables.entry(self.params, "experiments", name)
+        images, shape = self.images(entry["dataset"]), self.student_shape(name)
+        return Work((Load("forward", f"experiments.{name}", images.test, shape),), BYTES * shape.params, 0)
+
+    @staticmethod
+    def _held(images: Images) -> int:
+        """Bytes of the training images in memory."""
+        return 0 if images.in_files else images.train * 3 * images.side**2
+
+
+def evaluations(epochs: int, every: int) -> int:
+    """How often a run is evaluated: every so many epochs, and at the end."""
+    return -(-epochs // every)
+
+
+def predictions(images: Images, heads: int) -> int:
+    """Bytes of predictions.npz: float32 logits of each head at the last and the best epoch, int64 labels."""
+    return images.test * (2 * heads * BYTES * images.classes + 8)

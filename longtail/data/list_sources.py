@@ -1,0 +1,91 @@
+"""Datasets that are long-tailed as they come, their images named by lists: ImageNet-LT, iNaturalist, Places-LT, csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from longtail.base.errors import UserError
+from longtail.data.config import DatasetConfig
+from longtail.data.file_images import FileImages, read_header
+from longtail.data.file_lists import Listing, class_names, read_list
+from longtail.data.list_checks import list_findings, number_of_classes
+from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
+from longtail.data.packed_images import packed
+from longtail.data.relabel import frequency_rank, natural_labels
+
+CHUNK = 500  # files a worker reads before it answers
+
+
+def make_listed(name: str, config: DatasetConfig) -> LongTail:
+    """Read and check the lists, number the classes, and read every image's size from its header.
+
+    Raises UserError for wrong lists and for missing or damaged images; stages/doctor.py tells all that is wrong."""
+    files = config.files
+    listings = {s: read_list(Path(config.raw) / getattr(files, s), config.source) for s in ("train", "test")}
+    if found := list_findings(files, listings):
+        more = f" (and {len(found) - 1} more: python stages/doctor.py {name})" if len(found) > 1 else ""
+        raise UserError(f"datasets.{name}: {Path(config.raw) / found[0]}{more}")
+    train, test = listings["train"], listings["test"]
+    classes = number_of_classes(files, train)
+    if config.cuts[1] >= classes:
+        raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    names, counts = class_names(train, classes), np.bincount(train.labels, minlength=classes)
+    class_map = frequency_rank(counts) if files.labels == "frequency_rank" else None
+    if class_map is not None:
+        order = natural_labels(class_map)
+        names, counts = [names[label] for label in order], counts[order]
+        train, test = (Listing(part.files, class_map[part.labels]) for part in (train, test))
+    index = np.argsort(train.labels, kind="stable")  # class after class, as everywhere
+    values = {
+        "name": name,
+        "train_images": _images(name, config, "train", train.files[index]),
+        "train_labels": train.labels[index],
+        "train_index": index,
+        "test_images": _images(name, config, "test", test.files),
+        "test_labels": test.labels,
+        "class_names": tuple(names),
+        "class_counts": counts,
+        "cuts": config.cuts,
+        "author_groups": author_groups(classes, config.cuts),
+        "count_groups": count_groups(counts),
+        "subset_seed": config.subset_seed,
+        "class_order": class_order(names),
+        "class_map": class_map,
+    }
+    draft = LongTail(**values, digest="")
+    return LongTail(**values, digest=content_digest(draft))
+
+
+def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) -> FileImages:
+    root = Path(config.files.images)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; datasets.{name}.files.images is where the listed paths start from")
+    heads, problems = read_headers(root, listed)
+    if problems:
+        more = f" ({len(problems)} such; python stages/doctor.py {name} names the likely cause)"
+        raise UserError(f"datasets.{name}: {problems[0]}{more}")
+    images = FileImages(config.files.images, listed, heads[:, :2], heads[:, 2], config.files.short_side or 0)
+    return packed(images, config.files.pack, split) if config.files.pack else images
+
+
+def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Height, width and bytes of each file, int64 [N, 3], by all cores; and what is wrong with those that have none."""
+    from longtail.base.workers import cores, in_order  # loads PyTorch, which the other sources do without
+
+    def read(part: np.ndarray) -> tuple[list[tuple[int, int, int]], list[str]]:
+        heads, problems = [], []
+        for file in part.tolist():
+            try:
+                heads.append(read_header(root / file.decode()))
+            except UserError as error:
+                problems.append(str(error))
+        return heads, problems
+
+    parts = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]
+    heads, problems = [], []
+    for found, wrong in in_order(read, parts, cores()):
+        heads += found
+        problems += wrong
+    return np.array(heads, np.int64).reshape(-1, 3), problems

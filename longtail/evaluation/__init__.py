@@ -1,0 +1,1 @@
+"""Numbers from saved outputs: logits and labels in, metrics out. No network, no torch."""

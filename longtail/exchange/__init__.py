@@ -1,0 +1,1 @@
+"""Checkpoints from and for other code. Trains nothing."""

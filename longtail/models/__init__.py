@@ -1,0 +1,1 @@
+"""Networks: shapes in, tensors out. Knows no data, no views and no loss."""

@@ -1,0 +1,54 @@
+"""A CNN of timm's that is trained as a student is: the RegNetY-16GF that teaches the DeiT baseline (METHODS 2.7).
+
+It shows what a student's ViT shows (models/vit.py): one special token, the pooled features, and one head that reads
+it. The training loop and the evaluation need not tell them apart. timm is imported where a network is asked for: it
+takes torchvision along, as much time as torch itself, and most teachers are neither's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from longtail.base.errors import nearest
+
+
+@dataclass(frozen=True)
+class CnnConfig:
+    """A RegNet as timm has it: global average pool, no dropout, no stochastic depth, from scratch."""
+
+    arch: str  # timm's name; published: regnety_160
+    image_size: int  # pixels on a side that it is trained on; the network takes any
+
+    def __post_init__(self) -> None:
+        from timm import list_models
+
+        known = list_models(module="regnet")
+        if self.arch not in known:
+            raise ValueError(f"arch '{self.arch}' is no RegNet of timm's{nearest(self.arch, known)}")
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, found {self.image_size}")
+
+
+class PooledCnn(nn.Module):
+    """timm's network up to its pooled features, and its classifier. Uses torch's global RNG."""
+
+    num_prefix_tokens = 1  # as timm's ViT with a CLS token
+
+    def __init__(self, config: CnnConfig, num_classes: int):
+        super().__init__()
+        from timm import create_model
+
+        network = create_model(config.arch, num_classes=num_classes)
+        self.head = network.get_classifier()
+        network.reset_classifier(0)
+        self.features = network
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The one token of each image. x: [B, 3, S, S]. Returns [B, 1, d]."""
+        return self.features(x)[:, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, C]."""
+        return self.head(self.features(x))

@@ -1,0 +1,31 @@
+"""ResNet-50, the CNN teacher of the large datasets (METHODS §2.1): torchvision's, with its stride on the 3x3."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from longtail.models.resnet import Head, NormedLinear
+
+WIDTH = 2048  # of the pooled features
+
+
+class ResNet50(ResNet):
+    """Images [B, 3, H, W] to logits [B, C] (`fc` linear) or cosines [B, C] (`fc` normed), with torchvision's names.
+
+    Initialises from torch's global generator. The last two children are `avgpool`, the pooled features, and `fc`.
+    """
+
+    def __init__(self, num_classes: int, head: Head) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes)
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        if head == "normed":
+            self.fc = NormedLinear(WIDTH, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled features [B, 2048]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.avgpool(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x))

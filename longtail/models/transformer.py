@@ -1,0 +1,161 @@
+"""The Vision Transformer: pre-norm blocks, LayerNorm eps 1e-6, exact GELU, biases everywhere, CLS or CLS and DIST.
+
+Names, initial weights (drawn from torch's global generator in the same order) and results are timm's, bit for bit; a
+test compares. timm itself is not loaded: with torchvision, which it imports, it takes a core several seconds at the
+start of every process.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longtail.models.drop_path import DropPath
+
+LAYER_NORM_EPS = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, N, d]."""
+        batch, tokens, dim = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel (CaiT, DeiT-III)."""
+
+    def __init__(self, dim: int, first: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), first))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Two residual branches. number: of the block, for the draws of stochastic depth."""
+
+    def __init__(
+        self, number: int, dim: int, heads: int, hidden: int, drop_path: float, layer_scale: float | None
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, heads)
+        self.ls1 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path1 = DropPath(drop_path, 2 * number) if drop_path else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, hidden)
+        self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path2 = DropPath(drop_path, 2 * number + 1) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+class PatchEmbed(nn.Module):
+    """A token for each square of pixels, row by row."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, 3, S, S]. Returns [B, (S / patch)^2, d]."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class VisionTransformer(nn.Module):
+    """Tokens CLS, DIST (where distilled), patches; `drop_path` has a rate for each block.
+
+    special_positions: CLS and DIST have entries in the table of positions."""
+
+    def __init__(
+        self,
+        *,
+        grid: int,
+        patch: int,
+        dim: int,
+        heads: int,
+        mlp_ratio: float,
+        drop_path: list[float],
+        layer_scale: float | None,
+        special_positions: bool,
+        num_classes: int,
+        distilled: bool,
+    ) -> None:
+        super().__init__()
+        self.num_prefix_tokens = 2 if distilled else 1
+        self.special_positions = special_positions
+        positions = grid**2 + (self.num_prefix_tokens if special_positions else 0)
+        self.patch_embed = PatchEmbed(patch, dim)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, positions, dim))
+        hidden = int(dim * mlp_ratio)
+        self.blocks = nn.Sequential(
+            *(Block(n, dim, heads, hidden, rate, layer_scale) for n, rate in enumerate(drop_path))
+        )
+        self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.head = nn.Linear(dim, num_classes)
+        if distilled:
+            self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
+            self.head_dist = nn.Linear(dim, num_classes)
+            _normal_(self.dist_token)
+        _normal_(self.pos_embed)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                _normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the first block is given, [B, N, d]. x: [B, 3, S, S]."""
+        x = self.patch_embed(x)
+        special = [self.cls_token, self.dist_token] if self.num_prefix_tokens == 2 else [self.cls_token]
+        special = [token.expand(len(x), -1, -1) for token in special]
+        if self.special_positions:
+            return torch.cat((*special, x), dim=1) + self.pos_embed
+        return torch.cat((*special, x + self.pos_embed), dim=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """All tokens after the final LayerNorm, [B, N, d]. x: [B, 3, S, S]."""
+        return self.norm(self.blocks(self.embed(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, C] of the CLS head, or the mean of both heads."""
+        tokens = self.forward_features(x)
+        logits = self.head(tokens[:, 0])
+        return (logits + self.head_dist(tokens[:, 1])) / 2 if self.num_prefix_tokens == 2 else logits
+
+
+@torch.no_grad()
+def _normal_(tensor: Tensor, std: float = 0.02) -> None:
+    """Normal by the inverse error function of a uniform draw, cut at 2: timm's `trunc_normal_`. torch's function of
+    that name draws otherwise in newer versions, and what a seed means must not change with the version."""
+    tensor.uniform_(-1, 1).erfinv_().mul_(std * math.sqrt(2)).clamp_(-2, 2)

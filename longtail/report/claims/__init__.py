@@ -1,0 +1,1 @@
+"""The papers' claims, judged by our runs. Statistics are those of evaluation/."""

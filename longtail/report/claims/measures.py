@@ -1,0 +1,153 @@
+"""One side of a claim's comparison: which number of which run, by seed and by test image, and what is printed for it.
+
+Read from reports/: metrics/ for accuracies, analysis/ for what a network attends to, runs/ for single predictions.
+What is not there was not run: None.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from longtail.base.errors import UserError
+from longtail.evaluation.predictions import read_npz
+from longtail.report import results
+from longtail.report.published import PrintedCell, printed_cells, printed_curve
+from longtail.report.study import ON_VIEWS, Curve, Head, Printed
+
+# fmt: off
+Metric = Literal[
+    "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
+    "ece", "mce", "classwise_ece", "nll", "teacher_top1_on_views",
+    "feature_rank", "attention_distance", "cls_dist_distance", "entropy",
+]
+# fmt: on
+ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
+    "feature_rank": ("feature_rank.csv", "rank", "directions"),
+    "attention_distance": ("attention_distance.csv", "distance_px", "px"),
+    "cls_dist_distance": ("cls_dist_distance.csv", "distance", "cosine distance"),
+    "entropy": ("entropy_mean.csv", "mean_nats", "nats"),
+}
+BY_IMAGE = ("top1", "head", "mid", "tail", "many", "medium", "few", "balanced")  # means of right or wrong answers
+KINDS = {"entry": ("experiment", ""), "teacher": ("teacher", "teachers"), "cache": ("cache", "caches")}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is printed as a curve: the mean of its points at some places (epochs, or blocks as `printed_curve` has)."""
+
+    figure: Literal["cls_dist_distance", "attention_distance", "feature_rank"]
+    method: str  # as in deit_lt_figures_digitised.csv
+    at: tuple[int, ...] | None = None  # None: all
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of one run of ours (none yet: no name), at the last epoch, and its printed counterpart."""
+
+    entry: str | None = None  # under experiments
+    teacher: str | None = None  # under teachers
+    cache: str | None = None  # under caches: the teacher on views, and its entropy
+    head: Head = "avg"
+    metric: Metric = "top1"
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns; then the mean
+    printed: Printed | None = None
+    curve: Point | None = None
+
+    def __post_init__(self) -> None:
+        if sum(name is not None for name in (self.entry, self.teacher, self.cache)) > 1:
+            raise ValueError("names an entry, a teacher or a cache: one of them")
+        if (self.metric in (ON_VIEWS, "entropy")) != (self.cache is not None) and self.name:
+            raise ValueError(f"{self.metric} is {'not ' if self.cache else ''}of a cache")
+        if self.where and self.metric not in ANALYSES:
+            raise ValueError(f"where: chooses rows of an analysis; {self.metric} is none")
+        if self.printed and self.curve:
+            raise ValueError("printed and curve: what is printed is one of them")
+
+    @property
+    def kind(self) -> str:
+        return next((kind for kind in KINDS if getattr(self, kind)), "entry")
+
+    @property
+    def name(self) -> str | None:
+        return getattr(self, self.kind)
+
+    @property
+    def unit(self) -> str:
+        return ANALYSES[self.metric][2] if self.metric in ANALYSES else "nats" if self.metric == "nll" else "points"
+
+    def metrics(self, study: str, reports: Path) -> dict | None:
+        """The metrics file. Raises UserError as `results.read` does."""
+        kind, under = KINDS[self.kind]
+        return results.read(reports / "metrics" / study / under / f"{self.name}.json", self.name, kind, study)
+
+    def by_seed(self, study: str, reports: Path) -> dict[int, float] | None:
+        """{seed: value}, in `unit`; a seed without a value (no such class, no such token) is left out. None: not run.
+
+        Raises UserError for a file that is damaged or of something else, and for a head that the run has not.
+        """
+        if self.metric in ANALYSES:
+            return self._analysis(reports / "analysis" / study / ("teachers" if self.cache else "") / self.name)
+        found = self.metrics(study, reports)
+        if found is None:
+            return None
+        values = {}
+        for seed, measured in found["seeds"].items():
+            at = measured if self.cache else measured["last"].get(self.head)
+            if at is None:
+                raise UserError(f"{self.name} has no head '{self.head}'; it has cls")
+            values[int(seed)] = at[self.metric]
+        return {seed: value for seed, value in values.items() if value is not None}
+
+    def _analysis(self, folder: Path) -> dict[int, float] | None:
+        name, column, _ = ANALYSES[self.metric]
+        path = folder / name
+        if not path.is_file():
+            return None
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
+            seeds = dict.fromkeys(int(row["seed"]) for row in chosen)
+            return {s: float(np.mean([float(r[column]) for r in chosen if int(r["seed"]) == s])) for s in seeds}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
+
+    def by_image(self, study: str, reports: Path, seeds: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(right, boolean [S, M]; labels, int64 [M]) on the test set; None where the predictions are not there.
+
+        Raises UserError for predictions that are damaged or lack a seed.
+        """
+        path = reports / "runs" / study / KINDS[self.kind][1] / self.name / "predictions.npz"
+        if not path.is_file():
+            return None
+        names = [f"seed{seed}_last_{self.head}" for seed in seeds]
+        arrays = read_npz(path, ("labels", *names))
+        labels = arrays["labels"].astype(np.int64)
+        return np.stack([arrays[name] == labels for name in names]), labels
+
+    def members(self, study: str, reports: Path) -> list[int] | None:
+        """The classes whose accuracies are averaged; None for top-1, where every image counts alike."""
+        found = self.metrics(study, reports)
+        if self.metric == "top1":
+            return None
+        groups = {name: classes for rule in found["groups"].values() for name, classes in rule.items()}
+        return list(range(found["classes"])) if self.metric == "balanced" else groups[self.metric]
+
+    def counterpart(self, published: Path, where: str) -> PrintedCell | None:
+        """What is printed; None where nothing is. Raises UserError for a selector that fits nothing."""
+        if self.printed:
+            asked = replace(self.printed, columns=(self.metric,))
+            return printed_cells(published, asked, (self.metric,), where)[self.metric]
+        if not self.curve:
+            return None
+        drawn = Curve(self.curve.figure, where, self.curve.method)
+        points = printed_curve(published, drawn)
+        chosen = [p[-1] for p in points if self.curve.at is None or p[0] in self.curve.at]
+        if not chosen:
+            raise UserError(f"{where}: curve '{self.curve.method}' has no point at {self.curve.at}")
+        return PrintedCell(f"{np.mean(chosen):.4g}", "", "read off the figure", f"DeiT-LT, {self.curve.figure}")

@@ -1,0 +1,1 @@
+"""Figures and charts, in one style. No page around them."""

@@ -1,0 +1,177 @@
+"""The figures of a study: each a function of what was measured, giving a matplotlib figure and the rows it drew.
+
+Every function takes series in the study's order, {label: data}, and a colour for each label. What was not run is not in
+them; None = nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
+from longtail.report.figures.style import COLORS, COLUMN, TEXT, legend_above, line_with_band, new_figure, printed_style
+
+Rows = list[dict[str, str]]  # a CSV
+Colors = Mapping[str, str]
+DOMAINS = {"in": ("in distribution", COLORS[0]), "out": ("out of distribution", COLORS[1])}
+
+
+class Drawing(NamedTuple):
+    """A figure, and the CSV behind it."""
+
+    figure: Figure
+    header: Sequence[str]
+    rows: list[Sequence]
+
+
+def over_seeds(rows: Rows, keys: Sequence[str], value: str) -> dict[tuple[str, ...], tuple[float, float | None, int]]:
+    """{key values: (mean, standard error, n)} of a column over seeds, in the order of the rows."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[k] for k in keys), []).append(float(row[value]))
+    summaries = {key: summarise(values) for key, values in found.items()}
+    return {key: (s["mean"], s["stderr"], s["n"]) for key, s in summaries.items()}
+
+
+def groups(metrics: Mapping[str, dict], colors: Colors) -> Drawing | None:
+    """Bars of head, mid and tail accuracy (averaged head, last epoch); {label: metrics file}."""
+    if not metrics:
+        return None
+    figure, ((ax,),) = new_figure(width=COLUMN if len(metrics) <= 4 else TEXT)
+    width = 0.82 / len(metrics)
+    rows = []
+    for i, (label, found) in enumerate(metrics.items()):
+        summary = found["summary"]["last"]["avg"]
+        for g, group in enumerate(AUTHOR_GROUPS):
+            mean, stderr, n = (summary[group][k] for k in ("mean", "stderr", "n"))
+            if mean is None:
+                continue
+            rows.append((label, group, mean, stderr, n))
+            x = g + (i - (len(metrics) - 1) / 2) * width
+            ax.bar(x, mean, width * 0.92, color=colors[label], label=label if g == 0 else None)
+            seeds = [s["last"]["avg"][group] for s in found["seeds"].values()]
+            if n > 1:
+                ax.errorbar(x, mean, stderr, color="#222222", linewidth=0.8, capsize=1.5)
+                ax.plot(np.full(n, x) + width * 0.2, seeds, ".", color="#222222", markersize=2, alpha=0.7)
+    ax.set_xticks(range(3), [g.capitalize() for g in AUTHOR_GROUPS])
+    ax.set(ylabel="Accuracy (%)", ylim=(0, 100))
+    ax.tick_params(axis="x", length=0)
+    legend_above(figure, columns=4)
+    return Drawing(figure, ("label", "group", "mean", "stderr", "n"), rows)
+
+
+def entropy(histograms: Mapping[str, Rows], means: Mapping[str, Rows]) -> Drawing | None:
+    """A panel for each teacher: histogram of entropy in and out of distribution; {label: entropy.csv}, entropy_mean.
+
+    On a logarithmic axis: in distribution, a teacher is certain of nearly all images.
+    """
+    if not histograms:
+        return None
+    width = COLUMN if len(histograms) == 1 else TEXT
+    figure, axes = new_figure(columns=len(histograms), width=width, sharey=True, sharex=True)
+    rows, ends = [], [0.0]
+    for ax, (label, bins) in zip(axes[0], histograms.items(), strict=True):
+        for domain, (text, color) in DOMAINS.items():
+            edges, shares = _shares([row for row in bins if row["domain"] == domain])
+            if not shares:
+                continue
+            ax.stairs(shares, edges, fill=True, color=color, alpha=0.35)
+            ax.stairs(shares, edges, color=color, linewidth=1, label=text)
+            ends += [edge for edge, share in zip(edges[1:], shares, strict=True) if share]
+            rows += [(label, domain, *bin_) for bin_ in zip(edges[:-1], edges[1:], shares, strict=True)]
+            own = [(float(r["mean_nats"]), float(r["n"])) for r in means.get(label, ()) if r["domain"] == domain]
+            if own:
+                mean = sum(m * n for m, n in own) / sum(n for _, n in own)
+                ax.axvline(mean, color=color, linewidth=1, linestyle=(0, (1, 1)))
+        ax.set(title=label, xlabel="Entropy (nats)", yscale="log")
+    if max(ends):
+        axes[0][0].set_xlim(0, 1.03 * max(ends))
+    axes[0][0].set_ylabel("Images (%)")
+    axes[0][0].yaxis.set_major_formatter("{x:g}")
+    legend_above(figure, *axes[0][0].get_legend_handles_labels())
+    return Drawing(figure, ("label", "domain", "bin_left", "bin_right", "percent"), rows)
+
+
+def _shares(bins: Rows) -> tuple[list[float], list[float]]:
+    """Bin edges and % of images in each bin, seeds added up; both empty when there is no image."""
+    counts: dict[tuple[float, float], float] = {}
+    for row in bins:
+        bin_ = float(row["bin_left"]), float(row["bin_right"])
+        counts[bin_] = counts.get(bin_, 0.0) + float(row["count"])
+    total = sum(counts.values())
+    if not total:
+        return [], []
+    return [*(left for left, _ in counts), list(counts)[-1][1]], [100.0 * c / total for c in counts.values()]
+
+
+def attention_distance(
+    series: Mapping[str, Rows], images: str, colors: Colors, printed: Mapping[str, list]
+) -> Drawing | None:
+    """Mean attention distance of the sorted heads of blocks 1 (solid) and 2 (dashed), {label: its csv}.
+
+    images: `test` or `train`, the tail classes' images to draw. printed: {label: [(block from 1, head, value)]}.
+    """
+    series = {label: [row for row in rows if row["images"] == images] for label, rows in series.items()}
+    series = {label: rows for label, rows in series.items() if rows}
+    if not series:
+        return None
+    figure, ((ax,),) = new_figure()
+    out = []
+    for label, found in series.items():
+        points = over_seeds(found, ("block", "head"), "distance_px")
+        for block, style in (("0", "-"), ("1", (0, (4, 2)))):
+            heads = [(int(head) + 1, mean) for (b, head), (mean, _, _) in points.items() if b == block]
+            name = label if block == "0" else None
+            style = {"linestyle": style, "color": colors[label], "marker": "o"}
+            ax.plot([h for h, _ in heads], [m for _, m in heads], label=name, **style)
+        out += [(label, int(block), int(head), *value) for (block, head), value in points.items()]
+    for label, points in printed.items():
+        style = printed_style(label, colors)
+        for block, line in ((1, style["linestyle"]), (2, (0, (1, 1.5)))):
+            heads = [(head + 1, value) for b, head, value in points if b == block]
+            name = f"{label} (printed)" if block == 1 else None
+            ax.plot([h for h, _ in heads], [v for _, v in heads], label=name, **{**style, "linestyle": line})
+        out += [(f"{label} (printed)", int(block) - 1, int(head), value, "", "") for block, head, value in points]
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="Head, sorted by distance", ylabel="Mean attention distance (px)")
+    legend_above(figure)
+    return Drawing(figure, ("label", "block", "head", "mean_px", "stderr", "n"), out)
+
+
+def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[str, list]) -> Drawing | None:
+    """Rank by block, a panel for each token (DIST, CLS); {label: feature_rank.csv}, printed: {label: [(block, value)]}.
+
+    Drawn with the tail's tokens centred by the mean of all classes; the other variant is in the CSV (METHODS 4.3).
+    """
+    tokens = [t for t in ("dist", "cls") if any(row["token"] == t for rows in series.values() for row in rows)]
+    if not tokens:
+        return None
+    width = COLUMN if len(tokens) == 1 else TEXT
+    figure, axes = new_figure(columns=len(tokens), width=width, sharey=True, sharex=True)
+    out = []
+    for ax, token in zip(axes[0], tokens, strict=True):
+        for label, found in series.items():
+            points = over_seeds([r for r in found if r["token"] == token], ("centring", "block"), "rank")
+            out += [(label, token, c, int(block), *value) for (c, block), value in points.items()]
+            blocks = [(int(block) + 1, *value) for (c, block), value in points.items() if c == "both"]
+            if blocks:
+                x, mean, stderr, _ = zip(*blocks, strict=True)
+                line_with_band(ax, x, mean, stderr, label=label, color=colors[label], marker="o")
+        if token == "dist":
+            for label, curve in printed.items():
+                x, values = [b + 1 for b, _ in curve], [v for _, v in curve]
+                ax.plot(x, values, label=f"{label} (printed)", **printed_style(label, colors))
+                out += [(f"{label} (printed)", token, "", int(b), v, "", "") for b, v in curve]
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set(title=f"{token.upper()} token", xlabel="Block")
+    axes[0][0].set_ylim(bottom=0)  # of both, when all is drawn: it ends the axis' growing
+    axes[0][0].set_ylabel("Rank")
+    labelled = {text: handle for ax in axes[0] for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    names = sorted(labelled, key=lambda name: list(series).index(name) if name in series else len(series))
+    handles = [labelled[name] for name in names]
+    legend_above(figure, handles, names, columns=4)
+    return Drawing(figure, ("label", "token", "centring", "block", "mean", "stderr", "n"), out)

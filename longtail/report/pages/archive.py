@@ -1,0 +1,111 @@
+"""All of reports/ as one zip file that explains itself: README.md, MANIFEST (sha256 of every file), reports/.
+
+The same files give the same bytes: names sorted, no times. Unpacked, `sha256sum --check MANIFEST` verifies it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+from longtail.base.errors import UserError
+
+TOP = "longtail-reports"  # the one folder that unpacking makes
+MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
+HOLDS = {  # what stands under reports/
+    "metrics": "accuracy, calibration and their mean and standard error over seeds, a JSON for each entry",
+    "scores": "the few numbers of metrics/ that `dvc metrics` shows",
+    "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx) and HTML",
+    "figures": "each figure as PDF, SVG and PNG, with the numbers drawn as CSV",
+    "overviews": "what is compared over studies, as figure and table",
+    "analysis": "feature rank, attention, entropy and curves, measured on the trained models",
+    "runs": "what each run was (run.json), how it does on the long tail (diagnostics.json), what it predicts",
+    "experts": "CLS, DIST and their fusion, and agreement with the teacher",
+    "machines": "where and how fast the runs in git were made",
+    "pages": "a page for each run",
+    "review": "reviewers' pages: reproducibility, checklists, cost",
+    "badges": "the README's badges",
+}
+README = """# Reports
+
+Everything under `reports/` of the project, as it was made there.{first}
+
+{folders}
+
+`MANIFEST` holds the sha256 of every file: `sha256sum --check MANIFEST` in this folder.
+An entry that was not run has no file, and its cells are empty or say so.
+
+## Predictions
+
+`reports/runs/<study>/<entry>/predictions.npz` holds the top-1 class of every test image and its true class (`labels`):
+`seed<s>_<last|best>_<cls|dist|avg>`, at the last epoch and at the best one on the test set, for each head and their
+average. `class_counts` are the training images of each class. With NumPy alone, top-1 in %:
+
+```python
+import numpy as np
+found = np.load("{predictions}", allow_pickle=False)
+print(100 * (found["seed0_last_avg"] == found["labels"]).mean())
+```
+"""
+
+
+def contents(reports: Path) -> dict[str, bytes]:
+    """{path in the archive: content} of README.md and all files of the folder but hidden ones, sorted.
+
+    Raises UserError where there is none.
+    """
+    paths = {path.relative_to(reports): path for path in sorted(reports.rglob("*")) if path.is_file()}
+    found = {
+        f"reports/{name.as_posix()}": path.read_bytes()
+        for name, path in paths.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
+    if not found:
+        raise UserError(f"{reports}: no report in it; make one first (make repro)")
+    return {"README.md": readme(list(found)).encode(), **found}
+
+
+def readme(names: list[str]) -> str:
+    """What the folders hold, and how predictions are read; names: of the files, `reports/<folder>/...`."""
+    counts = Counter(name.split("/")[1] for name in names if name.count("/") > 1)
+    pages = sorted(name for name in names if name.count("/") == 1)
+    lines = [f"* `reports/{folder}/` ({n} files): {HOLDS.get(folder, 'more')}" for folder, n in sorted(counts.items())]
+    lines += [f"* `{page}`" for page in pages]
+    first = " Open `reports/index.html` first." if "reports/index.html" in names else ""
+    predictions = (name for name in names if name.endswith("/predictions.npz"))
+    example = next(predictions, "reports/runs/<study>/<entry>/predictions.npz")
+    return README.format(first=first, folders="\n".join(lines), predictions=example)
+
+
+def pack(reports: Path, out: Path) -> None:
+    """Write the archive."""
+    files = contents(reports)
+    manifest = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {"README.md": files.pop("README.md"), "MANIFEST": manifest.encode(), **files}.items():
+            about = zipfile.ZipInfo(f"{TOP}/{name}", MOMENT)
+            about.external_attr = 0o644 << 16
+            about.create_system = 3  # Unix, whatever the machine
+            archive.writestr(about, content, zipfile.ZIP_DEFLATED)
+
+
+def verify(path: Path) -> int:
+    """The number of files, each as its MANIFEST says. Raises UserError for a damaged, missing or unlisted one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+            listed = archive.read(f"{TOP}/MANIFEST").decode()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with --out") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged or no archive of reports ({error}); make it again with --out") from None
+    wanted = {f"{TOP}/{line[66:]}": line[:64] for line in listed.splitlines()}
+    del found[f"{TOP}/MANIFEST"]
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            why = "missing" if name not in found else "not in MANIFEST" if name not in wanted else "not as in MANIFEST"
+            raise UserError(f"{path}: {name} is {why}; make it again with --out")
+    return len(found)

@@ -1,0 +1,153 @@
+"""The entries of all studies as the index shows them: settings, seeds, machine, cost and curves of what was run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from longtail.base.errors import UserError
+from longtail.report import machines
+from longtail.report.figures.sparklines import Curve, curve
+from longtail.report.machines import Machines
+from longtail.report.reading import run_record
+from longtail.report.results import Results
+from longtail.report.study import Item, StudyConfig
+
+CURVES = (  # title, columns of a student's and of a teacher's history
+    ("Training loss", ("loss", "train_loss")),
+    ("Test accuracy, averaged head (%)", ("test_top1_avg", "test_top1")),
+)
+HIDDEN = (
+    "class_order",
+    "seconds",
+    "device",
+    "peak_memory_mb",
+)  # a long digest that the run's folder keeps; shown apart
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One run, in % on the test set with the averaged head."""
+
+    seed: str
+    last: dict[str, float | None]  # top1, head, mid, tail
+    best: float
+    best_epoch: int  # from 1
+    seconds: float | None  # None = not recorded, like device
+    device: str | None
+    facts: dict[str, object]  # of its identity, and of the machine where that is recorded
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment or a teacher of a study. seeds is empty where it was not run."""
+
+    name: str
+    label: str
+    kind: str  # experiment or teacher
+    study: str
+    config_hash: str = ""
+    dataset: str = ""
+    seeds: tuple[Seed, ...] = ()
+    resolved: bool = False  # config is the resolved one of run.json; else what stands in params.yaml
+    config: str = ""  # YAML
+    curves: tuple[Curve, ...] = ()
+    page: str | None = None  # address of its own page, relative to the index
+    gpu_hours: float | None = None  # None = not run on a GPU
+    facts: dict[str, str] = field(default_factory=dict)  # of the seeds, once where they are the same
+
+    @property
+    def hours(self) -> float | None:
+        """Training time of all seeds, of one process each; None where that of one is not recorded."""
+        seconds = [seed.seconds for seed in self.seeds]
+        return None if None in seconds else sum(seconds) / 3600
+
+
+def entries(name: str, study: StudyConfig, results: Results, params: Mapping, reports: Path) -> Iterator[Entry]:
+    """The study's experiments, then its teachers, in its order. Raises UserError for a damaged file, by name."""
+    machine = machines.load(reports, name)
+    for item in study.experiments:
+        yield _entry(item, "experiment", name, results.experiments.get(item.name), params, reports, machine)
+    for item in study.teachers:
+        yield _entry(item, "teacher", name, results.teachers.get(item.name), params, reports, machine)
+
+
+def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapping, reports: Path, machine: Machines):
+    about = (item.name, item.label, kind, study)
+    if metrics is None:
+        return Entry(*about)
+    made = machine.of(kind, item.name, metrics["config_hash"])
+    place = f"{study}/{'teachers/' if kind == 'teacher' else ''}{item.name}"
+    record = run_record(reports / "runs" / place)
+    if record and record["config_hash"] != metrics["config_hash"]:
+        record = None  # of an earlier run; `dvc repro` makes it anew
+    told = record["seeds"] if record else {}
+    histories = {seed: run["curves"] for seed, run in told.items()}
+    histories = histories or _analysed(reports / "analysis" / study / item.name / "curves.csv")
+    drawn = (curve(title, histories, c) for title, columns in CURVES for c in columns)
+    page = f"pages/{place}.html"
+    seeds = tuple(
+        _seed(number, run, told.get(number), made.get(number, {})) for number, run in metrics["seeds"].items()
+    )
+    config = record["config"] if record else params.get(f"{kind}s", {}).get(item.name, {})
+    return Entry(
+        *about,
+        config_hash=metrics["config_hash"],
+        dataset=metrics["dataset"],
+        seeds=seeds,
+        resolved=record is not None,
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100).strip(),
+        curves=tuple(found for found in drawn if found),
+        page=page if (reports / page).is_file() else None,
+        gpu_hours=_gpu_hours(seeds),
+        facts=_common(seeds),
+    )
+
+
+def _seed(number: str, run: dict, told: dict | None, made: dict) -> Seed:
+    """told: of run.json; made: of the record of machines."""
+    last, best = run["last"]["avg"], run["best"]
+    scores = {metric: last[metric] for metric in ("top1", "head", "mid", "tail")}
+    facts = (told["identity"] if told else {}) | made
+    shown = {key: value for key, value in facts.items() if value is not None and key not in HIDDEN}
+    if made.get("peak_memory_mb") is not None:
+        shown["peak memory"] = f"{made['peak_memory_mb']:,.0f} MB"
+    device, seconds = made.get("device"), made.get("seconds")
+    return Seed(number, scores, best["avg"]["top1"], best["epoch"] + 1, seconds, device, shown)
+
+
+def _gpu_hours(seeds: tuple[Seed, ...]) -> float | None:
+    """Hours of GPUs: a seed's time by the processes it had, one GPU each."""
+    on_gpu = [seed for seed in seeds if seed.device and not seed.device.startswith("cpu")]
+    hours = sum(seed.seconds * int(seed.facts.get("processes", 1)) for seed in on_gpu) / 3600
+    return hours if on_gpu else None
+
+
+def _common(seeds: tuple[Seed, ...]) -> dict[str, str]:
+    """Facts that all seeds share, and for others each seed's."""
+    keys = dict.fromkeys(key for seed in seeds for key in seed.facts)
+    found = {}
+    for key in keys:
+        values = [str(seed.facts.get(key, "–")) for seed in seeds]
+        found[key.replace("_", " ")] = values[0] if len(set(values)) == 1 else " · ".join(values)
+    return found
+
+
+def _analysed(path: Path) -> dict[str, dict[str, list[float | None]]]:
+    """curves.csv of stages/analyse.py as histories by seed; nothing where it is not there."""
+    if not path.is_file():
+        return {}
+    found: dict[str, dict[str, list[float | None]]] = {}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                history = found.setdefault(row.pop("seed"), {})
+                for column, text in row.items():
+                    history.setdefault(column, []).append(float(text) if text else None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: no table of curves ({error}); run stages/analyse.py again") from None
+    return found

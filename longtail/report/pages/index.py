@@ -1,0 +1,212 @@
+"""reports/index.html: what of each paper is reproduced, its claims, tables and figures, and every run behind them.
+
+Everything is read from reports/, params.yaml, docs/ and data/published; nothing is computed anew but differences and
+verdicts. What was not run is empty or says so.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from longtail.report.claims.judge import Judged
+from longtail.report.claims.ledger import SIGNS, ClaimGroup, claim_groups, decided, miniature_verdicts, verdicts
+from longtail.report.figures.captions import FIGURES
+from longtail.report.pages import web
+from longtail.report.pages.entries import entries
+from longtail.report.pages.study_page import shown_width
+from longtail.report.results import load
+from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
+from longtail.report.review.reproduced import STATES, Agreement, agreement, counts, state
+from longtail.report.study import StudyConfig, Table
+from longtail.report.tables.grid import Record, records
+from longtail.report.tables.printed import PrintedTable, printed_tables
+from longtail.report.tables.render import entry_id
+from longtail.report.tables.side_by_side import SideBySide, side_by_side
+
+MAPPED = "DeiT-LT"  # the paper that docs/coverage.yaml maps
+PAPERS = {MAPPED: "deit_lt", "LiVT": "livt", "DiVE": "dive", "CBD": "cbd"}  # {paper: how its files begin}
+IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
+REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way and 256 colours, its file is as drawn
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A line of the first screen. items: (name, state, anchor)."""
+
+    name: str
+    counts: dict[str, int]
+    items: tuple[tuple[str, str, str], ...]
+    agreement: Agreement | None  # None = nothing of it is comparable here
+    verdicts: dict[str, int]  # {verdict: claims}, by full recipes
+    in_miniature: dict[str, int]  # {verdict: comparisons in miniatures}
+
+
+@dataclass(frozen=True)
+class PlacedTable:
+    """A table of the paper as one study makes it."""
+
+    title: str
+    comparable: bool
+    table: SideBySide
+
+
+@dataclass(frozen=True)
+class PlacedFigure:
+    """A figure of the paper as one study or overview draws it; image and file None = not drawn."""
+
+    title: str
+    caption: str
+    comparable: bool
+    command: str
+    file: str | None = None  # relative to reports/
+    image: str | None = None  # data: address
+    width: int | None = None  # in the page's pixels; None = the drawing's own
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as the page shows it."""
+
+    file: str  # relative to reports/
+    kind: str  # media type
+    content: bytes
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of the paper, and where it is made: studies with the full recipe first."""
+
+    item: str
+    shows: str
+    note: str
+    anchor: str
+    state: str
+    tables: tuple[PlacedTable, ...]
+    figures: tuple[PlacedFigure, ...]
+
+
+def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, ledger: list[Judged], inputs: str) -> str:
+    """The whole page. ledger: of report.claims.judge. Raises UserError for a damaged or wrong file, by name."""
+    project = Project(params, reports)
+    studies = dict(sorted(project.studies.items(), key=lambda named: not named[1].comparable))
+    results = {name: load(reports / "metrics" / name, name, study) for name, study in studies.items()}
+    made = {
+        (name, table.name): (study, table, records(table, results[name], published))
+        for name, study in studies.items()
+        for table in study.tables
+    }
+    drawings = {place: drawing(path, reports) for place, path in image_files(coverage, project).items()}
+    embedded = sum(len(each.content) for each in drawings.values()) * 4 / 3 <= IMAGES_LIMIT
+    items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
+    claims = claim_groups(ledger, published)
+    mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
+    others = {name: printed_tables(published, prefix) for name, prefix in PAPERS.items() if name != MAPPED}
+    return web.page(
+        "index.html.j2",
+        inputs=inputs,
+        states=STATES,
+        papers=[
+            _mapped(coverage, project, items, made, claims),
+            *(_printed(name, found, claims) for name, found in others.items()),
+        ],
+        claims=claims,
+        signs=SIGNS,
+        decided=decided,
+        anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
+        items=items,
+        own=[_table(*about) for name, about in made.items() if name not in mapped],
+        others=others,
+        embedded=embedded,
+        runs=[
+            (name, study, list(entries(name, study, results[name], params, reports))) for name, study in studies.items()
+        ],
+        entry_id=entry_id,
+    )
+
+
+def _mapped(coverage: Coverage, project: Project, items: list[Item], made: Mapping, claims: list[ClaimGroup]) -> Paper:
+    tables = [(study, cells) for study, _, cells in made.values()]
+    links = tuple((item.item, item.state, item.anchor) for item in items)
+    return Paper(MAPPED, counts(coverage, project), links, agreement(tables), *_verdicts(claims, MAPPED))
+
+
+def _printed(name: str, tables: list[PrintedTable], claims: list[ClaimGroup]) -> Paper:
+    links = tuple((table.name, "none", table.anchor) for table in tables)
+    nothing = dict.fromkeys(STATES, 0) | {"none": len(tables)}
+    return Paper(name, nothing, links, None, *_verdicts(claims, name))
+
+
+def _verdicts(claims: list[ClaimGroup], paper: str) -> tuple[dict[str, int], dict[str, int]]:
+    return verdicts(claims, paper), miniature_verdicts(claims, paper)
+
+
+def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Place, Drawing], embedded: bool) -> Item:
+    places = (*item.full, *item.miniature)
+    for place in places:
+        project.check(place, place in item.miniature, item.item)
+    return Item(
+        item=item.item,
+        shows=item.shows,
+        note=item.note,
+        anchor=f"item-{item.item.lower().replace(' ', '-').replace('.', '')}",
+        state=state(item, project),
+        tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
+        figures=tuple(_figure(place, project, drawings.get(place), embedded) for place in places if not place.table),
+    )
+
+
+def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable:
+    return PlacedTable(study.title, study.comparable, side_by_side(table, cells, study))
+
+
+def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
+    """{place: its drawing}: the smaller of SVG and PNG, where there is one."""
+    found = {}
+    for item in coverage.items:
+        for place in (*item.full, *item.miniature):
+            if not place.table:
+                folder = f"overviews/{place.overview}" if place.overview else f"figures/{place.study}"
+                both = (project.reports / folder / f"{place.name}.{suffix}" for suffix in ("svg", "png"))
+                there = [path for path in both if path.is_file()]
+                if there:
+                    found[place] = min(there, key=lambda path: path.stat().st_size)
+    return found
+
+
+def drawing(path: Path, reports: Path) -> Drawing:
+    """The file as the page shows it."""
+    content, file = path.read_bytes(), path.relative_to(reports).as_posix()
+    if path.suffix == ".svg":
+        return Drawing(file, "image/svg+xml", content, None)
+    width = shown_width(content)
+    if len(content) > REDUCED:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        out = io.BytesIO()
+        image.reduce(2).quantize(256).save(out, "PNG", optimize=True)
+        content = out.getvalue()
+    return Drawing(file, "image/png", content, width)
+
+
+def _figure(place: Place, project: Project, drawn: Drawing | None, embedded: bool) -> PlacedFigure:
+    if place.overview:
+        overview = project.overviews[place.overview]
+        title, caption, comparable = overview.title, overview.note, True
+        command = f"dvc repro {place.target}"
+    else:
+        study = project.studies[place.study]
+        title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable
+        command = f"make repro STUDY={place.study}"
+    if drawn is None:
+        return PlacedFigure(title, caption, comparable, command)
+    return PlacedFigure(
+        *(title, caption, comparable, command),
+        file=drawn.file,
+        image=web.data_uri(drawn.kind, drawn.content) if embedded else None,
+        width=drawn.width,
+    )

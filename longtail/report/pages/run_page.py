@@ -1,0 +1,137 @@
+"""The page of one run: what it was, then a section for each question. Pure: from the contents of the files to text.
+
+A part whose file is not there says which stage makes it; a part that has no meaning for the run (fusion of heads of a
+network with one) is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from urllib.parse import quote
+
+from longtail.base import params
+from longtail.report.pages import expert_sections, record_sections, tail_sections
+from longtail.report.pages.sections import Section, shown
+from longtail.report.pages.web import page
+
+
+@dataclass(frozen=True)
+class Run:
+    """What reports/ holds of an entry; None where a file is not there."""
+
+    entry: str
+    kind: str  # experiment, teacher
+    study: str
+    label: str  # what tables and figures call it
+    diagnosed: dict | None  # reports/runs/<study>/[teachers/]<entry>/diagnostics.json
+    record: dict | None  # run.json beside it
+    metrics: dict | None  # reports/metrics/<study>/[teachers/]<entry>.json
+    experts: dict | None  # reports/experts/<study>/<entry>.json
+    made: dict[str, dict] = field(default_factory=dict)  # {seed: facts} of reports/machines/<study>.json
+
+    @property
+    def folder(self) -> str:
+        """Below reports/runs/ and, with .html for a folder, reports/pages/."""
+        return f"{self.study}/{'teachers/' if self.kind == 'teacher' else ''}{self.entry}"
+
+    @property
+    def stage(self) -> str:
+        """What makes the files of the run."""
+        return f"{'diagnose_teacher' if self.kind == 'teacher' else 'diagnose'}@{self.entry}"
+
+
+def sections(run: Run) -> list[Section]:
+    """In the order of the page."""
+    return [*_diagnosed(run), *_recorded(run)]
+
+
+def _diagnosed(run: Run) -> list[Section]:
+    if run.diagnosed is None:
+        return [Section("groups", "Long-tail evaluation", absent=run.stage)]
+    made = [
+        tail_sections.accuracy(run.diagnosed, run.metrics),
+        tail_sections.flows(run.diagnosed),
+        tail_sections.confusion(run.diagnosed),
+        tail_sections.reliability(run.diagnosed),
+        tail_sections.shifts(run.diagnosed),
+    ]
+    if "dist" in run.diagnosed["heads"]:
+        stage = f"experts@{run.entry}"
+        made += [
+            expert_sections.fusion(run.diagnosed, run.experts, stage),
+            expert_sections.routing(run.diagnosed),
+            expert_sections.agreement(run.experts, stage),
+        ]
+    return [section for section in made if section is not None]
+
+
+def _recorded(run: Run) -> list[Section]:
+    if run.record is None:
+        return [Section("curves", "Curves, cost and configuration", absent=run.stage)]
+    told = record_sections.cost(run.record, run.made)
+    return [record_sections.curves(run.record), told, record_sections.config(run.record)]
+
+
+def sentence(run: Run) -> str:
+    """What the run is, from its configuration and its dataset's class counts."""
+    if run.record is None or run.diagnosed is None:
+        return f"{'A teacher' if run.kind == 'teacher' else 'A student'} of the study {run.study}."
+    config, counts = run.record["config"], run.diagnosed["class_counts"]
+    data = (
+        f"on {run.diagnosed['dataset']}: {len(counts)} classes, {sum(counts):,} training images, "
+        f"from {max(counts):,} to {min(counts):,} a class"
+    )
+    if run.kind == "teacher":
+        how = f"A teacher ({config.get('arch')}, loss {config.get('loss')})"
+        return f"{how} trained {data}."
+    taught = "without a teacher"
+    if config.get("cache", "none") != "none":
+        taught = f"with teacher labels from the cache {config['cache']}"
+    elif config.get("teacher", "none") != "none":
+        taught = f"with the teacher {config['teacher']}"
+    return f"A student trained by {config.get('method')} {taught}, {data}."
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    about = run.record or run.diagnosed or {}
+    seeds = (run.diagnosed or {}).get("seeds") or list((run.record or {}).get("seeds", ()))
+    listed = {
+        "entry": run.entry,
+        "study": run.study,
+        "dataset": about.get("dataset"),
+        "config hash": about.get("config_hash"),
+        "seeds": ", ".join(map(str, seeds)) or None,
+        "shown": "last epoch, unless a table says best",
+    }
+    return [(name, shown(value)) for name, value in listed.items()]
+
+
+def html(run: Run) -> str:
+    """The page, at reports/pages/<folder>.html. The same files give the same bytes."""
+    up = "../" * (3 if run.kind == "teacher" else 2)
+    about = {
+        "entry": run.entry,
+        "study": run.study,
+        "label": run.label,
+        "sentence": sentence(run),
+        "facts": facts(run),
+        "files": [(name, up + quote(path)) for name, path in files(run).items()],
+    }
+    return page("run.html.j2", run=about, sections=sections(run), up=up, inputs=inputs(run))
+
+
+def inputs(run: Run) -> str:
+    """sha256 of what the page is made from; the page carries it, so that one can tell when it is out of date."""
+    return params.digest(asdict(run))
+
+
+def files(run: Run) -> dict[str, str]:
+    """{name: path below reports/} of what the page was made from, and of the predictions."""
+    made = {
+        "run.json": (run.record, f"runs/{run.folder}/run.json"),
+        "diagnostics.json": (run.diagnosed, f"runs/{run.folder}/diagnostics.json"),
+        "predictions.npz": (run.diagnosed, f"runs/{run.folder}/predictions.npz"),
+        "metrics": (run.metrics, f"metrics/{run.folder}.json"),
+        "experts": (run.experts, f"experts/{run.folder}.json"),
+    }
+    return {name: path for name, (there, path) in made.items() if there}

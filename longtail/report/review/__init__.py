@@ -1,0 +1,1 @@
+"""What reviewers ask: coverage, reproducibility, shares, badges."""

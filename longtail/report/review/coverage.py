@@ -1,0 +1,207 @@
+"""Which tables and figures of the paper can be made here, from what, and what of it was run: docs/coverage.md.
+
+docs/coverage.yaml maps each item of the paper to tables and figures of studies, or to an overview. Everything else is
+read: the entries an item needs from params.yaml, whether they were run from the files under reports/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtail.base import docs_file, params
+from longtail.base.errors import UserError, nearest
+from longtail.report.figures.captions import FIGURES
+from longtail.report.study import StudyConfig
+from longtail.report.tables.overview import OverviewConfig
+
+ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn from
+    "entropy": "entropy.csv",
+    "cls_dist_distance": "cls_dist_distance.csv",
+    "attention_distance": "attention_distance.csv",
+    "attention_distance_train": "attention_distance.csv",
+    "feature_rank": "feature_rank.csv",
+    "rollout": "rollout.npz",
+    "rollout_mean": "rollout.npz",
+    "training_loss": "curves.csv",
+    "test_accuracy": "curves.csv",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an item is made: a table or a figure of a study, or an overview."""
+
+    study: str | None = None
+    table: str | None = None
+    figure: str | None = None
+    overview: str | None = None
+
+    def __post_init__(self) -> None:
+        of_study = self.study and (self.table is None) != (self.figure is None) and not self.overview
+        if not of_study and not (self.overview and not (self.study or self.table or self.figure)):
+            raise ValueError("a place is a study with a table or a figure, or an overview")
+
+    @property
+    def target(self) -> str:
+        return f"overview@{self.overview}" if self.overview else f"report@{self.study}"
+
+    @property
+    def name(self) -> str:
+        return self.table or self.figure or "tail_accuracy"
+
+
+@dataclass(frozen=True)
+class PaperItem:
+    """One table or figure of the paper."""
+
+    item: str  # e.g. Table 2
+    shows: str
+    full: tuple[Place, ...]  # of studies with the published recipe
+    miniature: tuple[Place, ...] = ()  # of studies that are not comparable
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """docs/coverage.yaml."""
+
+    items: tuple[PaperItem, ...]
+
+
+@dataclass(frozen=True)
+class Need:
+    """One run that a table or figure shows."""
+
+    entry: str | None  # None: no entry of params.yaml makes it yet
+    label: str
+    file: str  # under reports/; what it leaves when done
+    done: bool
+
+
+def read(path: Path) -> Coverage:
+    """docs/coverage.yaml. Raises UserError where it is missing, no YAML, or not of its shape."""
+    return docs_file.read(Coverage, path)
+
+
+class Project:
+    """The studies and overviews of params.yaml, and the folder reports/."""
+
+    def __init__(self, table: dict, reports: Path):
+        self.reports = reports
+        self.studies = {
+            name: params.build(StudyConfig, values, f"studies.{name}") for name, values in table["studies"].items()
+        }
+        overviews = table.get("overviews") or {}
+        self.overviews = {n: params.build(OverviewConfig, v, f"overviews.{n}") for n, v in overviews.items()}
+
+    def check(self, place: Place, miniature: bool, where: str) -> None:
+        """Raises UserError where params.yaml has no such table, figure or overview, or it is of the other kind."""
+        if place.overview:
+            _known(place.overview, self.overviews, f"{where}: overview")
+            return
+        _known(place.study, self.studies, f"{where}: study")
+        study = self.studies[place.study]
+        if place.table:
+            _known(place.table, [table.name for table in study.tables], f"{where}: table of {place.study}")
+        else:
+            _known(place.figure, FIGURES, f"{where}: figure")
+        if study.comparable == miniature:
+            kind = "the published recipe" if study.comparable else "a miniature"
+            raise UserError(f"{where}: study '{place.study}' is {kind}; list it under the other key")
+
+    def needs(self, place: Place) -> list[Need]:
+        """The runs a place shows, each once, in its order."""
+        if place.overview:
+            overview = self.overviews[place.overview]
+            found = [
+                (entry, f"{series.label}, ρ = {factor}", f"metrics/{study}/{entry}.json" if entry else "")
+                for series in overview.series
+                for study, factor, entry in zip(overview.studies, overview.factors, series.entries, strict=True)
+            ]
+        else:
+            found = self._of_table(place) if place.table else self._of_figure(place)
+        unique = dict.fromkeys(found)
+        return [Need(*need, done=bool(need[0]) and (self.reports / need[2]).is_file()) for need in unique]
+
+    def _of_table(self, place: Place) -> list[tuple[str | None, str, str]]:
+        metrics = f"metrics/{place.study}"
+        found = {}  # by entry: a run may stand in several rows
+        for row in next(t for t in self.studies[place.study].tables if t.name == place.table).rows:
+            if row.copied:
+                continue
+            kinds = ((row.entry, ""), (row.teacher, "teachers/"), (row.cache, "caches/"))
+            named = [(name, row.label, f"{metrics}/{under}{name}.json") for name, under in kinds if name]
+            for need in named or [(None, row.label, "")]:
+                found.setdefault(need[2] or row.label, need)
+        return list(found.values())
+
+    def _of_figure(self, place: Place) -> list[tuple[str | None, str, str]]:
+        study = self.studies[place.study]
+        teachers = {item.name for item in study.teachers}
+        found = []
+        for item in study.shown(place.figure):
+            if place.figure == "groups":
+                file = f"metrics/{place.study}/{'teachers/' if item.name in teachers else ''}{item.name}.json"
+            else:
+                under = "teachers/" if place.figure == "entropy" else ""
+                file = f"analysis/{place.study}/{under}{item.name}/{ANALYSES[place.figure]}"
+            found.append((item.name, item.label, file))
+        return found
+
+
+def _known(name: str, names, where: str) -> None:
+    if name not in names:
+        raise UserError(f"{where}: no '{name}'{nearest(name, names)}")
+
+
+def page(coverage: Coverage, project: Project) -> str:
+    """The Markdown page. Raises UserError for an item that names what params.yaml does not have."""
+    lines = [
+        "# Coverage",
+        "",
+        "Every table and figure of DeiT-LT and its supplement: where it is made here, and what of it was run.",
+        "Generated by `make coverage` from `docs/coverage.yaml`, `params.yaml` and `reports/`; do not edit.",
+        "Tables land in `reports/tables/<study>/`, figures in `reports/figures/<study>/`, overviews in",
+        "`reports/overviews/<name>/`. A run is an entry of `params.yaml` with all its seeds, trained or analysed.",
+        "",
+        "| item | shows | command | full recipe | miniature |",
+        "|:--|:--|:--|:--|:--|",
+    ]
+    details = []
+    for item in coverage.items:
+        for miniature, places in ((False, item.full), (True, item.miniature)):
+            for place in places:
+                project.check(place, miniature, item.item)
+        targets = " ".join(dict.fromkeys(place.target for place in item.full))
+        command = f"`dvc repro {targets}`" if targets else "–"
+        states = [_state(places, project) for places in (item.full, item.miniature)]
+        lines.append(f"| {item.item} | {item.shows} | {command} | {states[0]} | {states[1]} |")
+        details += ["", f"**{item.item}.** {item.note}".rstrip(), *_details(item, project)]
+    return "\n".join([*lines, "", "## What each needs", *details]) + "\n"
+
+
+def _state(places: tuple[Place, ...], project: Project) -> str:
+    """`3 of 9 runs` over all places, and how many have no entry."""
+    if not places:
+        return "–"
+    needs = {need.file or (place.target, need.label): need for place in places for need in project.needs(place)}
+    made = [need for need in needs.values() if need.entry]
+    absent = len(needs) - len(made)
+    text = f"{sum(need.done for need in made)} of {len(made)} runs"
+    return f"{text}, {absent} without an entry" if absent else text
+
+
+def _details(item: PaperItem, project: Project) -> list[str]:
+    lines = [""] if item.full or item.miniature else []
+    for kind, places in (("full recipe", item.full), ("miniature", item.miniature)):
+        for place in places:
+            needs = project.needs(place)
+            groups = {
+                "run": [f"`{need.entry}`" for need in needs if need.done],
+                "not run": [f"`{need.entry}`" for need in needs if need.entry and not need.done],
+                "no entry": [f"“{need.label}”" for need in needs if not need.entry],
+            }
+            told = "; ".join(f"{state}: {', '.join(dict.fromkeys(names))}" for state, names in groups.items() if names)
+            lines.append(f"* `{place.target}`, `{place.name}` ({kind}): {told}")
+    return lines

@@ -1,0 +1,191 @@
+"""What a study reports: its entries in order, and its tables with the printed cells that stand beside ours.
+
+An entry of the `studies` section of params.yaml. Nothing here trains anything: a row whose entry was never run, or
+that names no entry, stays visibly empty.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from longtail.base.errors import nearest
+from longtail.report.figures.captions import FIGURES
+
+# fmt: off
+Column = Literal[
+    "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
+    "ece", "mce", "classwise_ece", "nll",
+    "teacher_top1_on_views",
+]
+# fmt: on
+Head = Literal["avg", "cls", "dist"]
+ON_VIEWS = "teacher_top1_on_views"  # of a cache: the teacher's accuracy on the training views it labels (trap 55)
+COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
+
+COLUMN_LABELS = {
+    "top1": "All",
+    "top5": "Top-5",
+    "head": "Head",
+    "mid": "Mid",
+    "tail": "Tail",
+    "many": "Many",
+    "medium": "Medium",
+    "few": "Few",
+    "balanced": "Balanced",
+    "macro_f1": "Macro-F1",
+    "ece": "ECE",
+    "mce": "MCE",
+    "classwise_ece": "Class-wise ECE",
+    "nll": "NLL",
+    ON_VIEWS: "Teacher on views",
+}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Selects one row of a printed table: one cell of data/published/<file> per column."""
+
+    file: str  # e.g. deit_lt_table_2.csv
+    method: str  # as in the CSV
+    backbone: str
+    dataset: str
+    imbalance: int  # rho
+    columns: tuple[Column, ...] | None = None  # the table's columns that are printed; all of them when left out
+    teacher_backbone: str | None = None  # under which the CSV keeps the row's teacher_top1_on_views
+
+
+@dataclass(frozen=True)
+class Row:
+    """One table row: ours (an experiment, or a teacher), printed, or both.
+
+    groups: by which rule our head, mid and tail are made; the papers mix rules within one table (METHODS 1.2).
+    """
+
+    label: str
+    entry: str | None = None  # under experiments
+    teacher: str | None = None  # under teachers
+    head: Head = "avg"  # avg = mean of raw logits; the only head where there is one
+    printed: Printed | None = None
+    cache: str | None = None  # under caches; for the column teacher_top1_on_views
+    groups: Literal["author", "count"] = "author"  # head, mid, tail by class index, or by number of images
+    copied: bool = False  # of others' work, which the paper copies and nobody runs here
+
+    def __post_init__(self) -> None:
+        if self.entry and self.teacher:
+            raise ValueError(f"row '{self.label}' names an entry and a teacher; one row is one run")
+        if self.copied and (self.entry or self.teacher or self.cache or not self.printed):
+            raise ValueError(f"row '{self.label}' is copied: it has printed numbers and no run")
+
+    def measured(self, column: Column) -> Column:
+        """The metric that stands in a column of this row."""
+        return COUNT_RULE.get(column, column) if self.groups == "count" else column
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Rows of others' work that stand first in a printed table."""
+
+    file: str
+    backbone: str
+    dataset: str
+    imbalance: int
+    methods: tuple[str, ...]
+
+    def rows(self) -> tuple[Row, ...]:
+        place = (self.backbone, self.dataset, self.imbalance)
+        return tuple(Row(m, printed=Printed(self.file, m, *place), copied=True) for m in self.methods)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report, in the shape of a printed one."""
+
+    name: str  # file name, e.g. overall
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    copied: Copied | None = None
+
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """Copied rows, then the study's own."""
+        return (self.copied.rows() if self.copied else ()) + self.rows
+
+    def __post_init__(self) -> None:
+        if not self.columns or not self.rows:
+            raise ValueError(f"table '{self.name}' needs at least one column and one row")
+        if not re.fullmatch(r"[a-z0-9_-]+", self.name):
+            raise ValueError(f"table name '{self.name}': it is a file name, use a-z, 0-9, _ and -")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An entry of params.yaml and what tables and figures call it."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve read off a printed figure, drawn thin and dashed behind ours."""
+
+    figure: Literal["cls_dist_distance", "attention_distance", "feature_rank"]
+    label: str  # that of an entry gives it the entry's colour
+    method: str  # as in deit_lt_figures_digitised.csv
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """One study = one page of results."""
+
+    title: str
+    note: str  # what a reader must know before comparing, in a sentence or two
+    comparable: bool  # same dataset and recipe as printed: differences are shown
+    experiments: tuple[Item, ...]
+    teachers: tuple[Item, ...]
+    caches: tuple[Item, ...]  # whose teacher entropy is analysed
+    tables: tuple[Table, ...]
+    curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
+    figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
+
+    def __post_init__(self) -> None:
+        for what in ("experiments", "teachers", "caches", "tables"):
+            names = [item.name for item in getattr(self, what)]
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"{what} names '{min(twice)}' twice")
+        if self.curves and not self.comparable:
+            raise ValueError("curves: printed curves belong to a comparable study")
+        self._check_figures()
+        known = {"entry": self.experiments, "teacher": self.teachers, "cache": self.caches}
+        for table in self.tables:
+            for row in table.rows:
+                for kind, items in known.items():
+                    name = getattr(row, kind)
+                    if name is not None and name not in {item.name for item in items}:
+                        raise ValueError(
+                            f"table '{table.name}', row '{row.label}': {kind} '{name}' is not listed in the study"
+                        )
+
+    def _check_figures(self) -> None:
+        for figure, names in self.figures.items():
+            if figure not in FIGURES:
+                raise ValueError(f"figures.{figure}: no such figure{nearest(figure, FIGURES)}")
+            known = [item.name for item in self.candidates(figure)]
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"figures.{figure}: '{name}' is not listed in the study{nearest(name, known)}")
+
+    def candidates(self, figure: str) -> tuple[Item, ...]:
+        """What a figure could show: caches for teacher entropy, teachers and students for accuracy, else students."""
+        if figure == "entropy":
+            return self.caches
+        return self.teachers + self.experiments if figure == "groups" else self.experiments
+
+    def shown(self, figure: str) -> tuple[Item, ...]:
+        """What it shows: the entries named under `figures`, in that order, or all."""
+        items = {item.name: item for item in self.candidates(figure)}
+        return tuple(items[name] for name in self.figures.get(figure, items))

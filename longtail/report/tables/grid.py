@@ -1,0 +1,197 @@
+"""Printed tables side by side with ours: records (one per cell), and the grid of text cells that renderers write out.
+
+A table of one column puts printed, ours and their difference next to one another; one of several columns (all, head,
+mid, tail) keeps the paper's columns and puts printed and ours beneath one another.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from longtail.report.published import PrintedCell, printed_cells
+from longtail.report.results import Results
+from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
+
+NOT_RUN = "not run"
+OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell of a table: what is printed, and ours."""
+
+    row: int
+    label: str
+    column: str  # the metric measured: `few` under the heading Tail in a row of the count rule
+    head: str
+    name: str | None  # the entry or teacher; None = no entry yet
+    config_hash: str | None  # None = not run
+    printed: PrintedCell | None  # None = the paper does not print it
+    last: dict | None  # {"mean", "stderr", "n"}; None = not run
+    best: dict | None
+    copied: bool = False  # of others' work: there is no ours
+
+    def difference(self, phase: str) -> float | None:
+        """Ours minus printed, in points; None unless there are both."""
+        ours = getattr(self, phase)
+        if ours is None or ours["mean"] is None or self.printed is None or not self.printed.value:
+            return None
+        return ours["mean"] - float(self.printed.value)
+
+
+@dataclass
+class Cell:
+    """Text of one grid cell. kind: label, what, printed, ours, difference, missing, seeds, entry."""
+
+    text: str
+    kind: str
+    mark: str = ""  # footnote letter
+    span: int = 1  # rows; 0 = covered by the cell above
+    name: str = ""  # kind entry: the entry's name, text being its hash
+
+
+@dataclass
+class Grid:
+    """A laid-out table, ready for a renderer."""
+
+    name: str
+    caption: str
+    header: list[str]
+    blocks: list[list[list[Cell]]] = field(default_factory=list)  # row groups > rows > cells
+    footnotes: dict[str, str] = field(default_factory=dict)  # letter: text
+    remarks: list[str] = field(default_factory=list)
+
+
+def records(table: Table, results: Results, published: Path) -> list[Record]:
+    """Every cell of a table, row by row, copied rows first. Raises UserError for a selector or head not there."""
+    found = []
+    for number, row in enumerate(table.all_rows):
+        where = f"table '{table.name}', row '{row.label}'"
+        printed = printed_cells(published, row.printed, table.columns, where) if row.printed else {}
+        metrics = results.of(row)
+        about = {"head": row.head, "name": row.entry or row.teacher, "copied": row.copied}
+        about["config_hash"] = metrics["config_hash"] if metrics else None
+        for column in table.columns:
+            ours = {phase: results.value(row, column, phase) for phase in OURS}
+            measured = row.measured(column)
+            found.append(Record(number, row.label, measured, printed=printed.get(column), **about, **ours))
+    return found
+
+
+def number(value: dict | None, copied: bool = False) -> Cell:
+    """`88.10 ± 0.21`, `88.10` for a single seed, `–` for an empty group, `not run`; nothing in a copied row."""
+    if copied:
+        return Cell("", "ours")
+    if value is None:
+        return Cell(NOT_RUN, "missing")
+    if value["mean"] is None:
+        return Cell("–", "ours")
+    stderr = "" if value["stderr"] is None else f" ± {value['stderr']:.2f}"
+    return Cell(f"{value['mean']:.2f}{stderr}", "ours")
+
+
+def signed(value: float | None) -> str:
+    """Points with a sign, to the tenth the papers print; nothing for None."""
+    if value is None:
+        return ""
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
+    """The grid of a table. Differences are left out where the study is not comparable with what is printed."""
+    wide = len(table.columns) == 1
+    grid = Grid(table.name, table.caption, _header(table, wide, study.comparable))
+    for index in range(len(table.all_rows)):
+        mine = [c for c in cells if c.row == index]
+        block = _wide(mine[0], grid, study.comparable) if wide else _stacked(mine, grid, study.comparable)
+        grid.blocks.append(block)
+    sources = dict.fromkeys(c.printed.source for c in cells if c.printed)
+    if sources:
+        grid.remarks.append(f"Printed: {'; '.join(sources)}.")
+    ours = (
+        "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
+    )
+    grid.remarks.append(ours + "the test set, as the papers do.")
+    by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
+    if by_count:
+        rule = "more than 100, 20 to 100, fewer than 20 training images"
+        grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else by rank.")
+    if sources and not study.comparable:
+        grid.remarks.append(
+            "The printed numbers are of another dataset or recipe: compare the pattern, not the values."
+        )
+    return grid
+
+
+def _header(table: Table, wide: bool, comparable: bool) -> list[str]:
+    if not wide:
+        return ["", "", *(COLUMN_LABELS[c] for c in table.columns), "Seeds", "Entry"]
+    ours = [text for phase in OURS.values() for text in (phase.capitalize(), "Difference")[: 1 + comparable]]
+    return ["", "Printed", *ours, "Seeds", "Entry"]
+
+
+def _wide(record: Record, grid: Grid, comparable: bool) -> list[list[Cell]]:
+    line = [Cell(record.label, "label"), _printed(record, grid)]
+    for phase in OURS:
+        line.append(number(getattr(record, phase), record.copied))
+        if comparable:
+            line.append(Cell(signed(record.difference(phase)), "difference"))
+    return [[*line, *_provenance(record)]]
+
+
+def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cell]]:
+    lines = []
+    run = next((c for c in cells if c.last and c.column != ON_VIEWS), None)  # a cell of the row's own run
+    first = run or cells[0]
+    if any(c.printed for c in cells):
+        lines.append(
+            [Cell("printed", "what"), *(_printed(c, grid) for c in cells), Cell("", "seeds"), Cell("", "entry")]
+        )
+    for phase, text in () if first.copied else OURS.items():
+        line = [Cell(text if run else "ours", "what")]
+        for c in cells:
+            cell = number(getattr(c, phase))
+            if comparable and c.difference(phase) is not None:
+                cell.text += f" ({signed(c.difference(phase))})"
+            line.append(cell)
+        lines.append([*line, *(_provenance(first) if phase == "last" else (Cell("", "seeds"), Cell("", "entry")))])
+        if run is None:  # one line says it
+            break
+    return [[Cell(first.label, "label", span=0 if i else len(lines)), *line] for i, line in enumerate(lines)]
+
+
+def _provenance(record: Record) -> tuple[Cell, Cell]:
+    seeds = Cell(str(record.last["n"]) if record.config_hash else "", "seeds")
+    return seeds, Cell((record.config_hash or "")[:8], "entry", name=record.name or "")
+
+
+def _printed(record: Record, grid: Grid) -> Cell:
+    if record.printed is None:
+        return Cell("", "printed")
+    doubt = record.printed.doubt
+    if doubt and doubt not in grid.footnotes.values():
+        grid.footnotes[chr(ord("a") + len(grid.footnotes))] = doubt
+    mark = next((letter for letter, text in grid.footnotes.items() if text == doubt), "")
+    return Cell(record.printed.text, "printed", mark)
+
+
+def to_csv(cells: list[Record], comparable: bool) -> str:
+    """The records, tidy: one line per cell, ours to 4 decimals, printed as text. Differences where comparable."""
+    names = ["label", "column", "head", "entry", "config_hash", "printed", "printed_stderr", "printed_note"]
+    for phase in OURS:
+        names += [f"{phase}_mean", f"{phase}_stderr", f"{phase}_n", f"{phase}_minus_printed"]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for c in cells:
+        line = [c.label, c.column, c.head, c.name, c.config_hash]
+        line += [c.printed.value, c.printed.stderr, c.printed.note] if c.printed else ["", "", ""]
+        for phase in OURS:
+            ours, gap = getattr(c, phase) or {}, c.difference(phase) if comparable else None
+            line += [ours.get("mean"), ours.get("stderr"), ours.get("n"), None if gap is None else f"{gap:.4f}"]
+        writer.writerow(line)
+    return out.getvalue()

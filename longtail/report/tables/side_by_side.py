@@ -1,0 +1,122 @@
+"""A printed table as one line a method: printed | ours at the last epoch | difference | ours at the best epoch.
+
+The columns of the paper (all, head, mid, tail) repeat in every group, so that each can be sorted by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
+from longtail.report.tables.grid import Record, layout, signed
+
+POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
+BY_RANK = (
+    "Head, mid and tail are classes by rank in the training set, cut where the authors' code cuts them; group accuracy "
+    "is the unweighted mean of its classes' accuracies."
+)
+GROUPS = {"head", "mid", "tail"}
+HEADINGS = {
+    "printed": "Printed",
+    "last": "Ours, last epoch",
+    "last_difference": "Difference",
+    "best": "Ours, best on test",
+    "best_difference": "Difference",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One number: its text, what stands small beneath it, and a footnote's letter; all empty = nothing there."""
+
+    text: str
+    stderr: str = ""
+    mark: str = ""
+    agrees: bool | None = None  # of a difference
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method: {group: its columns}. entry None = of others' work, or nothing of params.yaml makes it yet."""
+
+    label: str
+    copied: bool
+    groups: dict[str, tuple[Shown, ...]]
+    seeds: int | None  # None = not run
+    entry: str | None
+    config_hash: str | None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """A table for the index. groups: {key of HEADINGS: heading}, those that it has."""
+
+    name: str
+    caption: str
+    groups: dict[str, str]
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    remarks: tuple[str, ...]
+    footnotes: dict[str, str]
+
+    @property
+    def run(self) -> int:
+        return sum(line.seeds is not None for line in self.lines)
+
+    @property
+    def of(self) -> int:
+        """Lines that are to be run here; copied ones are not."""
+        return sum(not line.copied for line in self.lines)
+
+
+def agrees(record: Record, phase: str) -> bool | None:
+    """Whether ours is within 1 point or 2 standard errors of what is printed; None unless there are both."""
+    difference = record.difference(phase)
+    if difference is None:
+        return None
+    return abs(difference) <= max(POINTS, STDERRS * (getattr(record, phase)["stderr"] or 0.0)) + 1e-9
+
+
+def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideBySide:
+    """The table's records beside one another. Differences only where the study is comparable with what is printed."""
+    grid = layout(table, cells, study)
+    letters = {note: letter for letter, note in grid.footnotes.items()}
+    left_out = {"last_difference", "best_difference"} if not study.comparable else set()
+    if not any(cell.printed for cell in cells):
+        left_out |= {"printed", "last_difference", "best_difference"}
+    lines = []
+    for index, row in enumerate(table.all_rows):
+        mine = [cell for cell in cells if cell.row == index]
+        groups = {key: tuple(_shown(cell, key, letters) for cell in mine) for key in HEADINGS if key not in left_out}
+        run = next((cell.last for cell in mine if cell.config_hash and cell.last), None)
+        first = mine[0]
+        about = (run["n"] if run else None, first.name, first.config_hash)
+        lines.append(Line(row.label, row.copied, groups, *about))
+    return SideBySide(
+        name=table.name,
+        caption=table.caption,
+        groups={key: text for key, text in HEADINGS.items() if key not in left_out},
+        columns=tuple(COLUMN_LABELS[column] for column in table.columns),
+        lines=tuple(lines),
+        remarks=(*grid.remarks, *([BY_RANK] if GROUPS & set(table.columns) else [])),
+        footnotes=grid.footnotes,
+    )
+
+
+def _shown(record: Record, key: str, letters: dict[str, str]) -> Shown:
+    if key == "printed":
+        if record.printed is None:
+            return Shown("")
+        stderr = f"± {record.printed.stderr}" if record.printed.stderr else ""
+        return Shown(record.printed.value or "–", stderr, letters.get(record.printed.doubt, ""))
+    phase, _, difference = key.partition("_")
+    if phase == "best" and record.column == ON_VIEWS:  # of a cache, which knows no best epoch
+        return Shown("")
+    if difference:
+        return Shown(signed(record.difference(phase)), agrees=agrees(record, phase))
+    ours = getattr(record, phase)
+    if ours is None:
+        return Shown("")
+    if ours["mean"] is None:
+        return Shown("–")
+    return Shown(f"{ours['mean']:.2f}", f"± {ours['stderr']:.2f}" if ours["stderr"] is not None else "")

@@ -1,0 +1,1 @@
+"""How a run lives: identity, folders, resume, processes, execution. Knows nothing of what is trained."""

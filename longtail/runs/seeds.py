@@ -1,0 +1,189 @@
+"""The seeds of one entry, each a run (longtail/runs/single_run.py): which are to be trained, by how many processes.
+
+A run that is killed and started again continues from its checkpoint and ends in the same bytes on a CPU; a finished one
+is not trained again, so adding a seed to an entry trains that seed alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from longtail.base.errors import UserError
+from longtail.base.workers import cores
+from longtail.runs.parallel import ALONE, Team
+from longtail.runs.probe import Probe
+from longtail.runs.single_run import Run, code_digest, environment_of, locked
+from longtail.runs.workspace import STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
+
+
+def pick_device(name: str) -> torch.device:
+    """auto = CUDA where there is one. Raises UserError when cuda is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def run_seeds(
+    work: Callable[[int, Workspace], None],
+    identities: dict[int, str],
+    out: Path,
+    device: torch.device,
+    jobs: int = 0,
+    team: Team = ALONE,
+    probe: Callable[[int], Probe] | None = None,
+) -> None:
+    """Run work(seed, workspace) for each seed whose finished result is not in out/seed<k> yet.
+
+    probe(seed): what the code computes for that run, made where a finished or half-trained run was made by other code;
+    None = a result stands for as long as its identity does.
+
+    On a CPU, `jobs` processes (default: one per core, at most one per seed) that share the cores as threads; on CUDA
+    one after another unless jobs says otherwise. Folders of seeds that the entry no longer names are removed at the
+    end. A failing seed leaves the others to finish; the exit code is then its own. A team trains seed after seed, all
+    its processes each of them, and ends with the first that fails.
+    """
+    if not identities:
+        raise UserError(f"{out.name}: no seed to run; its `seeds` is empty")
+    runs = [Run(out, seed, identity, code_digest(), probe) for seed, identity in identities.items()]
+    if team.backend is not None:
+        _run_together(work, runs, device, team)
+    else:
+        _run_alone(work, runs, device, jobs)
+    if not team.leads:
+        return
+    for rest in out.glob(".seed*.old"):  # of a run that was killed right after its end
+        shutil.rmtree(rest, ignore_errors=True)
+    for folder in out.glob("seed*"):
+        if folder.name not in {f"seed{s}" for s in identities}:
+            shutil.rmtree(folder)
+            environment_of(folder).unlink(missing_ok=True)
+
+
+def _to_do(runs: list[Run]) -> list[Run]:
+    """What is not finished yet, or was made by other code."""
+    runs[0].out.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        if run.done:
+            print(f"{run.label}: already there")
+    return [run for run in runs if not run.done]
+
+
+def _run_alone(work, runs: list[Run], device: torch.device, jobs: int) -> None:
+    if todo := _to_do(runs):
+        jobs = jobs or (cores() if device.type == "cpu" else 1)
+        together = min(jobs, len(runs))  # of the entry, not of what is left: sums are by thread
+        threads = max(1, cores() // together)
+        jobs = min(jobs, len(todo))
+        if jobs == 1:
+            failed = _run_in_turn(work, todo, device, threads)
+        else:
+            failed = _run_pool(work, todo, device, jobs, threads)
+        if failed:
+            seeds = ", ".join(map(str, failed))
+            print(f"error: {runs[0].out.name}: seed {seeds} failed; finished seeds are kept", file=sys.stderr)
+            sys.exit(max(failed.values()))
+
+
+def _run_together(work, runs: list[Run], device: torch.device, team: Team) -> None:
+    """Seed after seed in all processes of a team; the first one looks what is to be done."""
+    mine = [(run.seed, run.identity, run.code) for run in runs]
+    if mine != team.from_first(mine):
+        raise UserError(f"process {team.rank} of {team.size}: other code, settings or inputs than the first process")
+    torch.set_num_threads(cores())
+    stop_on_signals()
+    for seed in team.from_first([run.seed for run in _to_do(runs)] if team.leads else None):
+        if team.largest([int(stop_requested())]) == [1]:
+            sys.exit(STOPPED)
+        _run_one(work, next(run for run in runs if run.seed == seed), device, os.getppid(), team)
+
+
+def _run_one(work, run: Run, device: torch.device, parent=None, team=ALONE) -> None:
+    with locked(run.scratch) if team.leads else nullcontext():
+        # another process may have finished it while we waited
+        if team.from_first(run.stands() if team.leads else None):
+            return
+        if team.leads:
+            run.begin()
+        workspace = Workspace(run.scratch, run.label, run.identity, device, team=team)
+        workspace.parent = parent
+        try:
+            work(run.seed, workspace)
+        finally:
+            workspace.finish()  # nothing is written any more when the lock is given back
+        if team.leads:
+            run.publish()
+
+
+def _run_in_turn(work, todo: list[Run], device: torch.device, threads: int) -> dict[int, int]:
+    """Seed after seed in this process; one that fails leaves the others to finish. Returns the codes of those."""
+    torch.set_num_threads(threads)
+    stop_on_signals()
+    if len(todo) == 1:
+        _run_one(work, todo[0], device)
+        return {}
+    codes = {}
+    for run in todo:
+        if stop_requested():
+            sys.exit(STOPPED)
+        try:
+            _run_one(work, run, device)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            codes[run.seed] = 2
+        except Exception:
+            traceback.print_exc()
+            codes[run.seed] = 1
+    return codes
+
+
+def _run_pool(work, todo: list[Run], device: torch.device, jobs: int, threads: int) -> dict[int, int]:
+    """One process a seed, `jobs` at a time; a stop signal is passed on and every child saves its state. Returns the
+    codes of the seeds that failed."""
+    method = "fork" if device.type == "cpu" else "spawn"
+    if method == "fork":
+        import torch._dynamo  # every optimizer loads it, 1.4 s of a core: once here, not in each process
+    context = torch.multiprocessing.get_context(method)
+    running, waiting, codes = {}, list(todo), {}
+
+    def pass_on(signum, frame):
+        request_stop()
+        for process in running.values():
+            process.terminate()  # unlike os.kill, no error where it has ended
+
+    stop_on_signals(pass_on)
+    while (waiting and not stop_requested()) or running:
+        while waiting and len(running) < jobs and not stop_requested():
+            run = waiting.pop(0)
+            process = context.Process(target=_child, args=(work, run, device, threads, os.getpid()))
+            process.start()
+            running[run.seed] = process
+            if stop_requested():  # it came while the process was being made
+                process.terminate()
+        for seed, process in list(running.items()):
+            process.join(timeout=0.2)
+            if process.exitcode is not None:
+                codes[seed] = process.exitcode
+                del running[seed]
+    if stop_requested():
+        sys.exit(STOPPED)
+    return {seed: abs(code) for seed, code in codes.items() if code}
+
+
+def _child(work, run: Run, device: torch.device, threads: int, parent: int) -> None:
+    stop_on_signals()
+    torch.set_num_threads(threads)
+    try:
+        _run_one(work, run, device, parent)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Loops and steps that make networks: teachers, their labels, students. Nothing here reads reports."""

@@ -1,0 +1,103 @@
+"""The probe of any entry of params.yaml on made images, without training, data or weights: what every recipe does.
+
+Exact facts and schedules alone, of a few views, with parameters on the meta device: a fraction of a second an entry.
+They are kept in git for every entry and compared by a test: the cheapest check that an edit changes no recipe, and that
+every full recipe at least starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from longtail.base.params import build, entry
+from longtail.data.config import DatasetConfig
+from longtail.data.made_data import made_data
+from longtail.models.network import build_network
+from longtail.runs.probe import Probe
+from longtail.training.cache import CacheConfig
+from longtail.training.cache_probe import cache_facts
+from longtail.training.experiment import load_method, resolve
+from longtail.training.start import freeze
+from longtail.training.student_probe import student_facts
+from longtail.training.teacher import build_model
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_probe import teacher_facts
+from longtail.training.teacher_tasks import contrastive_views
+from longtail.views.recipe import ViewRecipe
+from longtail.views.student_views import Views
+from longtail.views.teacher_views import supervised_views
+
+PROBED = ("teachers", "caches", "experiments")  # sections whose entries are trained or made by a network
+VIEWS = 4  # of an epoch
+SHORT = 16  # digits of a checksum
+
+
+def entry_probe(params: dict, section: str, name: str) -> Probe:
+    """Of the entry's first seed. Raises UserError where the entry is wrong or names what is not there."""
+    return {"teachers": _teacher, "caches": _cache, "experiments": _experiment}[section](params, name)
+
+
+def _experiment(params: dict, name: str) -> Probe:
+    config, seeds = resolve(params, name)
+    data = made_data(config.dataset, _dataset(params, config.dataset))
+    method = load_method(config.method).Method(config.loss, data.class_counts)
+    views = Views(config.views, data.train_images, seeds[0], labels=data.train_labels)
+    model = _shapes(build_network, config.model, data.num_classes, method.distilled, method.head)
+    if method.head_only:
+        freeze(model)
+    return student_facts(config, data, seeds[0], views, method, model, VIEWS)
+
+
+def _teacher(params: dict, name: str) -> Probe:
+    config = build(TeacherConfig, entry(params, "teachers", name), f"teachers.{name}")
+    data, seed = made_data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
+    views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
+    model = _shapes(build_model, config, data.num_classes)
+    return teacher_facts(config, data, seed, views, model, VIEWS)
+
+
+def _cache(params: dict, name: str) -> Probe:
+    config = build(CacheConfig, entry(params, "caches", name), f"caches.{name}")
+    recipe = build(ViewRecipe, entry(params, "views", config.views), f"views.{config.views}")
+    data = made_data(config.dataset, _dataset(params, config.dataset))
+    return cache_facts(
+        Views(recipe, data.train_images, config.seeds[0], labels=data.train_labels), config.epochs, VIEWS
+    )
+
+
+def _shapes(build: Callable[..., nn.Module], *arguments) -> nn.Module:
+    """A network of names and shapes alone."""
+    with torch.device("meta"), _Unfilled():
+        return build(*arguments)
+
+
+class _Unfilled(TorchFunctionMode):
+    """First weights are left out: on the meta device there is nothing to fill, and random numbers that fill nothing
+    take most of the time."""
+
+    NAMES = frozenset({"normal_", "uniform_", "trunc_normal_", "clamp_", "fill_", "zero_", "mul_", "add_", "erfinv_"})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in self.NAMES:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _dataset(params: dict, name: str) -> DatasetConfig:
+    return build(DatasetConfig, entry(params, "datasets", name), f"datasets.{name}")
+
+
+def brief(probe: Probe) -> Probe:
+    """A probe in a few lines: one checksum for all exact facts of a kind, such as `views` or `parameter`."""
+    kinds: dict[str, list] = {}
+    for name, value in probe.exact.items():
+        kind = "parameters" if name.startswith("parameter ") else name.partition(" of epoch")[0]
+        kinds.setdefault(kind, []).append([name, value])
+    sums = {kind: hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:SHORT] for kind, facts in kinds.items()}
+    return Probe(sums, probe.close)

@@ -1,0 +1,83 @@
+"""A student's logits on the test set."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtail.base.upload import upload
+from longtail.data.long_tail import LongTail
+from longtail.models.vit import head_logits, special_tokens
+from longtail.runs.execution import Execution
+from longtail.runs.parallel import ALONE, Team
+from longtail.training.experiment import StudentConfig
+from longtail.views.eval_views import EvalViews
+from longtail.views.normalize import constants, normalize
+
+EVAL_BATCH = 256
+
+
+def test_views(config: StudentConfig, data: LongTail, team: Team) -> EvalViews:
+    """Those of a process's part of the test set: whole batches, so that sums are the same however many processes."""
+    part = team.share(-(-len(data.test_images) // EVAL_BATCH))
+    images = data.test_images[part.start * EVAL_BATCH : part.stop * EVAL_BATCH]
+    return EvalViews(images, config.model.image_size, config.train.eval_resize)
+
+
+test_views.__test__ = False  # no test of pytest's
+
+
+class Evaluator:
+    """Logits of the test set, float32 on the CPU, by head and their average. views: of this process's part; they lie on
+    the device for the whole run where they fit.
+
+    In a team the first process has the logits of all parts, the others none: metrics are made once, of the whole set
+    (METHODS trap 44).
+    """
+
+    def __init__(
+        self,
+        views: EvalViews,
+        labels: np.ndarray,
+        normalization: str,
+        device: torch.device,
+        execution: Execution = Execution(),  # noqa: B008 (frozen)
+        team: Team = ALONE,
+    ) -> None:
+        if views.kept is not None and _fits(views.kept, device):
+            views.kept = views.kept.to(device)
+        self.views, self.labels, self.device, self.execution, self.team = views, labels, device, execution, team
+        self.mean, self.std = constants(normalization, device)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model is left in eval mode. Compiled parts of it run as they were written: what is kept of a run does not
+        depend on a compiler, nor does it compile for the sizes of test batches."""
+        model.eval()
+        parts: dict[str, list[Tensor]] = {}
+        compiled = self.execution.engine == "compiled"  # else the compiler, 2 s of a core, is not even loaded
+        as_written = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+        with as_written, self.execution.autocast(self.device):
+            for pixels in self.views.batches(EVAL_BATCH) if len(self.views) else ():  # fewer batches than processes
+                pixels = pixels if pixels.device.type == self.device.type else upload(pixels.numpy(), self.device)
+                x = normalize(pixels, self.mean, self.std)
+                for head, z in head_logits(model, special_tokens(model, x)).items():
+                    parts.setdefault(head, []).append(z.float())
+        mine = {head: torch.cat(logits).cpu() for head, logits in parts.items()}  # the only wait for the device
+        gathered = [part for part in self.team.gather(mine) if part]
+        if not gathered:
+            return {}
+        heads = {head: torch.cat([part[head] for part in gathered]) for head in gathered[0]}
+        return heads | {"avg": torch.stack(list(heads.values())).mean(0)}  # mean of raw logits (METHODS trap 43)
+
+    def top1(self, logits: Tensor) -> float:
+        """Per cent, to four decimals."""
+        return round(100 * float(np.mean(logits.argmax(1).numpy() == self.labels)), 4)
+
+
+def _fits(pixels: Tensor, device: torch.device) -> bool:
+    """In a quarter of the memory that the device has free."""
+    return device.type == "cuda" and pixels.numel() <= torch.cuda.mem_get_info(device)[0] // 4

@@ -1,0 +1,124 @@
+"""A CNN teacher: its model, its loss, and loading a trained one (METHODS §2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from longtail.base import params
+from longtail.base.errors import UserError
+from longtail.base.files import file_digest
+from longtail.data.long_tail import LongTail, check_class_order
+from longtail.losses import losses
+from longtail.models.backbone import ARCHITECTURES
+from longtail.training.teacher_config import TeacherConfig
+
+WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
+
+
+def recipe(config: TeacherConfig) -> dict[str, Any]:
+    """What makes a run of one seed: the entry without its list of seeds, so that adding a seed changes no other."""
+    return {key: value for key, value in params.plain(config).items() if key != "seeds"}
+
+
+def build_model(config: TeacherConfig, classes: int) -> nn.Module:
+    """The untrained network, initialised from torch's global generator."""
+    return ARCHITECTURES[config.arch](classes, "normed" if config.loss == "ldam" else "linear")
+
+
+def reweighted(config: TeacherConfig, epoch: int) -> bool:
+    """Whether the classes have weights in a 0-based epoch (DRW)."""
+    return config.drw_epoch is not None and epoch >= config.drw_epoch
+
+
+def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
+    """float32 [C] in a 0-based epoch, scaled to sum C: all ones before DRW."""
+    return losses.drw_weights(class_counts, config.drw_beta if reweighted(config, epoch) else 0.0)
+
+
+def build_loss(
+    config: TeacherConfig, class_counts: Sequence[int], device: torch.device
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """loss(logits [B, C], labels [B], 0-based epoch): scalar in float32, class weights from drw_epoch on.
+
+    Of every loss that logits suffice for; PaCo's is in longtail.models.paco."""
+    counts = torch.as_tensor(class_counts).to(device)
+    even, drw = (class_weights(config, class_counts, epoch).to(device) for epoch in (-1, config.drw_epoch or 0))
+    margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
+
+    def loss(logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        weight = drw if reweighted(config, epoch) else even
+        logits = logits.float()
+        if config.loss == "ldam":
+            return losses.ldam_loss(logits, labels, margins, config.scale, weight)
+        if config.loss == "balanced_softmax":
+            return losses.balanced_softmax_loss(logits, labels, counts, weight)
+        return losses.cross_entropy(logits, labels, weight)
+
+    return loss
+
+
+def save_weights(state: dict[str, Tensor], path: Path, data: LongTail) -> None:
+    """Weights with the dataset's name and class order in the file's own header, so that they cannot come apart."""
+    about = {"dataset": data.name, "class_order": data.class_order, "class_names": list(data.class_names)}
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(state, path, {"longtail": json.dumps(about)})  # one key: several would come in no fixed order
+
+
+def load_teacher(
+    folder: str | Path, data: LongTail, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, TeacherConfig]:
+    """The teacher in one seed's result folder, in eval mode, float32, channels_last, without gradients.
+
+    Uses the last or the best weights as its `select` says. Raises UserError where a file is missing or cut short, or
+    where the teacher was trained on another dataset entry or another class order than `data`.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / "config.yaml")
+    path = folder / WEIGHTS[config.select]
+    about, state = _read_weights(path)
+    if about["dataset"] != data.name:
+        raise UserError(f"{path}: teacher trained on dataset '{about['dataset']}', asked to label '{data.name}'")
+    check_class_order(data, about["class_order"], about["class_names"], f"{path}: teacher")
+    model = build_model(config, data.num_classes)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path}: weights do not fit its config.yaml: {str(error).splitlines()[-1].strip()}") from None
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False), config
+
+
+def teacher_digest(folder: Path) -> str:
+    """sha256 (hex) of the weights that `load_teacher` would use."""
+    return file_digest(folder / WEIGHTS[_read_config(folder / "config.yaml").select])
+
+
+def _read_config(path: Path) -> TeacherConfig:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train the teacher first (stages/train_teacher.py)")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return params.build(TeacherConfig, values, str(path))
+
+
+def _read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train the teacher first (stages/train_teacher.py)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["longtail"])
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged or cut short ({error}); train the teacher again") from None
+    except (KeyError, ValueError):
+        raise UserError(f"{path}: does not say which dataset and class order it was trained on") from None

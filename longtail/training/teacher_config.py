@@ -1,0 +1,126 @@
+"""What an entry of params.yaml's `teachers` holds: every number of a CNN teacher's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longtail.base.errors import nearest
+from longtail.models.backbone import ARCHITECTURES
+from longtail.training.floor import Floor
+from longtail.training.paco_config import PaCoConfig
+from longtail.views.large_recipe import LargeViewRecipe
+from longtail.views.normalize import NORMALIZATION
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """One entry of `teachers` (CIFAR values: METHODS §2.3 to §2.6)."""
+
+    study: str
+    dataset: str  # entry of `datasets`
+    arch: str  # name in longtail.models.backbone.ARCHITECTURES: resnet32, resnet50
+    loss: Literal["ce", "ldam", "balanced_softmax", "paco"]
+    max_margin: float | None  # LDAM only: .5 CIFAR, .3 ImageNet-LT and iNat
+    scale: float | None  # LDAM only: 30; inside the loss, the model exports raw cosines
+    drw_epoch: int | None  # 0-based epoch from which class weights act; null = never
+    drw_beta: float | None  # .9999
+    paco: PaCoConfig | None  # PaCo only: its loss, queue and views
+    epochs: int
+    batch_size: int  # images
+    drop_last: bool  # leave out the images that fill no batch; false: the last batch of an epoch is smaller
+    lr: float
+    momentum: float
+    weight_decay: float  # on all parameters
+    schedule: Literal["step", "cosine"]  # cosine: to 0, once an epoch
+    warmup_epochs: int
+    milestones: tuple[int, ...]  # step only: the lr is lr·factors[i] once epoch + 1 > milestones[i]
+    factors: tuple[float, ...]  # of the base lr, not of one another
+    # SAM: radius of its ascent; or steps [epoch, radius], each up to and with its epoch, counted from 1, and the last
+    # one, [null, radius], to the end; null = plain SGD
+    sam_rho: float | tuple[tuple[int | None, float], ...] | None
+    crop_padding: int | None  # zero pixels on each side before the random crop; null where there is `views`
+    hflip: float | None  # probability; null where there is `views`
+    normalization: str  # name in longtail.views.normalize.NORMALIZATION
+    select: Literal["last", "best"]  # weights used as the teacher; published: best (on the test set)
+    eval_every: int  # epochs between evaluations on the test set; published: 1; the last epoch is always evaluated
+    must_reach: Floor | None  # below it nothing is distilled; null = no floor
+    views: LargeViewRecipe | None = None  # of images of any size; null = the padded crop of small ones, as they are
+    eval_resize: int | None = None  # with views: shorter side of a test image before the central crop of views.size
+    seeds: tuple[int, ...] = ()  # of the entry; a result is of one seed and its config.yaml names none
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"arch: '{self.arch}' is unknown{nearest(self.arch, ARCHITECTURES)}")
+        self._check_loss()
+        self._check_schedule()
+        self._check_views()
+        least = self.warmup_epochs, self.crop_padding or 0
+        if min(self.epochs, self.batch_size, self.eval_every) < 1 or min(least) < 0:
+            raise ValueError("at least 1: epochs, batch_size, eval_every; at least 0: warmup_epochs, crop_padding")
+        if self.normalization not in NORMALIZATION:
+            raise ValueError(f"normalization: '{self.normalization}'{nearest(self.normalization, NORMALIZATION)}")
+
+    def _check_loss(self) -> None:
+        if self.loss == "ldam" and not (self.max_margin and self.scale):
+            raise ValueError("loss ldam needs max_margin and scale above 0 (0.5 and 30 on CIFAR)")
+        if self.loss != "ldam" and (self.max_margin is not None or self.scale is not None):
+            raise ValueError(f"max_margin and scale belong to loss ldam; with {self.loss} write null")
+        if (self.drw_epoch is None) != (self.drw_beta is None):
+            raise ValueError("drw_epoch and drw_beta go together: give both, or null for both")
+        if self.drw_beta is not None and not 0 <= self.drw_beta < 1:
+            raise ValueError(f"drw_beta: {self.drw_beta} is not in [0, 1)")
+        if (self.loss == "paco") != (self.paco is not None):
+            raise ValueError("loss paco and the block paco go together: give both, or another loss and null")
+        if self.paco is None:
+            return
+        if self.drw_epoch is not None:
+            raise ValueError("loss paco has no class weights; write null for drw_epoch and drw_beta")
+        if not self.drop_last or self.paco.queue % self.batch_size:
+            raise ValueError(
+                f"paco: the queue takes whole batches: drop_last must be true and paco.queue ({self.paco.queue}) "
+                f"a multiple of batch_size ({self.batch_size})"
+            )
+
+    def _check_views(self) -> None:
+        if self.views is None:
+            if self.crop_padding is None or self.hflip is None or self.eval_resize is not None:
+                raise ValueError("without views give crop_padding and hflip, and null for eval_resize")
+            if not 0 <= self.hflip <= 1:
+                raise ValueError(f"hflip: {self.hflip} is not a probability")
+        elif self.crop_padding is not None or self.hflip is not None:
+            raise ValueError("views has its own crop and flip: write null for crop_padding and hflip")
+        elif self.eval_resize is None or self.eval_resize < self.views.size:
+            raise ValueError(f"eval_resize: {self.eval_resize}; with views at least their size, {self.views.size}")
+        if self.paco is None:
+            return
+        key = self.paco.key_views
+        if (self.paco.views is None) != (self.views is not None) or (key is None) != (self.views is None):
+            raise ValueError("loss paco has the entry's views and paco.key_views, or paco.views alone")
+        if key is not None and key.size != self.views.size:
+            raise ValueError(f"paco.key_views.size: {key.size}; the query's is {self.views.size}")
+
+    def _check_schedule(self) -> None:
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(f"{len(self.milestones)} milestones but {len(self.factors)} factors; give one factor each")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones: {list(self.milestones)} must rise")
+        if self.schedule == "cosine" and (self.milestones or self.warmup_epochs >= self.epochs):
+            raise ValueError("schedule cosine has no milestones, and more epochs than warmup_epochs")
+        if not isinstance(self.sam_rho, tuple):
+            if self.sam_rho is not None and self.sam_rho <= 0:
+                raise ValueError(f"sam_rho: {self.sam_rho} is not above 0; write null for plain SGD")
+            return
+        ends = [end for end, _ in self.sam_rho]
+        if not ends or ends[-1] is not None or None in ends[:-1] or ends[:-1] != sorted(set(ends[:-1])):
+            raise ValueError(
+                f"sam_rho: {[list(step) for step in self.sam_rho]} must be [epoch, rho] in rising order, "
+                "the last epoch null, e.g. [[5, 0.05], [60, 0.1], [null, 0.5]]"
+            )
+        if min(rho for _, rho in self.sam_rho) <= 0:
+            raise ValueError(f"sam_rho: {[list(step) for step in self.sam_rho]} has a radius that is not above 0")
+
+    @property
+    def logit_scale(self) -> float:
+        """What exported logits must be multiplied by before any softmax: 30 for LDAM's cosines, else 1."""
+        return self.scale if self.loss == "ldam" else 1.0

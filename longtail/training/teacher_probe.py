@@ -1,0 +1,113 @@
+"""The probe of a CNN teacher's run: its views, schedule, network, first updates and outputs (runs/probe.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtail.data.long_tail import LongTail
+from longtail.runs.probe import Probe
+from longtail.runs.probe_numbers import checksum, epochs_of, norm_and_projection, numbers, schedule_epochs, update_norm
+from longtail.runs.saver import copied
+from longtail.training.schedule import sam_radius
+from longtail.training.teacher import class_weights
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_evaluation import TestSet
+from longtail.training.teacher_tasks import Order
+from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
+from longtail.views.large_views import LargeViews
+from longtail.views.paco_views import PaCoViews
+
+CPU = torch.device("cpu")
+UPDATES = 3  # one sees neither momentum nor PaCo's queue
+SMALL, LARGE = (
+    16,
+    4,
+)  # views of a batch that the network is shown: enough for batch statistics that roundings do not turn
+SHOWN = 64  # views of an epoch whose pixels are held
+TESTED = 4  # test images
+LISTED = 16  # positions, as they stand in the order of an epoch
+
+
+def teacher_epochs(config: TeacherConfig) -> list[int]:
+    """The first, the last, and those where the warm-up ends or the rate, SAM's radius or the class weights step."""
+    radii = [end for end, _ in config.sam_rho if end] if isinstance(config.sam_rho, tuple) else []
+    return epochs_of(config.epochs, [config.warmup_epochs, config.drw_epoch, *config.milestones, *radii])
+
+
+def teacher_probe(config: TeacherConfig, data: LongTail, seed: int) -> Probe:
+    """Of one seed, on the CPU."""
+    teacher = Teacher(config, data, seed, CPU)
+    task, model = teacher.task, teacher.task.model
+    probe = teacher_facts(config, data, seed, task.views, model)
+    first, fresh = copied(task.state()), copied(teacher.optimizer.state_dict())
+    for part in first.values():
+        probe.computed |= {f"first {name}": norm_and_projection(value) for name, value in part.items()}
+    probe.computed["test logits"] = numbers(TestSet(config, _few_tested(data), CPU).logits(model))
+    for epoch in teacher_epochs(config):
+        task.restore(first)
+        teacher.optimizer.load_state_dict(copied(fresh))
+        _updates(teacher, epoch, probe)
+    return probe
+
+
+def teacher_facts(
+    config: TeacherConfig, data: LongTail, seed: int, views, model: nn.Module, count: int = SHOWN
+) -> Probe:
+    """What needs no trained number. views: the task's; count: of them, made of each of the epochs. Of the model only
+    names and shapes are read: it may be on the meta device."""
+    probe, epochs = Probe(), teacher_epochs(config)
+    exact, close, order = probe.exact, probe.close, Order(config, data, seed, CPU)
+    for epoch in epochs:
+        shown = order.of(epoch)[0]
+        exact[f"order of epoch {epoch}"] = shown[:LISTED].tolist()
+        for name, pixels in _pixels(views, epoch, shown[:count]).items():
+            exact[f"{name} of epoch {epoch}"] = checksum(pixels)
+    exact["images and steps of an epoch"] = list(epoch_size(config, len(data.train_labels)))
+    for name, parameter in model.named_parameters():
+        exact[f"parameter {name}"] = f"{list(parameter.shape)}, decay {config.weight_decay}"
+    exact["test views"] = checksum(torch.cat(list(TestSet(config, _few_tested(data), CPU).batches())))
+    for epoch in schedule_epochs(config.epochs, epochs):
+        close[f"lr at epoch {epoch}"] = [learning_rate(config, epoch)]
+        close[f"SAM radius at epoch {epoch}"] = [sam_radius(config.sam_rho, epoch) or 0.0]
+        close[f"class weights at epoch {epoch}"] = norm_and_projection(class_weights(config, data.class_counts, epoch))
+    return probe
+
+
+def _pixels(views, epoch: int, index: np.ndarray) -> dict[str, Tensor]:
+    """The first views of an epoch, of images `index`: uint8 [n, 3, S, S] by name."""
+    positions = np.arange(len(index))
+    if isinstance(views, PaCoViews):
+        return {"query views": views.query(epoch, positions, index), "key views": views.key(epoch, positions, index)}
+    if isinstance(views, LargeViews):
+        made = np.empty((len(views.recipes), len(index), views.size, views.size, 3), np.uint8)
+        views.into(made, epoch, positions, index)
+        return {f"views ({name})": torch.from_numpy(pixels) for name, pixels in zip(views.recipes, made, strict=True)}
+    return {"views": views.batch(epoch, slice(len(index)), index)[0].contiguous()}
+
+
+def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
+    """A few steps on a few views of the epoch, from the weights that the task has."""
+    weights, size = teacher.task.weights, SMALL if teacher.config.views is None else LARGE
+    step, _ = teacher.step_of(epoch)
+    teacher.task.train()
+    for update in range(UPDATES):
+        of = f"{update + 1} of epoch {epoch}"
+        labels, *inputs = teacher.task.batch(epoch, slice(update * size, (update + 1) * size))
+        before = [w.detach().clone() for w in weights]
+        loss, correct = step(labels, *inputs).tolist()
+        probe.computed |= {
+            f"input {of}": [number for value in inputs for number in norm_and_projection(value)],
+            f"loss {of}": [loss, correct],
+            f"gradient {of}": norm_and_projection(*(w.grad for w in weights if w.grad is not None)),
+            f"update {of}": update_norm(weights, before),
+        }
+    if isinstance(teacher.task.views, LargeViews):
+        teacher.task.views.close()
+
+
+def _few_tested(data: LongTail) -> LongTail:
+    return replace(data, test_images=data.test_images[:TESTED], test_labels=data.test_labels[:TESTED])

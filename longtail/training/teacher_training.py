@@ -1,0 +1,224 @@
+"""Training a CNN teacher: a task's steps by SGD or SAM, the best and the last epoch kept (METHODS §2.3 to §2.6).
+
+Order and views are pure functions of (seed, epoch, position), so a run resumed anywhere goes on exactly as if it had
+not stopped. Nothing of a step is read on the host: loss and accuracy are summed on the device until the epoch ends.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from longtail.base.errors import UserError
+from longtail.runs.execution import Execution
+from longtail.training.sam import sam_step
+from longtail.training.schedule import sam_radius, teacher_cosine_lr, teacher_lr
+from longtail.training.step_graph import steps_of
+from longtail.training.teacher import WEIGHTS, recipe, reweighted, save_weights
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_evaluation import TestSet
+from longtail.training.teacher_tasks import Task, build_task
+
+if TYPE_CHECKING:
+    from longtail.data.long_tail import LongTail
+    from longtail.runs.workspace import Workspace
+
+COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
+
+
+@dataclass
+class Progress:
+    """Where a run stands, besides model and optimizer."""
+
+    epoch: int  # 0-based, the one being trained
+    step: int  # optimizer steps done in it
+    sums: Tensor  # float64 [2] on the device: summed loss, correct predictions of this epoch
+    history: list[dict[str, Any]]
+    best: dict[str, Any]  # epoch, top1, logits, model state
+
+
+class Teacher:
+    """What a run trains and shows, as it is before the first step: its task (network, loss, views) and optimizer.
+
+    All that decides what a run computes is here, for its loop (`train_teacher`) and for its probe alike.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        data: LongTail,
+        seed: int,
+        device: torch.device,
+        execution: Execution = Execution(),  # noqa: B008 (frozen)
+    ) -> None:
+        """Seeds torch's global generator, which gives the first weights."""
+        self.config = config
+        torch.manual_seed(seed)
+        self.task = build_task(config, data, seed, device, execution)
+        self.optimizer = torch.optim.SGD(
+            self.task.weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True
+        )
+
+    def step_of(self, epoch: int) -> tuple[Callable[..., Tensor], tuple]:
+        """step(*batch) of a 0-based epoch, one SGD or SAM step, float64 [2] as `_step` has it; and what it depends on:
+        learning rate, SAM's radius, whether the classes have weights."""
+        lr, rho = learning_rate(self.config, epoch), sam_radius(self.config.sam_rho, epoch)
+        self.optimizer.param_groups[0]["lr"] = lr
+        step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.task.weights, rho)
+        return step, (lr, rho, reweighted(self.config, epoch))
+
+
+def train_teacher(
+    config: TeacherConfig,
+    data: LongTail,
+    seed: int,
+    workspace: Workspace,
+    *,
+    device: torch.device | str = "cpu",
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+) -> None:
+    """Train one seed and leave its finished files in workspace.result; resumes from the workspace's checkpoint.
+
+    fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Engine
+    compiled: steps are replayed CUDA graphs. Raises UserError when the loss stops being finite, and for fp16.
+    """
+    device = torch.device(device)
+    check_precision(execution)
+    teacher = Teacher(config, data, seed, device, execution)
+    task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
+    test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
+    now = _restore(workspace.load(), task, optimizer, device)
+
+    def snapshot() -> dict[str, Any]:
+        return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
+
+    run_step = steps_of(execution, device, lambda line: workspace.log(line, always=True))
+    steps, total = epoch_size(config, len(data.train_labels))
+    while now.epoch < config.epochs:
+        epoch = now.epoch
+        step, (lr, *rest) = teacher.step_of(epoch)
+        task.train()
+        while now.step < steps:
+            rows = slice(now.step * config.batch_size, min((now.step + 1) * config.batch_size, total))
+            now.sums += run_step(step, task.batch(epoch, rows), (lr, *rest))
+            now.step += 1
+            workspace.tick(snapshot)
+        due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
+        logits = test.logits(model) if due else None
+        _close_epoch(now, lr, total, logits, test_labels, model)
+        row, done = now.history[-1], now.epoch / config.epochs
+        workspace.log(
+            f"epoch {now.epoch}/{config.epochs}, loss {row['train_loss']:.4f}, train {row['train_top1']:.1f}, "
+            f"best test {max(now.best['top1'], 0):.1f}, {now.epoch * total / workspace.seconds():.0f} img/s, "
+            f"{workspace.seconds() * (1 - done) / done:.0f} s left"
+        )
+    _write(workspace, config, data, now, model, logits.cpu().numpy())
+    facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
+    workspace.write_meta(config=recipe(config), precision=execution.precision, engine=run_step.engine, **facts)
+
+
+def check_precision(execution: Execution) -> None:
+    """Raises UserError for fp16: it needs gradients with a scale, SAM's ascent without (METHODS trap 37)."""
+    if execution.precision == "fp16":
+        raise UserError("precision fp16: teachers take fp32 or bf16, by --precision or LONGTAIL_PRECISION")
+
+
+def epoch_size(config: TeacherConfig, images: int) -> tuple[int, int]:
+    """Steps of an epoch and the images shown in it. Raises UserError where they fill no batch and one is asked for."""
+    if not config.drop_last:
+        return -(-images // config.batch_size), images
+    if images < config.batch_size:
+        raise UserError(f"drop_last with batch_size {config.batch_size}: dataset has {images} images, no whole batch")
+    steps = images // config.batch_size
+    return steps, steps * config.batch_size
+
+
+def learning_rate(config: TeacherConfig, epoch: int) -> float:
+    """Of all steps of a 0-based epoch."""
+    if config.schedule == "cosine":
+        return teacher_cosine_lr(epoch, config.lr, config.epochs, config.warmup_epochs)
+    return teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
+
+
+def _step(
+    forward: Callable[..., tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    weights: list[nn.Parameter],
+    rho: float | None,
+    labels: Tensor,
+    *inputs: Tensor,
+) -> Tensor:
+    """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass)."""
+    tally = None
+
+    def closure() -> Tensor:
+        nonlocal tally
+        logits, loss = forward(labels, *inputs)
+        loss.backward()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        tally = torch.stack([loss.detach().double() * len(labels), correct.double()])
+        return loss
+
+    sam_step(closure, optimizer, weights, rho)
+    return tally
+
+
+def _restore(saved: dict | None, task: Task, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+    if saved is None:
+        return Progress(0, 0, torch.zeros(2, dtype=torch.float64, device=device), [], {"top1": -1.0})
+    task.restore(saved)
+    optimizer.load_state_dict(saved["optimizer"])
+    return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
+
+
+def _close_epoch(now: Progress, lr: float, total: int, logits: Tensor | None, labels: Tensor, model) -> None:
+    """Write the epoch's row, keep the best on the test set (the first of equals), go to the next epoch."""
+    loss, correct = now.sums.tolist()  # the epoch's only wait for the device
+    if not np.isfinite(loss):
+        raise UserError(f"teacher diverged: training loss is {loss} in epoch {now.epoch}; lower lr or sam_rho")
+    row = {"train_loss": loss / total, "train_top1": 100 * correct / total, "test_top1": None}
+    if logits is not None:
+        row["test_top1"] = top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
+    now.history.append({"epoch": now.epoch, "lr": lr, **row})
+    if logits is not None and top1 > now.best["top1"]:
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        now.best = {"epoch": now.epoch, "top1": top1, "logits": logits.cpu(), "model": state}
+    now.epoch, now.step = now.epoch + 1, 0
+    now.sums.zero_()
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.8g}"  # empty: not evaluated in this epoch
+
+
+def _write(
+    workspace: Workspace,
+    config: TeacherConfig,
+    data: LongTail,
+    now: Progress,
+    model: nn.Module,
+    logits: np.ndarray,
+) -> None:
+    with open(workspace.result / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: _text(v) for k, v in row.items()} for row in now.history)
+    save_weights(model.state_dict(), workspace.result / WEIGHTS["last"], data)
+    save_weights(now.best["model"], workspace.result / WEIGHTS["best"], data)
+    np.savez(
+        workspace.result / "predictions.npz",
+        labels=data.test_labels.astype(np.int64),
+        logits_last_cls=logits,
+        logits_best_cls=now.best["logits"].numpy(),
+        best_epoch=now.best["epoch"],
+        last_epoch=config.epochs - 1,
+        class_order=data.class_order,
+        logit_scale=config.logit_scale,
+    )

@@ -1,0 +1,114 @@
+"""What an entry of params.yaml's `views` holds: every number of the augmentation and of the shape of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longtail.base.errors import nearest
+from longtail.views.normalize import NORMALIZATION
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """One entry of params.yaml's `views`. Probabilities and magnitudes of 0 switch a part off."""
+
+    size: int  # side of a view, pixels
+    crop: Literal["resized", "padded"]  # RandomResizedCrop; or shorter side to `size`, pad, RandomCrop
+    crop_scale: tuple[float, float]  # resized: area of the crop over the image's
+    crop_ratio: tuple[float, float]  # resized: its width over height
+    crop_padding: int  # padded: pixels mirrored on each side of the enlarged image
+    hflip: float  # probability
+    rand_ops: int  # RandAugment: operations drawn per view, with replacement; 0 = off
+    rand_prob: float  # of applying each
+    rand_magnitude: float  # mean, of 10
+    rand_std: float  # of the magnitude
+    three_augment: bool  # exactly one of grayscale, solarize and Gaussian blur, in the place of RandAugment
+    blur_radius: tuple[float, float]  # of that blur: standard deviation, pixels
+    jitter: float  # brightness, contrast and saturation, each by a factor of 1 - jitter to 1 + jitter; 0 = off
+    erase_prob: float  # RandomErasing, per-pixel N(0, 1) noise after normalization
+    erase_area: tuple[float, float]  # box over view
+    erase_ratio: tuple[float, float]  # box height over width
+    normalization: str  # a name in longtail/views/normalize.py; also colors what geometric operations move in
+    sampler: Literal[
+        "shuffle", "class_balanced"
+    ]  # every image once, or every class equally likely (longtail/views/epoch.py)
+    repeats: int  # repeated augmentation: consecutive copies of an image in the stream; 1 = off
+    virtual_world: int  # ranks G that the stream is dealt out to
+    mix_group: int  # views in one rank's micro-batch: the unit of mixing and of weighted loss means
+    accumulate: int  # micro-batches of each rank in an optimizer step
+    round_to: int  # images of an epoch rounded down to a multiple; 0 = no rounding
+    mixup_alpha: float  # Beta(alpha, alpha); 0 = no mixup
+    cutmix_alpha: float  # 0 = no CutMix
+    mix_prob: float  # of mixing a group at all
+    switch_prob: float  # of CutMix rather than mixup
+    mix_until: int  # first epoch without mixing
+    teacher_view: Literal["same", "weak"]  # the teacher labels the student's view, or a weak view of the same image
+    teacher_stride: int  # same: it sees x[..., offset::stride, offset::stride]; 1 = the student's view
+    teacher_offset: int
+    teacher_padding: int  # weak: zero pixels on each side before a random crop of the image's own size, then `hflip`
+    teacher_normalization: str  # weak: a name in longtail/views/normalize.py
+
+    def __post_init__(self) -> None:
+        for name in ("hflip", "rand_prob", "erase_prob", "mix_prob", "switch_prob"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} is a probability, found {getattr(self, name)}")
+        for name in ("size", "repeats", "virtual_world", "accumulate", "teacher_stride"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, found {getattr(self, name)}")
+        for name in ("crop_padding", "rand_ops", "rand_std", "jitter", "round_to", "teacher_padding"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
+        for name in ("mixup_alpha", "cutmix_alpha", "mix_until"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
+        for name in ("crop_scale", "crop_ratio", "blur_radius", "erase_area", "erase_ratio"):
+            low, high = getattr(self, name)
+            _require(0 < low <= high, f"{name} must be [low, high] with 0 < low <= high, found [{low}, {high}]")
+        for name in ("crop_scale", "erase_area"):
+            high = getattr(self, name)[1]
+            _require(high <= 1, f"{name} is a fraction of the area, at most 1, found {high}")
+        for name in ("normalization", "teacher_normalization"):
+            found = getattr(self, name)
+            _require(found in NORMALIZATION, f"{name} '{found}' is unknown{nearest(found, NORMALIZATION)}")
+        _require(
+            self.crop_padding < self.size,
+            f"crop_padding {self.crop_padding} is more than {self.size} pixels can mirror; at most {self.size - 1}",
+        )
+        _require(
+            not (self.rand_ops and self.three_augment),
+            f"three_augment takes the place of RandAugment; with it rand_ops must be 0, found {self.rand_ops}",
+        )
+        _require(  # METHODS trap 9
+            not (self.rand_ops and self.jitter),
+            f"rand_ops {self.rand_ops} and jitter {self.jitter}: the published code leaves the jitter out where"
+            " RandAugment is on; set one of them to 0",
+        )
+        _require(0 <= self.rand_magnitude <= 10, f"rand_magnitude is 0 to 10, found {self.rand_magnitude}")
+        _require(
+            self.mix_group >= 2 and self.mix_group % 2 == 0,
+            f"mix_group must be even, found {self.mix_group}: views of a group are mixed in pairs",
+        )
+        _require(
+            self.size % self.teacher_stride == 0,
+            f"size {self.size} is no multiple of teacher_stride {self.teacher_stride}",
+        )
+        _require(
+            0 <= self.teacher_offset < self.teacher_stride,
+            f"teacher_offset must be 0 to {self.teacher_stride - 1} (teacher_stride - 1), found {self.teacher_offset}",
+        )
+        _require(
+            self.teacher_view == "same" or not self.mixes,
+            "teacher_view weak shows one image and no mixture; set mix_prob to 0.0",
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Is any group of any epoch mixed?"""
+        return self.mix_prob > 0 and self.mix_until > 0 and bool(self.mixup_alpha or self.cutmix_alpha)
+
+    @property
+    def teacher_size(self) -> int:
+        """Side of what the teacher sees of the student's view, pixels."""
+        return self.size // self.teacher_stride
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

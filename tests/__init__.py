@@ -1,0 +1,1 @@
+"""Folders mirror longtail/; beside them stages/, pipeline/, repository/ and helpers/."""

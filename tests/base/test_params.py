@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from longtail.base import params
+from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.params import build, digest, entry, load, merge, plain
+from tests.helpers.root import ROOT
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float
+    name: str = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    epochs: int
+    lr: float
+    on: bool
+    kind: Literal["ce", "ldam"]
+    cuts: tuple[int, int]
+    seeds: tuple[int, ...]
+    inner: Inner
+    limit: int | None = None
+    labels: dict[str, Inner] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    free: Any = None
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError("epochs must be at least 1")
+
+
+GOOD = {
+    "epochs": 3,
+    "lr": 0.1,
+    "on": True,
+    "kind": "ce",
+    "cuts": [3, 7],
+    "seeds": [0, 1, 2],
+    "inner": {"rate": 0.5},
+}
+
+
+def message(call) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_good_block_becomes_a_typed_dataclass():
+    built = build(Outer, GOOD | {"lr": 1, "labels": {"x": {"rate": 2}}, "rates": [1, 0.5], "limit": None}, "o")
+    assert built.cuts == (3, 7) and built.seeds == (0, 1, 2) and built.inner == Inner(0.5, "a")
+    assert type(built.lr) is float and built.lr == 1.0  # a whole number is a fine float
+    assert built.labels == {"x": Inner(2.0)} and built.rates == [1.0, 0.5] and built.limit is None
+    assert build(Outer, GOOD | {"limit": 4}, "o").limit == 4
+
+
+@dataclass(frozen=True)
+class Either:
+    radius: float | tuple[tuple[int | None, float], ...] | None
+
+
+@pytest.mark.parametrize("value", [None, 0.5, ((5, 0.1), (None, 0.5))])
+def test_a_number_or_a_list_is_built_as_what_was_given(value):
+    assert build(Either, plain({"radius": value}), "e").radius == value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x", "e.radius: expected float"),
+        ([[5, "x"]], "e.radius[0][1]: expected float"),
+        ([5], "e.radius[0]: expected a"),
+    ],
+)
+def test_a_wrong_number_or_list_is_told_as_what_it_is(value, expected):
+    assert message(lambda: build(Either, {"radius": value}, "e")).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"epoch": 3}, "o.epoch: unknown key; did you mean 'epochs'?"),
+        ({"zzz": 3}, "o.zzz: unknown key; valid: epochs, lr, on,"),
+        ({"lr": "1e-3"}, "o.lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text, write 0.001"),
+        ({"lr": "fast"}, "o.lr: expected float, found 'fast' (str)"),
+        ({"lr": None}, "o.lr: expected float, found None (NoneType)"),
+        ({"lr": True}, "o.lr: expected float, found True (bool)"),
+        ({"epochs": True}, "o.epochs: expected int, found True (bool)"),
+        ({"epochs": 3.0}, "o.epochs: expected int, found 3.0 (float)"),
+        ({"epochs": "1e3"}, "o.epochs: expected int, found '1e3' (str); YAML reads 1e3 as text, write 1000"),
+        ({"on": 1}, "o.on: expected bool, found 1 (int)"),
+        ({"on": "1"}, "o.on: expected bool, found '1' (str)"),
+        ({"kind": "lbam"}, "o.kind: 'lbam' is not one of ce, ldam; did you mean 'ldam'?"),
+        ({"kind": 3}, "o.kind: 3 is not one of ce, ldam"),
+        ({"cuts": [3]}, "o.cuts: expected 2 values, found 1"),
+        ({"cuts": [3, 7, 9]}, "o.cuts: expected 2 values, found 3"),
+        ({"cuts": [3, "7"]}, "o.cuts[1]: expected int, found '7' (str)"),
+        ({"cuts": 3}, "o.cuts: expected a list, found 3"),
+        ({"seeds": [0, True]}, "o.seeds[1]: expected int, found True (bool)"),
+        ({"seeds": "012"}, "o.seeds: expected a list, found '012'"),
+        ({"rates": ["x"]}, "o.rates[0]: expected float, found 'x' (str)"),
+        ({"inner": 5}, "o.inner: expected a block of keys, found 5"),
+        ({"inner": {"rate": "1e-3"}}, "o.inner.rate: expected float, found '1e-3'"),
+        ({"inner": {"rate": 1.0, "nam": "b"}}, "o.inner.nam: unknown key; did you mean 'name'?"),
+        ({"inner": {}}, "o.inner.rate: missing; Inner needs it"),
+        ({"labels": [1]}, "o.labels: expected a block of keys, found [1]"),
+        ({"labels": {"x": {"rate": None}}}, "o.labels.x.rate: expected float, found None"),
+        ({"limit": "4"}, "o.limit: expected int, found '4' (str); YAML reads 4 as text, write 4"),
+        ({"epochs": 0}, "o: epochs must be at least 1"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_path(change, expected):
+    assert message(lambda: build(Outer, GOOD | change, "o")).startswith(expected)
+
+
+@pytest.mark.parametrize("missing", list(GOOD))
+def test_a_missing_key_is_named(missing):
+    told = message(lambda: build(Outer, {k: v for k, v in GOOD.items() if k != missing}, "o"))
+    assert told == f"o.{missing}: missing; Outer needs it"
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1e-5", "2e-8", "5e20", "1E22", "12"])
+def test_the_proposed_number_is_one_that_yaml_reads_as_such(text):
+    told = message(lambda: build(Inner, {"rate": text}, "o"))
+    proposed = yaml.safe_load(told.rpartition("write ")[2])
+    assert isinstance(proposed, float) and proposed == float(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "fast"])
+def test_no_number_is_proposed_where_there_is_none(text):
+    assert "write" not in message(lambda: build(Inner, {"rate": text}, "o"))
+
+
+# ---- the file
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    return path
+
+
+def test_a_file_is_read_and_its_entries_found(tmp_path):
+    read = load(write(tmp_path, "datasets:\n  digits_if20: {source: digits}\nteachers:\n"))
+    assert entry(read, "datasets", "digits_if20") == {"source": "digits"}
+    assert (
+        message(lambda: entry(read, "datasets", "digits_if2"))
+        == "datasets.digits_if2: no such entry in params.yaml; did you mean 'digits_if20'?"
+    )
+    assert message(lambda: entry(read, "teachers", "t")) == "teachers.t: no such entry in params.yaml; valid: nothing"
+    assert "valid: nothing" in message(lambda: entry(read, "caches", "c"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dataset:\n  a: {}\n", "unknown section 'dataset'; did you mean 'datasets'?"),
+        ("- a\n- b\n", "expected sections"),
+        ("", "expected sections"),
+        ("datasets: {a: [}\n", "not valid YAML"),
+        ("datasets: {a: \xe9}\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_refused(tmp_path, text, expected):
+    told = message(lambda: load(write(tmp_path, text)))
+    assert "params.yaml: " in told and expected in told
+
+
+def test_a_missing_file_and_wrong_blocks_are_named(tmp_path):
+    assert "no such file" in message(lambda: load(tmp_path / "params.yaml"))
+    assert message(lambda: entry({"views": {"v": 3}}, "views", "v")) == "views.v: expected a block of keys, found 3"
+    assert message(lambda: entry({"views": ["v"]}, "views", "v")) == "views: expected a block of entries, found list"
+    assert message(lambda: build(Inner, [1], "o")) == "o: expected a block of keys, found [1]"
+
+
+# ---- overrides
+
+
+def test_an_override_replaces_single_numbers_and_leaves_the_rest():
+    base = {"loss": {"alpha": 0.5, "drw_epoch": 1100}, "train": {"betas": [0.9, 0.999]}, "name": "a"}
+    merged = merge(base, {"loss": {"drw_epoch": None}, "train": {"betas": [0.9, 0.95]}}, "e.set")
+    assert merged == {"loss": {"alpha": 0.5, "drw_epoch": None}, "train": {"betas": [0.9, 0.95]}, "name": "a"}
+    assert base["loss"]["drw_epoch"] == 1100  # untouched
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({"loss": {"drw_epohc": 3}}, "e.set.loss.drw_epohc: unknown key; did you mean 'drw_epoch'?"),
+        ({"los": {"drw_epoch": 3}}, "e.set.los: unknown key; did you mean 'loss'?"),
+        ({"alpha": 3}, "e.set.alpha: unknown key; valid: loss"),
+    ],
+)
+def test_an_override_of_an_unknown_key_is_refused(override, expected):
+    assert message(lambda: merge({"loss": {"alpha": 0.5, "drw_epoch": 1}}, override, "e.set")) == expected
+
+
+# ---- digest
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys_and_does_on_every_value():
+    orders = (dict(items) for items in itertools.permutations({"a": 1, "b": {"x": 1.0, "y": [1, 2]}, "c": "t"}.items()))
+    assert len({digest(value) for value in orders}) == 1
+    assert digest({"b": {"y": 1, "x": 2}}) == digest({"b": {"x": 2, "y": 1}})
+    different = [{"a": 1}, {"a": 2}, {"b": 1}, {"a": [1]}, {"a": [1, 2]}, {"a": [2, 1]}, {"a": None}, {"a": "1"}]
+    assert len({digest(value) for value in different}) == len(different)
+
+
+def test_the_digest_of_a_dataclass_is_that_of_its_plain_form():
+    built = build(Outer, GOOD, "o")
+    assert digest(built) == digest(plain(built)) == digest(yaml.safe_load(yaml.safe_dump(plain(built))))
+    assert digest(built) != digest(build(Outer, GOOD | {"cuts": [3, 8]}, "o"))
+    assert digest(Inner(1.0)) == "a938e0a99410ffd0adc60944acc800f3e9045b48eecdc80e1574e8cf1601f4ae"
+    # printf '{"name":"a","rate":1.0}' | sha256sum
+
+
+# ---- errors
+
+
+def test_the_nearest_name_or_all_of_them():
+    assert nearest("ldam_drv", ["ldam_drw", "ce"]) == "; did you mean 'ldam_drw'?"
+    assert nearest("q", ["ldam", "ce"]) == "; valid: ldam, ce"
+    assert nearest("q", []) == "; valid: nothing"
+
+
+def test_a_user_error_is_one_line_and_code_2(capsys):
+    def fail():
+        raise UserError("what, where, what would be right")
+
+    with pytest.raises(SystemExit) as end:
+        run_main(fail)
+    assert end.value.code == 2 and capsys.readouterr().err == "error: what, where, what would be right\n"
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: None)
+    assert end.value.code == 0
+    with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
+        run_main(lambda: 1 / 0)
+
+
+def test_the_repository_s_own_file_loads_with_all_its_sections():
+    read = load(ROOT / "params.yaml")
+    assert set(read) == set(params.SECTIONS) and all(read.values())

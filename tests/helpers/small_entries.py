@@ -1,0 +1,105 @@
+"""Entries of params.yaml made small enough to be probed whole in a second: networks and images shrink, recipes stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from longtail.base import params
+from longtail.data.config import DatasetConfig
+from longtail.data.long_tail import LongTail
+from longtail.data.made_data import made_data
+from longtail.models.cnn import CnnConfig
+from longtail.runs.probe import Probe
+from longtail.training.cache import TeacherLabels
+from longtail.training.experiment import StudentConfig, load_method, resolve
+from longtail.training.student_probe import student_probe
+from longtail.training.student_run import StudentRun
+from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_probe import teacher_probe
+from longtail.views.student_views import Views
+
+SIDE = 24
+STUDENTS = {  # an experiment of each method, and of each kind of network
+    "deit_lt": "cifar10_if100-deit_lt-b",
+    "vit": "cifar10_if100-vit-b",
+    "deit_iii": "cifar10_if100-deit_iii-b",
+    "vit_ldam": "cifar10_if100-vit_ldam-b",
+    "crt": "cifar10_if100-vit_crt-b",
+    "regnet": "cifar10_if100-regnety",
+}
+TEACHERS = {
+    "ldam_drw_sam": "ldam_drw_sam-cifar10_if100",
+    "ce": "ce-cifar10_if100",
+    "balanced_softmax": "balanced_softmax-cifar10_if100",
+    "paco_sam": "paco_sam-cifar10_if100",
+    "large": "ldam_drw_sam-imagenet_lt",
+    "large_paco": "paco-imagenet_lt",
+}
+
+
+def student_entry(table: dict, name: str) -> tuple[StudentConfig, LongTail]:
+    """An experiment with a network of two thin blocks that sees few small views, and its dataset in small."""
+    config, _ = resolve(table, name)
+    side = 64 if isinstance(config.model, CnnConfig) else SIDE  # its last layer still has four pixels
+    views = replace(config.views, size=side, mix_group=8, round_to=8, teacher_stride=1, teacher_offset=0)
+    if isinstance(config.model, CnnConfig):
+        model = CnnConfig("regnetx_002", side)
+    else:
+        model = replace(config.model, image_size=side, patch_size=6, dim=48, depth=2, heads=3)
+    resize = side * config.train.eval_resize // config.views.size
+    small = replace(config, model=model, views=views, train=replace(config.train, eval_resize=resize))
+    return small, small_data(config.dataset)
+
+
+def teacher_entry(table: dict, name: str) -> tuple[TeacherConfig, LongTail]:
+    """A teacher's entry with a ResNet-8 and, on large images, few views of few pixels."""
+    config = params.build(TeacherConfig, table["teachers"][name], f"teachers.{name}")
+    changes = {"arch": "resnet8", "batch_size": 16, "paco": config.paco and replace(config.paco, queue=64)}
+    if config.views is not None:
+        changes |= {"views": replace(config.views, size=SIDE), "eval_resize": SIDE + 4}
+        if config.paco is not None:
+            changes["paco"] = replace(changes["paco"], key_views=replace(config.paco.key_views, size=SIDE))
+    return replace(config, **changes), small_data(config.dataset)
+
+
+def small_data(name: str) -> LongTail:
+    """Images of 32 px, in which a PaCo teacher's Cutout leaves something, in ten classes of 130 down to 6."""
+    block = {"source": "imagefolder", "raw": "data/none", "imbalance_factor": 20.0, "n_max": 130, "subset_seed": 0}
+    block |= {"cuts": [3, 7], "test_per_class": None, "image_size": 32, "download": False}
+    return made_data(name, params.build(DatasetConfig, block, "datasets.small"))
+
+
+def made_labels(config: StudentConfig, data: LongTail) -> TeacherLabels | None:
+    """A cache of labels that follow the positions, for methods with a teacher."""
+    if not load_method(config.method).Method.needs_teacher:
+        return None
+    positions = Views(config.views, data.train_images, 0, labels=data.train_labels).positions_per_epoch
+    table = (np.arange(config.train.epochs)[:, None] + np.arange(positions)) % data.num_classes
+    return TeacherLabels(table.astype(np.uint8), {})
+
+
+def probe_student(table: dict, name: str, seed: int = 0) -> Probe:
+    config, data = student_entry(table, name)
+    start = None
+    if load_method(config.method).Method.head_only:
+        start = first_weights(config, data)
+    return student_probe(config, data, seed, made_labels(config, data), start)
+
+
+def first_weights(config: StudentConfig, data: LongTail) -> StudentRun:
+    """What another seed begins with, as a run to start from."""
+    import torch
+
+    from longtail.models.network import build_network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return StudentRun(Path("made"), {}, build_network(config.model, data.num_classes, False).state_dict())
+
+
+def probe_teacher(table: dict, name: str, seed: int = 0) -> Probe:
+    config, data = teacher_entry(table, name)
+    return teacher_probe(config, data, seed)

@@ -1,0 +1,401 @@
+"""dvc.yaml and params.yaml as they are: declared inputs are those that are read, and every entry can be built."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.root import ROOT
+from tests.helpers.stage_processes import TINY, command, fill, finish, start, tiny_params
+
+DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
+BESIDE = {
+    "longtail/report/figures/style.py": {"longtail/report/figures/longtail.mplstyle"}
+}  # what a module reads that is no module
+METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")
+
+
+# --- modules
+
+
+def modules(tree: ast.AST) -> set[str]:
+    """Dotted names imported anywhere in the code but under TYPE_CHECKING: `from a import b` gives a and a.b."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "absolute imports only: the walk reads no others"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        found |= modules(node)
+    return found
+
+
+@cache
+def imports(path: str) -> frozenset[str]:
+    return frozenset(modules(ast.parse((ROOT / path).read_text())))
+
+
+def files(module: str) -> set[str]:
+    """Files of this repository that importing a module runs: its packages' __init__.py and its own."""
+    parts = module.split(".")
+    names = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    options = [f"{name}/__init__.py" for name in names] + [f"{names[-1]}.py"]
+    return {name for name in options if name.startswith("longtail") and (ROOT / name).is_file()}
+
+
+def templates(path: str) -> set[str]:
+    """Files of longtail/report/templates that a module or a template names in quotes."""
+    named = re.findall(r"""["']([\w.]+\.(?:j2|css|js))["']""", (ROOT / path).read_text())
+    return {
+        f"longtail/report/templates/{name}" for name in named if (ROOT / "longtail/report/templates" / name).is_file()
+    }
+
+
+def closure(path: str) -> set[str]:
+    """What a file imports of longtail and shows of its templates, directly or through others."""
+    seen: set[str] = set()
+    todo = [path]
+    while todo:
+        at = todo.pop()
+        imported = {f for module in imports(at) for f in files(module)} if at.endswith(".py") else set()
+        new = (imported | templates(at)) - seen
+        seen |= new
+        todo += new
+    return seen.union(*(BESIDE.get(name, ()) for name in seen))
+
+
+def script(stage: str) -> str:
+    return DAG[stage]["do"]["cmd"].split()[1]
+
+
+def code_deps(stage: str) -> list[str]:
+    return [d for d in DAG[stage]["do"]["deps"] if d.startswith(("longtail/", "stages/"))]
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_declared_code_is_the_code_that_runs(stage):
+    """Nothing that is imported is missing, and nothing else makes the stage stale."""
+    needed = {script(stage)} | closure(script(stage))
+    if stage == "train_student":  # its method's file is found by name
+        needed |= {"longtail/methods/${item.method}.py", "longtail/methods/__init__.py"}
+        for method in METHODS:
+            needed |= closure(f"longtail/methods/{method}.py")
+        assert not needed & {f"longtail/methods/{m}.py" for m in METHODS}, "a method imports another"
+    declared = code_deps(stage)
+    assert len(declared) == len(set(declared))
+    assert set(declared) == needed
+
+
+BY_HAND = {  # no entry runs them, and they decide no result
+    "stages/archive.py",
+    "stages/readme.py",
+    "stages/coverage.py",
+    "stages/claims.py",
+    "stages/index.py",
+    "stages/run_pages.py",
+    "stages/review.py",
+    "stages/machines.py",
+    "stages/doctor.py",
+    "stages/pack.py",
+    "stages/import_checkpoint.py",
+    "stages/export_checkpoint.py",
+}
+
+
+def test_every_script_is_a_stage_or_run_by_hand():
+    scripts = {f"stages/{p.name}" for p in (ROOT / "stages").glob("*.py")}
+    assert scripts == {script(stage) for stage in DAG} | BY_HAND
+
+
+def test_stages_stand_alone():
+    """They need no engine and not one another; the library reads no command line, `python -m longtail.cost` apart."""
+    stages = {p.stem for p in (ROOT / "stages").glob("*.py")}
+    for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
+        name = str(path.relative_to(ROOT))
+        tops = {module.partition(".")[0] for module in imports(name)}
+        assert not tops & ({"dvc", "snakemake", "stages"} | stages - {"tables", "figures", "report"}), name
+        if name.startswith("longtail") and name != "longtail/cost/estimate.py":
+            assert "argparse" not in tops, name
+            assert not re.search(r"\bsys\.argv\b", path.read_text()), name
+            assert "__main__" not in path.read_text().replace('("longtail", "__main__")', ""), name
+
+
+def test_stages_need_only_the_numeric_stack():
+    """Python, and what a bare GPU node has."""
+    allowed = {"torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "yaml", "PIL"}
+    allowed |= {"jinja2", "markupsafe", "safetensors", "longtail", "__future__"} | set(sys.stdlib_module_names)
+    for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
+        tops = {module.partition(".")[0] for module in imports(str(path.relative_to(ROOT)))}
+        assert tops <= allowed, (path.name, tops - allowed)
+
+
+# --- command lines
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "stages").glob("*.py")))
+def test_help_teaches(name, tmp_path):
+    said = finish(tmp_path, name, "--help").out
+    text = (ROOT / f"stages/{name}.py").read_text()
+    for line in ast.get_docstring(ast.parse(text)).splitlines():
+        assert line.strip() in said
+    assert f"python stages/{name}.py " in said
+    for argument in re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text):
+        assert argument in said
+    assert text.count("add_argument(") == text.count("help="), "every argument says what it is"
+    assert len(text.splitlines()) <= 150
+
+
+def test_command_lines_hold_no_number():
+    for stage, block in DAG.items():
+        names = set(re.findall(r"--([\w-]+)", block["do"]["cmd"]))
+        paths = {
+            "out",
+            "dataset",
+            "teacher",
+            "cache",
+            "start-from",
+            "run",
+            "metrics",
+            "published",
+            "tables",
+            "figures",
+            "analysis",
+        }
+        assert names <= paths | {"kind"}, stage
+
+
+# --- params
+
+
+ENTRIES = {  # an entry of tiny.yaml for every family of stages
+    "subsample": "tiny",
+    "train_teacher": "ldam_drw_sam-tiny",
+    "cache_logits": "ldam_drw_sam-tiny",
+    "train_student": "tiny-deit_lt",
+    "evaluate_teacher": "ldam_drw_sam-tiny",
+    "evaluate": "tiny-deit_lt",
+    "diagnose_teacher": "ldam_drw_sam-tiny",
+    "diagnose": "tiny-deit_lt",
+    "evaluate_labels": "ldam_drw_sam-tiny",
+    "teacher_entropy": "ldam_drw_sam-tiny",
+    "analyse": "tiny-deit_lt",
+    "experts": "tiny-deit_lt",
+    "scores": "tiny",
+    "tables": "tiny",
+    "figures": "tiny",
+    "report": "tiny",
+    "overview": "tiny",
+}
+
+
+def outputs(path: Path) -> dict[str, bytes]:
+    """{file: content}."""
+    names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {n.name: n.read_bytes() for n in names}
+
+
+@pytest.fixture(scope="module")
+def made(tiny, tmp_path_factory) -> Path:
+    """The whole tiny study, evaluated and reported."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(tiny, folder, True, shutil.ignore_patterns("scratch", "logs"), dirs_exist_ok=True)
+    for stage in list(ENTRIES)[4:]:
+        finish(folder, *command(stage, ENTRIES[stage]))
+    return folder
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
+    """Without any other entry the stage does the same; without one of the declared it cannot."""
+    shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
+    tiny = yaml.safe_load(TINY.read_text())
+    line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
+    declared = {fill(p, SECTION[stage], key, tiny) for p in DAG[stage]["do"]["params"]}
+
+    def keep(only: set[str]) -> None:
+        """Names stay, as references are checked; what is not kept has no content."""
+
+        def empty(params: dict) -> None:
+            for section, entries in params.items():
+                for name in entries:
+                    if f"{section}.{name}" not in only:
+                        entries[name] = None
+
+        tiny_params(tmp_path, empty)
+
+    keep(declared)
+    run = finish(tmp_path, *line)
+    if stage in ("train_teacher", "cache_logits", "train_student"):
+        assert "seed 0: already there" in run.out  # by its identity
+    assert outputs(tmp_path / line[-1]) == outputs(made / line[-1])
+    for name in declared:
+        keep(declared - {name})
+        run = start(tmp_path, *line)
+        assert run.wait() == 2, f"{name} is declared and not read"
+        assert name.partition(".")[2] in run.err
+
+
+# --- the real params.yaml
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> dict:
+    """{name: stage} as DVC resolves dvc.yaml and params.yaml, in a copy that holds nothing else."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("dag")
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    with Repo(str(folder)) as repo:
+        return {stage.name: stage for stage in repo.index.stages}
+
+
+def test_dvc_knows_every_entry(stages):
+    assert set(stages) == {f"{stage}@{name}" for stage in DAG for name in PARAMS[SECTION[stage]]}
+
+
+def test_every_input_is_made_or_there(stages):
+    outs = {out.def_path for stage in stages.values() for out in stage.outs}
+    raw = {block["raw"] for block in PARAMS["datasets"].values()}
+    folders = {str(Path(out).parent) for out in outs}
+    folders |= {str(Path(folder).parent) for folder in folders}
+    for name, stage in stages.items():
+        for dep in stage.deps:
+            if type(dep).__name__ != "ParamsDependency":
+                found = dep.def_path in outs | raw | folders or (ROOT / dep.def_path).exists()
+                assert found, f"{name} depends on {dep.def_path}"
+
+
+def test_a_run_depends_on_the_run_it_starts_from_and_a_cache_on_the_run_that_labels_it(stages):
+    def runs(name: str) -> set[str]:
+        paths = {dep.def_path for dep in stages[name].deps}
+        return {path for path in paths if path.startswith(("data/students/", "data/teachers/"))}
+
+    for name, block in PARAMS["experiments"].items():
+        wanted = {f"data/students/{block['start']}", f"data/teachers/{block['teacher']}"}
+        assert runs(f"train_student@{name}") == wanted
+    for name, block in PARAMS["caches"].items():
+        for stage in ("cache_logits", "teacher_entropy"):
+            assert runs(f"{stage}@{name}") == {f"data/{block['teacher_kind']}/{block['teacher']}"}
+    assert "data/students/cifar10_if100-vit-b" in runs("train_student@cifar10_if100-vit_crt-b")
+    assert runs("cache_logits@regnety-cifar10_if50") == {"data/students/cifar10_if50-regnety"}
+
+
+def test_a_study_is_made_of_its_own_entries(stages):
+    """The folders that its tables and figures read are filled by all that it lists, and by no other study's entries."""
+    for study, block in PARAMS["studies"].items():
+        listed = {f"reports/metrics/{study}/{i['name']}.json" for i in block["experiments"]}
+        listed |= {f"reports/metrics/{study}/teachers/{i['name']}.json" for i in block["teachers"]}
+        listed |= {f"reports/metrics/{study}/caches/{i['name']}.json" for i in block["caches"]}
+        listed |= {f"reports/runs/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/runs/{study}/teachers/{i['name']}" for i in block["teachers"]}
+        listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
+        listed |= {f"reports/experts/{study}/{i['name']}.json" for i in block["experiments"]}
+        listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
+        under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis", "experts"))
+        makers = {o.def_path: name for name, s in stages.items() for o in s.outs if o.def_path.startswith(under)}
+        assert listed <= set(makers)
+        for name in makers.values():
+            stage, _, entry = name.partition("@")
+            assert PARAMS[SECTION[stage]][entry]["study"] == study
+
+
+def test_every_entry_builds():
+    from longtail.base import params
+    from longtail.data.config import DatasetConfig
+    from longtail.report.study import StudyConfig
+    from longtail.report.tables.overview import OverviewConfig
+    from longtail.training.cache import CacheConfig
+    from longtail.training.experiment import resolve
+    from longtail.training.teacher_config import TeacherConfig
+    from longtail.views.recipe import ViewRecipe
+
+    assert list(PARAMS) == list(params.SECTIONS)
+    kinds = {"datasets": DatasetConfig, "views": ViewRecipe, "teachers": TeacherConfig, "caches": CacheConfig}
+    built = {
+        section: {name: params.build(kind, values, f"{section}.{name}") for name, values in PARAMS[section].items()}
+        for section, kind in (kinds | {"studies": StudyConfig, "overviews": OverviewConfig}).items()
+    }
+    for name, teacher in built["teachers"].items():
+        assert name.endswith(f"-{teacher.dataset}") and teacher.dataset in built["datasets"]
+        assert max((teacher.drw_epoch or 0, *teacher.milestones)) < teacher.epochs
+        assert name in {i.name for i in built["studies"][teacher.study].teachers}
+    for name, labels in built["caches"].items():
+        if labels.teacher_kind == "teachers":
+            teacher = built["teachers"][labels.teacher]
+            seen, seeds = teacher.dataset, teacher.seeds
+        else:
+            student, seeds = resolve(PARAMS, labels.teacher)
+            seen = student.dataset
+            assert student.model.image_size == built["views"][labels.views].teacher_size, name
+        assert labels.views in built["views"] and labels.dataset == seen
+        assert set(labels.seeds) <= set(seeds) or len(seeds) == 1, name
+    for name, block in PARAMS["experiments"].items():
+        config, seeds = resolve(PARAMS, name)
+        study = built["studies"][config.study]
+        assert name.startswith(f"{config.study}-") and name in {i.name for i in study.experiments}
+        assert seeds and len(set(seeds)) == len(seeds)
+        if block["cache"] != "none":
+            labels = built["caches"][block["cache"]]
+            assert (labels.views, labels.dataset) == (block["views"], block["dataset"]), name
+            assert labels.epochs >= config.train.epochs and set(seeds) <= set(labels.seeds), name
+        if config.start != "none":
+            start, starts = resolve(PARAMS, config.start)
+            assert (start.dataset, start.model) == (config.dataset, config.model) and set(seeds) <= set(starts), name
+    for overview in built["overviews"].values():
+        assert set(overview.studies) <= set(built["studies"])
+        for series in overview.series:
+            for study, entry in zip(overview.studies, series.entries, strict=True):
+                assert entry is None or PARAMS["experiments"][entry]["study"] == study
+    for study in built["studies"].values():
+        for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
+            assert {i.name for i in items} <= set(PARAMS[section])
+
+
+def test_every_printed_cell_is_in_the_published_tables():
+    from longtail.base import params
+    from longtail.report.published import CURVES, printed_curve
+    from longtail.report.results import load
+    from longtail.report.study import StudyConfig
+    from longtail.report.tables.grid import records
+    from longtail.report.tables.overview import OverviewConfig, printed
+
+    for name, values in PARAMS["studies"].items():
+        study = params.build(StudyConfig, values, f"studies.{name}")
+        nothing = load(ROOT / "no such folder", name, study)
+        for table in study.tables:
+            cells = records(table, nothing, ROOT / "data/published")
+            assert len(cells) == len(table.all_rows) * len(table.columns)
+        for curve in study.curves:
+            assert curve.figure in CURVES
+            printed_curve(ROOT / "data/published", curve)
+    for name, values in PARAMS["overviews"].items():
+        overview = params.build(OverviewConfig, values, f"overviews.{name}")
+        assert set(printed(overview, ROOT / "data/published")) == {series.label for series in overview.series}
+
+
+def test_mixing_and_smoothing_stop_where_reweighting_starts():
+    """METHODS 3.4 and trap 19: at the DRW epoch; without DRW, and on the large sets, they stay to the end."""
+    from longtail.training.experiment import resolve
+
+    for name in PARAMS["experiments"]:
+        config, _ = resolve(PARAMS, name)
+        until = getattr(config.loss, "drw_epoch", config.views.mix_until)
+        until = config.train.epochs if until is None or config.dataset in ("imagenet_lt", "inat18") else until
+        if config.views.mix_prob:
+            assert config.views.mix_until == getattr(config.loss, "smoothing_until", until) == until, name

@@ -1,0 +1,233 @@
+"""The report's pages as a reader has them: opened from disk in a real browser, light and dark, on a phone, on paper,
+without JavaScript, and sorted by keyboard.
+
+Made afresh from made-up results: one page of each kind. Of those in git: the index and the heaviest page of a run go
+through everything; the other pages of runs, which come from the same template, are opened.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+from tests.helpers import browser, run_files
+from tests.helpers.reporting import PUBLISHED, run_stage
+from tests.helpers.root import ROOT
+
+FRESH = ["index.html", "s.html", "pages/s/e.html", "pages/s/teachers/t.html"]
+INDEX = ROOT / "reports/index.html"
+OF_RUNS = sorted((ROOT / "reports/pages").glob("**/*.html"), key=lambda path: (path.stat().st_size, path))
+IN_GIT = [path for path in (INDEX, *OF_RUNS[-1:]) if path.is_file()]
+MEGABYTES = {"index.html": 4.0}  # of any other page: half a megabyte
+SORTED = 2, 2  # tables of a page, headings of each; each takes several clicks
+
+NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
+OPEN_ALL = "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+TEXT = "[...document.querySelectorAll('header, main')].map((e) => e.textContent).join(' ').replace(/\\s+/g, ' ')"
+LINKS = "[...document.querySelectorAll('a[href]')].map((a) => a.getAttribute('href'))"
+IDS = "[...document.querySelectorAll('[id]')].map((e) => e.id)"
+COVERED = {"item": "Table 2", "shows": "accuracy", "full": [], "miniature": [{"study": "s", "table": "overall"}]}
+SIDES = ({"entry": "e", "head": head, "metric": "tail"} for head in ("dist", "cls"))
+CLAIM = {
+    **{"id": "dist-on-tail", "paper": "DeiT-LT", "where": "Table S.3", "text": "DIST is better on the tail."},
+    "full": [dict(zip(("higher", "lower"), SIDES, strict=True), study="s")],
+}
+GROUND = "getComputedStyle(document.body).backgroundColor"
+# of one table, in the order shown: what moves as a whole (row groups, or rows where there is one group), as text, and
+# the cell that its row (of a group the one with data-key, else the first) shows below the heading, null where missing
+ITEMS = """(table, at) => {
+  const heading = table.tHead.rows[table.tHead.rows.length - 1].cells[at].getBoundingClientRect();
+  const items = table.tBodies.length > 1 ? [...table.tBodies] : [...table.tBodies[0].rows];
+  return items.map((item) => {
+    const row = item.matches('tr') ? item : item.querySelector('tr[data-key]') ?? item.rows[0];
+    const level = row.getBoundingClientRect();
+    const [x, y] = [heading.x + heading.width / 2, level.y + level.height / 2];
+    const below = [...item.querySelectorAll('th, td')].find((cell) => {
+      const box = cell.getBoundingClientRect();
+      return box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
+    });
+    const shown = below && !below.matches('.missing');
+    return [item.textContent, shown ? (below.dataset.value ?? below.textContent).trim() : null];
+  });
+}"""
+IN_ORDER = "(texts) => texts.every((t, i) => !i || texts[i - 1].localeCompare(t, 'en') <= 0)"
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Path:
+    """reports/ of a study with a student and a teacher that were run and a student that was not; no figures."""
+    root = tmp_path_factory.mktemp("fresh")
+    reports = run_files.write(root)
+    (root / "coverage.yaml").write_text(yaml.safe_dump({"items": [COVERED]}))
+    (root / "claims.yaml").write_text(yaml.safe_dump({"claims": [CLAIM]}))
+    given, metrics = ["--params", root / "params.yaml"], ["--metrics", reports / "metrics/s"]
+    published, out = ["--published", PUBLISHED], reports / "tables/s"
+    assert run_stage("tables", "s", *given, *metrics, *published, "--out", out) == 0
+    absent = ["--figures", reports / "figures/s", "--analysis", reports / "analysis/s"]
+    assert run_stage("report", "s", *given, *metrics, *absent, "--tables", out, "--out", reports / "s.html") == 0
+    assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
+    sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published]
+    assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
+    for run in ("e", "teachers/t"):  # the pages link it, run_files makes none
+        (reports / f"runs/s/{run}/predictions.npz").touch()
+    return reports
+
+
+chromium = pytest.fixture(scope="module")(browser.up_or_skip)
+
+
+@pytest.fixture(scope="module", params=[*FRESH, *IN_GIT], ids=lambda p: p if p in FRESH else str(p.relative_to(ROOT)))
+def path(request) -> Path:
+    return request.getfixturevalue("fresh") / request.param if request.param in FRESH else request.param
+
+
+@pytest.fixture(scope="module")
+def seen(chromium, path) -> Iterator[browser.Seen]:
+    """The page, open, with all that folds unfolded."""
+    with browser.opened(chromium, path) as seen:
+        seen.page.evaluate(OPEN_ALL)
+        yield seen
+
+
+def test_it_is_light_enough(path):
+    assert path.stat().st_size < 1e6 * MEGABYTES.get(path.name, 0.5)
+
+
+def test_it_opens_in_silence_and_asks_for_nothing(seen):
+    assert (seen.asked, seen.complaints) == ([], [])
+    assert seen.page.title() and seen.page.locator("h1").count() == 1
+
+
+def test_its_links_arrive(seen, path):
+    links_arrive(seen, path)
+
+
+def links_arrive(seen: browser.Seen, path: Path) -> None:
+    """Within the page, and to files beside it, but for those that git leaves to be made."""
+    ids = seen.page.evaluate(IDS)
+    assert len(ids) == len(set(ids))
+    for link in sorted(set(seen.page.evaluate(LINKS))):
+        parts = urlsplit(link)
+        target = path.parent / unquote(parts.path) if parts.path else path
+        assert not parts.scheme and (target.exists() or ignored(target)), link
+        if parts.fragment and target.exists():
+            anchors = seen.page.evaluate(IDS) if target == path else re.findall('id="([^"]+)"', target.read_text())
+            assert unquote(parts.fragment) in anchors, link
+
+
+def ignored(target: Path) -> bool:
+    return subprocess.run(["git", "check-ignore", "-q", target], cwd=ROOT).returncode == 0
+
+
+def test_it_is_accessible(seen):
+    """axe-core: nothing serious or critical."""
+    assert browser.findings(seen.page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_colours_have_contrast(chromium, path, scheme):
+    with browser.opened(chromium, path, scheme) as own:
+        red, green, blue = map(int, re.findall(r"\d+", own.page.evaluate(GROUND))[:3])
+        assert (red + green + blue > 3 * 128) == (scheme == "light")
+        own.page.evaluate(OPEN_ALL)
+        assert browser.findings(own.page, contrast=True) == []
+
+
+def test_a_phone_scrolls_it_downwards_only(seen):
+    fits_a_phone(seen)
+
+
+def fits_a_phone(seen: browser.Seen) -> None:
+    seen.page.set_viewport_size(browser.PHONE)
+    wide = seen.page.evaluate("document.documentElement.scrollWidth")
+    seen.page.set_viewport_size(browser.DESKTOP)
+    assert wide <= browser.PHONE["width"]
+
+
+def test_it_prints(seen):
+    pdf = seen.page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 1
+
+
+def test_everything_is_there_without_javascript(chromium, seen, path):
+    with browser.opened(chromium, path, script=False) as plain:
+        assert plain.page.evaluate(TEXT) == seen.page.evaluate(TEXT) != ""
+        assert (plain.asked, plain.complaints) == ([], [])
+
+
+def test_its_tables_sort_by_click_and_by_key(seen):
+    tables, headings = SORTED
+    for table in seen.page.locator("table.sortable").all()[:tables]:
+        cells = enumerate(table.locator("thead tr").last.locator("th, td").all())
+        for at, heading in [(at, cell) for at, cell in cells if cell.inner_text().strip()][:headings]:
+            sorts(seen.page, table, heading, at)
+
+
+def sorts(page, table, heading, at: int) -> None:
+    """Three times: by click, by Enter, by Space. The order turns each time, what belongs together stays together."""
+    before = sorted(item for item, _ in table.evaluate(ITEMS, at))
+    turned = []
+    for activate in (heading.get_by_role("button").click, "Enter", "Space"):
+        heading.get_by_role("button").press(activate) if isinstance(activate, str) else activate()
+        turned.append(heading.get_attribute("aria-sort"))
+        assert table.locator("[aria-sort]").count() == 1
+        items = table.evaluate(ITEMS, at)
+        assert sorted(item for item, _ in items) == before
+        check_order(page, [text for _, text in items], turned[-1] == "descending")
+    assert set(turned) == {"ascending", "descending"} and turned[0] == turned[2]
+
+
+def check_order(page, texts: list[str | None], descending: bool) -> None:
+    """Numbers by value, then words by the alphabet, each in the direction said; the empty last both ways."""
+    shown = [text for text in texts if text and text != "–"]
+    assert texts[: len(shown)] == shown
+    numbers = [match[0] for match in map(NUMBER.match, shown) if match]
+    assert [bool(NUMBER.match(text)) for text in shown] == sorted((bool(NUMBER.match(t)) for t in shown), reverse=True)
+    values = [float(number.replace("−", "-").replace(",", "")) for number in numbers]
+    assert values == sorted(values, reverse=descending)
+    words = [text.lower() for text in shown[len(numbers) :]]
+    assert page.evaluate(IN_ORDER, words[::-1] if descending else words)
+
+
+@pytest.mark.parametrize("name", FRESH[:2])
+def test_there_are_tables_to_sort(chromium, fresh, name):
+    with browser.opened(chromium, fresh / name) as seen:
+        assert seen.page.locator("table.sortable").count() >= 1
+
+
+def test_the_other_pages_of_runs(chromium):
+    for path in OF_RUNS[:-1]:
+        assert path.stat().st_size < 0.5e6, path
+        with browser.opened(chromium, path) as seen:
+            seen.page.evaluate(OPEN_ALL)
+            assert (seen.asked, seen.complaints) == ([], []), path
+            links_arrive(seen, path)
+            fits_a_phone(seen)
+
+
+FAULTY = """<!DOCTYPE html><html lang="en"><head><title>t</title></head><body style="background: white"><main><h1>t</h1>
+<img src="https://example.org/x.png"><script>console.error("said"); absent();</script>
+<ul><li>one</li><li>one</li><li style="color: #bbb">pale</li></ul></main></body></html>"""
+
+
+def test_faults_are_seen(chromium, tmp_path):
+    """What the tests above look for is found where it is."""
+    (tmp_path / "faulty.html").write_text(FAULTY)
+    with browser.opened(chromium, tmp_path / "faulty.html") as seen:
+        assert seen.asked == ["https://example.org/x.png"]
+        assert "said" in seen.complaints and any("absent is not defined" in said for said in seen.complaints)
+        assert [found.partition(":")[0] for found in browser.findings(seen.page)] == ["image-alt"]
+        assert browser.findings(seen.page, contrast=True) == ["color-contrast: li:nth-child(2)"]
+        with pytest.raises(AssertionError):
+            check_order(seen.page, ["10", "9"], descending=False)
+        with pytest.raises(AssertionError):
+            check_order(seen.page, ["", "1"], descending=True)
+        with pytest.raises(AssertionError):
+            check_order(seen.page, ["b", "a"], descending=False)
+        check_order(seen.page, ["1,000 ± 2", "10", "−3", "b", "a", "–", "", None], descending=True)

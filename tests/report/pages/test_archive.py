@@ -1,0 +1,133 @@
+"""reports.zip: all of the reports, the same bytes from the same files, verified by itself and by sha256sum."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from longtail.report.pages.archive import HOLDS, TOP
+from tests.helpers.reporting import run_stage
+from tests.helpers.root import ROOT
+
+FILES = {
+    "index.html": b"<p>",
+    "metrics/s/a.json": b"{}",
+    "tables/s/t.csv": b"a,b\n" * 500,
+    "runs/s/a/run.json": b"{}",
+    "notes/n.txt": "ρ".encode(),
+}
+
+
+@pytest.fixture
+def reports(tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / "reports" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "reports" / name).write_bytes(content)
+    labels = np.array([0, 1, 1, 2], np.uint8)
+    top1 = {"labels": labels, "seed0_last_avg": np.array([0, 1, 2, 2], np.uint8)}
+    np.savez(tmp_path / "reports/runs/s/a/predictions.npz", **top1)
+    (tmp_path / "reports/metrics/.s.123").write_text("half of a file")
+    return tmp_path / "reports"
+
+
+@pytest.fixture
+def archive(reports, tmp_path):
+    assert run_stage("archive", "--reports", reports, "--out", tmp_path / "reports.zip") == 0
+    return tmp_path / "reports.zip"
+
+
+def test_all_files_are_in_it(archive, reports, capsys):
+    with zipfile.ZipFile(archive) as found:
+        names = found.namelist()
+        inside = {name: found.read(name) for name in names}
+    here = [f"{TOP}/reports/{name}" for name in [*FILES, "runs/s/a/predictions.npz"]]
+    assert names == [f"{TOP}/README.md", f"{TOP}/MANIFEST", *sorted(here)]
+    assert all(inside[f"{TOP}/reports/{name}"] == content for name, content in FILES.items())
+    readme = inside[f"{TOP}/README.md"].decode()
+    assert "* `reports/runs/` (2 files): what each run was" in readme and "* `reports/index.html`\n" in readme
+    assert "* `reports/notes/` (1 files): more" in readme and "Open `reports/index.html` first." in readme
+    assert run_stage("archive", "--check", archive) == 0
+    assert f"{archive}: {len(here) + 1} files, all as in its MANIFEST" in capsys.readouterr().out
+
+
+def test_the_same_files_give_the_same_bytes(archive, reports, tmp_path):
+    again = shutil.copytree(reports, tmp_path / "other/reports")
+    for path in again.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o700)
+    assert run_stage("archive", "--reports", again, "--out", tmp_path / "again.zip") == 0
+    assert (tmp_path / "again.zip").read_bytes() == archive.read_bytes()
+
+
+def test_the_readmes_lines_read_predictions(archive, tmp_path):
+    """Three of four images are right."""
+    with zipfile.ZipFile(archive) as found:
+        found.extractall(tmp_path / "unpacked")
+    folder = tmp_path / "unpacked" / TOP
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert len(code.splitlines()) == 3
+    said = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert said.stdout == "75.0\n"
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--quiet", "--check", "MANIFEST"], cwd=folder, check=True)
+
+
+def rewritten(archive, change) -> None:
+    """The archive with another content: change({name: bytes})."""
+    with zipfile.ZipFile(archive) as found:
+        files = {name: found.read(name) for name in found.namelist()}
+    change(files)
+    with zipfile.ZipFile(archive, "w") as found:
+        for name, content in files.items():
+            found.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.update({f"{TOP}/reports/index.html": b"<b>"}), "reports/index.html is not as in MANIFEST"),
+        (lambda files: files.pop(f"{TOP}/reports/metrics/s/a.json"), "reports/metrics/s/a.json is missing"),
+        (lambda files: files.update({f"{TOP}/reports/more": b""}), "reports/more is not in MANIFEST"),
+        (lambda files: files.pop(f"{TOP}/MANIFEST"), "no archive of reports"),
+    ],
+)
+def test_a_changed_archive_is_refused(change, message, archive, capsys):
+    rewritten(archive, change)
+    assert run_stage("archive", "--check", archive) == 2
+    said = capsys.readouterr().err
+    assert message in said and "make it again" in said and said.count("\n") == 1
+
+
+def test_a_damaged_or_absent_archive_is_refused(archive, tmp_path, capsys):
+    whole = archive.read_bytes()
+    for damaged in (whole[:-30], whole[: len(whole) // 2], b""):
+        archive.write_bytes(damaged)
+        assert run_stage("archive", "--check", archive) == 2
+        assert "damaged or no archive" in capsys.readouterr().err
+    middle = len(whole) // 3
+    archive.write_bytes(whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :])
+    assert run_stage("archive", "--check", archive) == 2
+    assert str(archive) in capsys.readouterr().err
+    assert run_stage("archive", "--check", tmp_path / "absent.zip") == 2
+    assert "absent.zip: no such file" in capsys.readouterr().err
+
+
+def test_nothing_to_pack_leaves_the_old_archive(archive, tmp_path, capsys):
+    old = archive.read_bytes()
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "absent"):
+        assert run_stage("archive", "--reports", tmp_path / folder, "--out", archive) == 2
+        assert f"{folder}: no report in it" in capsys.readouterr().err
+    assert archive.read_bytes() == old and run_stage("archive", "--check", archive) == 0
+
+
+def test_every_folder_of_this_repository_is_explained():
+    folders = {path.name for path in (ROOT / "reports").iterdir() if path.is_dir()}
+    assert folders <= set(HOLDS)

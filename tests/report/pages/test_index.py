@@ -1,0 +1,289 @@
+"""reports/index.html from a small, made-up tree of reports: cells, links, escapes, what is missing, what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from longtail.base.output import write_json
+from longtail.report.pages import index
+from tests.helpers.pages import Page
+from tests.helpers.reporting import PUBLISHED, T2, metrics_file, run_stage, study_dict, write_metrics
+from tests.helpers.run_files import machines
+
+EVIL = '<script>alert("1")</script>'
+OVERALL = "A <small> study: Overall: all classes."  # the regions of the two tables
+MINI = f"Mini {EVIL}: A miniature."
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (1000).to_bytes(4, "big") + (10).to_bytes(4, "big")
+
+
+def params_dict() -> dict:
+    """A comparable study `s` (its ViT never run), and a miniature `m` with an entry of a hostile name."""
+    mini = {
+        **{"title": f"Mini {EVIL}", "note": "Small.", "comparable": False, "teachers": [], "caches": []},
+        "experiments": [{"name": f"m-{EVIL[:8]}", "label": EVIL}],
+        "tables": [
+            {
+                **{"name": "overall", "caption": "A miniature.", "columns": ["top1", "tail"]},
+                "rows": [
+                    {"label": EVIL, "entry": f"m-{EVIL[:8]}", "printed": {**T2, "method": "ViT", "backbone": "ViT-B"}}
+                ],
+            }
+        ],
+    }
+    mini["tables"][0]["rows"][0]["printed"]["columns"] = ["top1"]
+    experiments = {"s-deit_lt": {"study": "s", "method": "deit_lt", "seeds": [0, 1, 2]}}
+    return {"studies": {"m": mini, "s": study_dict()}, "experiments": experiments}
+
+
+COVERAGE = {
+    "items": [
+        {
+            **{"item": "Table 2", "shows": "overall accuracy"},
+            "full": [{"study": "s", "table": "overall"}],
+            "miniature": [{"study": "m", "table": "overall"}],
+        },
+        {"item": "Fig. 4a", "shows": "a distance", "full": [{"study": "s", "figure": "cls_dist_distance"}]},
+        {"item": "Table S.1", "shows": "settings", "full": []},
+    ]
+}
+CLAIM = {
+    **{"id": "avg-over-cls", "paper": "DeiT-LT", "where": "Table S.3", "text": "The average is better than CLS."},
+    "full": [
+        {
+            "study": "s",
+            "higher": {"entry": "s-deit_lt", "head": "avg", "metric": "top1"},
+            "lower": {"entry": "s-deit_lt", "head": "cls", "metric": "top1"},
+        }
+    ],
+}
+NEVER = {
+    **{"id": "vit-worse", "paper": "DeiT-LT", "where": "Table 2", "text": "DeiT-LT is better than a ViT."},
+    "full": [
+        {
+            "study": "s",
+            "higher": {"entry": "s-deit_lt", "metric": "top1"},
+            "lower": {"entry": "s-vit", "metric": "top1"},
+        }
+    ],
+}
+
+
+def record(config_hash: str) -> dict:
+    """run.json of s-deit_lt: losses 2, 1.5, 1 and accuracy at the last epoch alone; seeds 0 to 2."""
+    curves = {"epoch": [0, 1, 2], "loss": [2.0, 1.5, 1.0], "test_top1_avg": [None, 50.0, 60.0]}
+    seed = {"curves": curves, "identity": {"processes": 2, "class_order": "f" * 64}}
+    about = {"schema": 1, "entry": "s-deit_lt", "kind": "experiment", "study": "s", "dataset": "d"}
+    return {**about, "config_hash": config_hash, "config": {"lr": 0.1}, "seeds": {s: seed for s in "012"}}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The repository's inputs of the page; s-vit was never run, and no figure was drawn."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_dict(), sort_keys=False))
+    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump(COVERAGE))
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": [CLAIM, NEVER]}))
+    write_metrics(tmp_path / "reports/metrics/s")
+    student = tmp_path / "reports/metrics/s/s-deit_lt.json"
+    found = json.loads(student.read_text())
+    made = machines(
+        ("experiments", "s-deit_lt", found["config_hash"], 3), seconds=11.0, device="NVIDIA H200", torch="2.15"
+    )
+    made["experiments"]["s-deit_lt"]["seeds"]["0"]["peak_memory_mb"] = 2048
+    write_json(tmp_path / "reports/machines/s.json", made)
+    mini = metrics_file(f"m-{EVIL[:8]}", "experiment", [40.0, 42.0], tail=None)
+    write_json(tmp_path / f"reports/metrics/m/m-{EVIL[:8]}.json", {**mini, "study": "m"})
+    write_json(tmp_path / "reports/runs/s/s-deit_lt/run.json", record(found["config_hash"]))
+    return tmp_path
+
+
+def run(tree, *more: str) -> int:
+    named = {"params": "params.yaml", "coverage": "coverage.yaml", "claims": "claims.yaml", "reports": "reports"}
+    places = [part for key, name in named.items() for part in (f"--{key}", tree / name)]
+    return run_stage("index", *places, "--published", PUBLISHED, "--out", tree / "reports/index.html", *more)
+
+
+@pytest.fixture
+def made(tree) -> Page:
+    assert run(tree) == 0
+    return Page((tree / "reports/index.html").read_text(encoding="utf-8"))
+
+
+def test_cells_beside_one_another(made):
+    """81.9 is printed of the teacher; ours is 80.26 and 81.26: 1.6 and 0.6 below, the latter within a point."""
+    table = made.tables[OVERALL]
+    headings = ["Printed", "Ours, last epoch", "Difference", "Ours, best on test", "Difference"]
+    assert table[0][1:-1] == headings
+    assert table[1] == ["Method", *["All"] * 5, "n", "Entry"]
+    teacher = made.row(OVERALL, "Teacher")
+    assert teacher == ["Teacher", "81.9", "80.26", "−1.6 ✗", "81.26", "−0.6 ✓", "1", "t 01234567"]
+    alone = made.row(OVERALL, "Ours alone")
+    assert alone[1:4] == ["", "78.00 ± 1.15", ""] and alone[-2:] == ["3", "s-deit_lt 01234567"]
+
+
+def test_what_was_not_run_is_empty_and_said(made):
+    assert made.row(OVERALL, "ViT") == ["ViT", "62.6", "", "", "", "", "", "s-vit not run"]
+    assert made.row(OVERALL, "RIDE")[1:] == ["–", "", "", "", "", "", "no entry yet"]
+    vit = made.row("Claim ledger", "DeiT-LT is better than a ViT. DeiT-LT, Table 2: – not yet run")
+    assert vit[1:] == ["s", "", "", "", "", "– not yet run", "higher lower"]
+    text = " ".join(" ".join(made.text).split())
+    assert "make repro STUDY=s" in text and "s-vit ViT" in text
+    assert "DeiT-LT on" not in text and "not drawn here" in text
+
+
+def test_a_miniature_is_called_one_and_compared_with_nothing(made):
+    """A group without images is a dash, a column that is not printed is empty."""
+    headings = made.tables[MINI][0]
+    assert headings[1:-1] == ["Printed", "Ours, last epoch", "Ours, best on test"]
+    assert made.row(MINI, EVIL)[1:5] == ["62.6", "", "41.00 ± 1.00", "–"]
+    assert "(miniature)" in "".join(made.text)
+
+
+def test_the_first_table_counts_what_is_reproduced(made):
+    """Table 2 is run in part, Fig. 4a not at all, Table S.1 holds settings.
+
+    Both numbers are there of seven cells. Printed, ours at the last and at the best epoch: teacher 81.9, 80.26, 81.26;
+    CLS 78.6 96.5 79.4 where ours is 78 and 79; average 87.3 93.8 83.7 where ours is 88 and 89. The standard error of
+    the latter six is 1.15, so they agree within 2.31: at the last epoch CLS overall and mid and the average overall, at
+    the best one the teacher too.
+    """
+    name = "How much of each paper is reproduced"
+    assert made.row(name, "DeiT-LT") == [
+        *["DeiT-LT", "0", "1", "0", "1", "4 of 7 best on test, 3 at the last epoch"],
+        *["1 ✓ holds, 1 – not yet run", "none"],
+    ]
+    assert made.row(name, "CBD")[:6] == ["CBD", "0", "0", "0", "8", "none yet"]
+
+
+def test_claims_with_number_interval_and_method(made):
+    """CLS is 10 below in every seed: a difference of 10 without spread."""
+    row = made.row("Claim ledger", "The average is better than CLS. DeiT-LT, Table S.3: ✓ holds")
+    assert row[1:-1] == ["s", "", "+10.00 points +10.00 to +10.00", "paired t over 3 seeds", "3", "✓ holds"]
+    assert "Where ours agrees" in made.text and "Where it does not" not in made.text
+
+
+def test_entries_show_settings_cost_and_curves(made):
+    text = " ".join(" ".join(made.text).split())
+    assert "Resolved configuration lr: 0.1" in text and "0123456789" * 6 + "abcd" in text
+    assert "0.02 GPU-hours" in text  # 3 x 11 s, two GPUs each
+    assert "torch 2.15 " in text and "2,048 MB" in text and "f" * 64 not in text
+    assert made.row("Seeds of s-deit_lt", "2")[1:7] == ["90.00", "90.00", "90.00", "–", "91.00", "9"]
+    assert "Configuration as params.yaml has it" in text  # of the teacher, whose record is not there
+
+
+def test_a_record_of_an_earlier_run_is_not_shown(tree):
+    write_json(tree / "reports/runs/s/s-deit_lt/run.json", record("0" * 64))
+    assert run(tree) == 0
+    assert "lr: 0.1" not in (tree / "reports/index.html").read_text()
+
+
+def test_a_page_of_a_run_is_linked_where_it_is(tree, made):
+    assert not any("pages/" in link for link in made.links)
+    page = tree / "reports/pages/s/teachers/t.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    assert run(tree) == 0
+    links = Page((tree / "reports/index.html").read_text()).links
+    assert [link for link in links if "pages/" in link] == ["pages/s/teachers/t.html"]
+
+
+def test_links_arrive_and_nothing_is_fetched(made, tree):
+    assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
+    assert all(link.startswith("#") for link in made.links) and not made.sources
+    html = (tree / "reports/index.html").read_text()
+    assert "https:" not in html and "http:" not in html and "@import" not in html and "url(" not in html
+
+
+def test_names_and_paths_are_escaped(made, tree):
+    html = (tree / "reports/index.html").read_text()
+    assert html.count("<script") == 1 == html.count("</script>")
+    assert EVIL in "".join(made.text) and f"entry-m-{EVIL[:8]}" in made.ids
+
+
+def test_figures_lie_inside_the_page_or_are_linked(tree, monkeypatch):
+    drawn = tree / "reports/figures/s/cls_dist_distance.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(PNG)
+    assert run(tree) == 0
+    made = Page((tree / "reports/index.html").read_text())
+    assert [s.partition(",")[0] for s in made.sources] == ["data:image/png;base64"]
+    assert "reports/figures/s/cls_dist_distance.png" in " ".join(made.text)
+    assert not any(
+        "figures/" in link for link in made.links
+    )  # drawings are not in git: a page that has them needs no file
+    assert 'width="400"' in (tree / "reports/index.html").read_text()  # 1000 px at 300 to the inch
+    monkeypatch.setattr(index, "IMAGES_LIMIT", len(PNG))
+    assert run(tree) == 0
+    made = Page((tree / "reports/index.html").read_text())
+    assert not made.sources and "figures/s/cls_dist_distance.png" in made.links
+    assert "too large for one page" in " ".join(made.text)
+
+
+def test_a_large_png_is_reduced_in_the_page(tmp_path):
+    path = tmp_path / "figures/s/rollout.png"
+    path.parent.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    assert path.stat().st_size > index.REDUCED
+    made = index.drawing(path, tmp_path)
+    shown = Image.open(io.BytesIO(made.content))
+    assert (shown.size, made.width) == ((200, 150), 160) and len(made.content) < path.stat().st_size / 4
+    assert abs(np.asarray(shown.convert("RGB"), float).mean() - pixels.mean()) < 3
+
+
+def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(tree, tmp_path_factory, made):
+    other = tmp_path_factory.mktemp("clone") / "deeper"
+    shutil.copytree(tree, other)
+    (other / "reports/index.html").unlink()
+    assert run(other) == 0
+    assert (other / "reports/index.html").read_bytes() == (tree / "reports/index.html").read_bytes()
+
+
+def test_check_tells_when_an_input_has_changed(tree, capsys):
+    assert run(tree, "--check") == 1 and not (tree / "reports/index.html").exists()
+    assert run(tree) == 0 and run(tree, "--check") == 0
+    capsys.readouterr()
+    changes = {
+        "reports/metrics/s/teachers/t.json": lambda path: path.write_text(path.read_text() + " "),
+        "reports/runs/s/s-deit_lt/run.json": lambda path: path.unlink(),
+        "claims.yaml": lambda path: path.write_text("claims: []\n"),
+        "reports/analysis/s/new.csv": lambda path: (path.parent.mkdir(parents=True), path.write_text("x")),
+    }
+    for name, change in changes.items():
+        change(tree / name)
+        assert run(tree, "--check") == 1, name
+        said = capsys.readouterr().err
+        assert said == f"{tree / 'reports/index.html'}: out of date; run `make index`\n"
+        assert run(tree) == 0
+    (tree / "reports/figures").mkdir()
+    (tree / "reports/figures/x.png").write_bytes(b"not in git")
+    assert run(tree, "--check") == 0
+
+
+def test_wrong_files_are_refused_by_name(tree, capsys):
+    student = tree / "reports/metrics/s/s-deit_lt.json"
+    good = student.read_text()
+    student.write_text(json.dumps(json.loads(good) | {"schema": 2}))
+    assert run(tree) == 2
+    said = capsys.readouterr().err
+    assert str(student) in said and "schema is 2, expected 1" in said and said.count("\n") == 1
+    student.write_text(good)
+    run_record = tree / "reports/runs/s/s-deit_lt/run.json"
+    run_record.write_text("{")
+    assert run(tree) == 2 and str(run_record) in capsys.readouterr().err
+    assert not (tree / "reports/index.html").exists()
+
+
+def test_nothing_run_at_all(tree):
+    shutil.rmtree(tree / "reports")
+    assert run(tree) == 0
+    made = Page((tree / "reports/index.html").read_text())
+    assert made.row("How much of each paper is reproduced", "DeiT-LT")[1:5] == ["0", "0", "0", "2"]
+    assert made.lead_nowhere() == set()
+    assert "Nothing with a full recipe was run here" in " ".join(made.text)

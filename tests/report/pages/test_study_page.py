@@ -1,0 +1,140 @@
+"""The report and the figures behind it: whole, self-contained, and honest about what was not run."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
+
+VOID = {"meta", "img", "br", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and collects resources, ids, links and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack, self.sources, self.ids, self.links, self.text = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.sources += [attrs[k] for k in ("src", "data", "poster", "srcset") if k in attrs]
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if "href" in attrs else []
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def write_csv(path, header, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """All stages run on made-up inputs; of the analyses, s-deit_lt has three, the plain ViT and the caches none."""
+    root = tmp_path_factory.mktemp("report")
+    (root / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
+    write_metrics(root / "metrics")
+    own = root / "analysis" / "s-deit_lt"
+    write_csv(
+        own / "cls_dist_distance.csv", "seed,epoch,distance", [(s, e, e / 10 + s) for s in (0, 1) for e in (0, 1)]
+    )
+    distances = [(s, "test", b, h, 1 + b + h + s) for s in (0, 1) for b in range(3) for h in (0, 1)]
+    write_csv(own / "attention_distance.csv", "seed,images,block,head,distance_px", distances)
+    curves = [(s, e, 2 - e, "", "", 50 + s if e else "") for s in (0, 1) for e in (0, 1)]
+    write_csv(own / "curves.csv", "seed,epoch,loss,test_top1_cls,test_top1_dist,test_top1_avg", curves)
+    maps = np.linspace(0, 1, 2 * 2 * 4).reshape(2, 2, 2, 2).astype(np.float32)
+    images = np.full((2, 8, 8, 3), 90, np.uint8)
+    about = {"images": images, "tokens": np.array(["cls", "dist"]), "labels": np.array([1, 2])}
+    np.savez(own / "rollout.npz", maps=maps, average=maps.mean(1), **about)
+
+    def run(stage, out, *inputs):
+        command = ["s", "--params", root / "params.yaml", "--out", root / out]
+        for name in inputs:
+            command += [f"--{name}", PUBLISHED if name == "published" else root / name]
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            assert run_stage(stage, *command) == 0
+        return said.getvalue()
+
+    run("tables", "tables", "metrics", "published")
+    root.joinpath("said").write_text(run("figures", "figures", "metrics", "analysis", "published"))
+    run("figures", "again", "metrics", "analysis", "published")
+    run("report", "s.html", "metrics", "tables", "figures", "analysis")
+    return root
+
+
+@pytest.fixture(scope="module")
+def read(made):
+    reader = Reader()
+    reader.feed((made / "s.html").read_text(encoding="utf-8"))
+    return reader
+
+
+def test_figures_drawn_and_skipped(made):
+    names = {p.stem for p in (made / "figures").iterdir()}
+    curves = {"training_loss", "test_accuracy"}
+    assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout", "rollout_mean"} | curves
+    assert len(list((made / "figures").iterdir())) == 4 * len(names)
+    assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
+
+
+def test_numbers_behind_the_figures(made):
+    distance = (made / "figures/cls_dist_distance.csv").read_text().splitlines()
+    assert distance == ["label,epoch,mean,stderr,n", "DeiT-LT,0,0.5,0.5,2", "DeiT-LT,1,0.6,0.5,2"]
+    bars = (made / "figures/groups.csv").read_text().splitlines()
+    assert bars[1] == "Teacher,head,80.26,,1"
+    assert "DeiT-LT,head,88,1.1547,3" in bars and not any(line.startswith("DeiT-LT,tail") for line in bars)
+
+
+def test_the_same_data_give_the_same_bytes(made):
+    for path in (made / "figures").iterdir():
+        assert path.read_bytes() == (made / "again" / path.name).read_bytes(), path.name
+    assert b"CreationDate" not in (made / "figures/groups.pdf").read_bytes()
+
+
+def test_page_is_well_formed_and_links_arrive(read):
+    assert read.stack == []
+    assert len(read.ids) == len(set(read.ids))
+    assert {link.removeprefix("#") for link in read.links} <= set(read.ids)
+
+
+def test_page_fetches_nothing(made, read):
+    html = (made / "s.html").read_text(encoding="utf-8")
+    assert read.sources and all(source.startswith("data:image/png;base64,") for source in read.sources)
+    assert all(base64.b64decode(s.split(",")[1]).startswith(b"\x89PNG") for s in read.sources)
+    own = re.findall(r"<script>.*?</script>", html, re.DOTALL)
+    assert len(own) == 1 == html.count("<script") and "'sha256-" in html  # the policy's, tests/report/pages/test_web.py
+    assert not re.search(r"https?://|//cdn|@import|<link|url\(|\son\w+=", html)
+
+
+def test_page_says_what_was_run_and_what_was_not(made, read):
+    html, text = (made / "s.html").read_text(encoding="utf-8"), " ".join(read.text)
+    assert "A &lt;small&gt; study" in html and "Made up &amp; short." in html
+    vit = re.search(r'<tr id="entry-s-vit">.*?</tr>', html)[0]
+    assert "not run" in vit
+    student = re.search(r'<tr id="entry-s-deit_lt">.*?</tr>', html)[0]
+    assert "01234567</span>" in student and "<td>88.00" in student.replace(' class=""', "")
+    assert "81.9" in text and "62.6" in text
+    entropy = re.search(r'<figure class="plot" id="figure-entropy">.*?</figure>', html, re.DOTALL)[0]
+    assert "not run" in entropy and "<img" not in entropy
+
+
+def test_a_missing_table_is_told(made, capsys):
+    inputs = ["--metrics", made / "metrics", "--tables", made / "absent", "--figures", made, "--analysis", made]
+    assert run_stage("report", "s", "--params", made / "params.yaml", "--out", made / "x.html", *inputs) == 2
+    assert "run stages/tables.py first" in capsys.readouterr().err and not (made / "x.html").exists()

@@ -1,0 +1,132 @@
+"""The page of what of the paper is made where, and what of it was run."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import yaml
+
+from longtail.base import params
+from longtail.base.errors import UserError
+from longtail.report.figures.captions import FIGURES
+from longtail.report.review.coverage import ANALYSES, Coverage, Need, Place, Project, page
+from tests.helpers.reporting import run_stage, study_dict, write_metrics
+from tests.helpers.root import ROOT
+
+SERIES = [{"label": "DeiT-LT", "entries": ["s-deit_lt", None, "z-x"]}]
+OVERVIEW = {
+    **{"title": "Tails", "note": "n", "factors": [1, 50, 100], "series": SERIES},
+    **{"balanced": "s", "moderate": "y", "severe": "z"},
+}
+PARAMS = {
+    "studies": {"s": study_dict(), "mini": {**study_dict(), "comparable": False}},
+    "overviews": {"o": OVERVIEW},
+}
+ITEM = {"item": "Table 9", "shows": "nothing", "full": [{"study": "s", "table": "overall"}], "note": "A note."}
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """Of the study `s` the teacher and s-deit_lt were run, and s-deit_lt was analysed."""
+    write_metrics(tmp_path / "metrics/s")
+    (tmp_path / "analysis/s/s-deit_lt").mkdir(parents=True)
+    (tmp_path / "analysis/s/s-deit_lt/curves.csv").write_text("seed,epoch\n")
+    return Project(PARAMS, tmp_path)
+
+
+def told(project: Project, **place) -> list[tuple]:
+    return [(need.entry, need.done) for need in project.needs(Place(**place))]
+
+
+def test_what_a_table_a_figure_and_an_overview_need(project):
+    """RIDE and LDAM 50 have no entry; an entry of several rows counts once; s-vit was never run."""
+    assert project.needs(Place(study="s", table="overall")) == [
+        Need("t", "Teacher", "metrics/s/teachers/t.json", True),
+        Need("s-vit", "ViT", "metrics/s/s-vit.json", False),
+        Need(None, "RIDE", "", False),
+        Need(None, "LDAM 50", "", False),
+        Need("s-deit_lt", "Ours alone", "metrics/s/s-deit_lt.json", True),
+    ]
+    assert told(project, study="s", table="experts") == [("s-deit_lt", True)]
+    assert told(project, study="s", figure="test_accuracy") == [("s-vit", False), ("s-deit_lt", True)]
+    assert told(project, study="s", figure="rollout") == [("s-vit", False), ("s-deit_lt", False)]
+    assert told(project, study="s", figure="groups") == [("t", True), ("s-vit", False), ("s-deit_lt", True)]
+    assert told(project, study="s", figure="entropy") == [("c", False)]
+    assert told(project, overview="o") == [("s-deit_lt", True), (None, False), ("z-x", False)]
+
+
+def test_a_row_with_a_cache_needs_its_labels_too_and_copied_rows_need_nothing(tmp_path):
+    values = copy.deepcopy(study_dict())
+    values["tables"][0]["rows"][1]["cache"] = "c"
+    values["tables"][0]["rows"][2]["copied"] = True
+    project = Project({"studies": {"s": values}}, tmp_path)
+    needs = project.needs(Place(study="s", table="overall"))
+    assert ("c", "metrics/s/caches/c.json") in [(n.entry, n.file) for n in needs]
+    assert "RIDE" not in [n.label for n in needs]
+
+
+def test_page(project):
+    mini = [{"study": "mini", "figure": "groups"}]
+    other = {"item": "Fig. 9", "shows": "settings", "full": []}
+    third = {"item": "Fig. 10", "shows": "tails", "full": [{"overview": "o"}]}
+    made = params.build(Coverage, {"items": [{**ITEM, "miniature": mini}, other, third]}, "coverage")
+    text = page(made, project)
+    assert "| Table 9 | nothing | `dvc repro report@s` | 2 of 3 runs, 2 without an entry | 0 of 3 runs |" in text
+    assert "| Fig. 9 | settings | – | – | – |" in text
+    assert "| Fig. 10 | tails | `dvc repro overview@o` | 1 of 2 runs, 1 without an entry | – |" in text
+    assert (
+        "**Table 9.** A note.\n\n* `report@s`, `overall` (full recipe): run: `t`, `s-deit_lt`; not run: `s-vit`" in text
+    )
+    assert "; no entry: “RIDE”, “LDAM 50”\n" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"study": "t", "table": "overall"}, "Table 9: study: no 't'"),
+        ({"study": "s", "table": "overal"}, "Table 9: table of s: no 'overal'; did you mean 'overall'"),
+        ({"study": "s", "figure": "rollot"}, "Table 9: figure: no 'rollot'; did you mean 'rollout'"),
+        ({"overview": "p"}, "Table 9: overview: no 'p'"),
+        ({"study": "mini", "table": "overall"}, "study 'mini' is a miniature; list it under the other key"),
+    ],
+)
+def test_what_is_not_there_is_told(project, place, message):
+    with pytest.raises(UserError, match=message):
+        page(params.build(Coverage, {"items": [{**ITEM, "full": [place]}]}, "coverage"), project)
+
+
+@pytest.mark.parametrize(
+    "place", [{"study": "s"}, {"study": "s", "table": "a", "figure": "b"}, {"overview": "o", "table": "a"}, {}]
+)
+def test_a_place_is_one_thing(place):
+    with pytest.raises(UserError, match="a place is a study with a table or a figure, or an overview"):
+        params.build(Place, place, "place")
+
+
+def test_every_figure_has_its_source():
+    assert set(ANALYSES) | {"groups"} == set(FIGURES)
+
+
+def test_stage_writes_and_checks(tmp_path, capsys):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump({"items": [ITEM]}))
+    line = ["--coverage", tmp_path / "coverage.yaml", "--reports", tmp_path, "--out", tmp_path / "coverage.md"]
+    line += ["--params", tmp_path / "params.yaml"]
+    assert run_stage("coverage", *line, "--check") == 1 and not (tmp_path / "coverage.md").exists()
+    assert "out of date" in capsys.readouterr().err
+    assert run_stage("coverage", *line) == 0 and run_stage("coverage", *line, "--check") == 0
+    write_metrics(tmp_path / "metrics/s")  # a run came in
+    assert run_stage("coverage", *line, "--check") == 1
+    (tmp_path / "coverage.yaml").write_text("items: [")
+    assert run_stage("coverage", *line) == 2 and "not valid YAML" in capsys.readouterr().err
+    (tmp_path / "coverage.yaml").unlink()
+    assert run_stage("coverage", *line) == 2 and "no such file" in capsys.readouterr().err
+
+
+def test_every_table_and_figure_of_the_paper_is_listed():
+    """METHODS 3.12."""
+    items = [item["item"] for item in yaml.safe_load((ROOT / "docs/coverage.yaml").read_text())["items"]]
+    tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
+    figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
+    assert items == [*tables, "Supplement A.3", *figures]

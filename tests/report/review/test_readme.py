@@ -1,0 +1,144 @@
+"""The README's tables and badges: from the reports alone, refused when stale, one line for a wrong marker."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from longtail.base import params
+from longtail.base.errors import UserError
+from longtail.report.review import badges
+from longtail.report.review.coverage import Coverage, Project
+from longtail.report.review.shares import Share, by_kind, markdown
+from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
+
+STUDIES = {"s": study_dict(), "mini": {**study_dict(), "comparable": False}}
+TABLES = {"item": "Table 9", "shows": "x", "full": [{"study": "s", "table": "overall"}]}
+EXPERTS = {"item": "Table 10", "shows": "x", "full": [{"study": "s", "table": "experts"}]}
+FIGURE = {"item": "Fig. 1", "shows": "x", "full": [{"study": "s", "figure": "groups"}]}
+SETTINGS = {"item": "Table S.1", "shows": "settings", "full": []}
+OF_MINI = {"miniature": [{"study": "mini", "figure": "groups"}]}
+ITEMS = {"items": [TABLES, EXPERTS, FIGURE | OF_MINI, SETTINGS]}
+
+
+def coverage(*items: dict) -> Coverage:
+    return params.build(Coverage, {"items": list(items)}, "coverage")
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """Of study `s` the teacher and s-deit_lt were run, s-vit not; of `mini` nothing."""
+    write_metrics(tmp_path / "reports/metrics/s")
+    return Project({"studies": STUDIES}, tmp_path / "reports")
+
+
+def test_shares_count_items_that_show_results(project):
+    """Table 9 lacks s-vit, Table 10 needs s-deit_lt alone; settings count nowhere, miniatures apart."""
+    found = by_kind(coverage(*ITEMS["items"]), project)
+    assert found == {"tables": Share(2, full=1, part=1, miniature=0), "figures": Share(1, full=0, part=1, miniature=0)}
+    assert str(found["tables"]) == "1 of 2 with the full recipe and 1 in part, 0 in miniature"
+    write_metrics(project.reports / "metrics/mini")
+    assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"].miniature == 1
+
+
+def test_nothing_was_run(tmp_path):
+    project = Project({"studies": STUDIES}, tmp_path / "absent")
+    text = markdown(coverage(*ITEMS["items"]), project, PUBLISHED)
+    row = "| DeiT-LT (CVPR 2024) | 0 of 2 with the full recipe, 0 in miniature | 0 of 1 with the full recipe, 0 in"
+    assert row in text and "| `s` | full | 0 of 1 | 0 of 2 |" in text and "| `mini` | miniature | 0 of 1 |" in text
+
+
+def test_papers_and_studies_are_counted(project):
+    """LiVT prints seven tables; a CSV for each is in data/published."""
+    text = markdown(coverage(*ITEMS["items"]), project, PUBLISHED)
+    assert "| LiVT (CVPR 2023) | none of 7 yet | none yet |" in text
+    assert "| `s` | full | 1 of 1 | 1 of 2 |" in text
+
+
+LEDGER = """id,study,overall
+a,one,holds
+a,two,holds
+b,one,not yet run
+c,one,does not hold
+d,one,not yet run
+"""
+
+
+def test_claims_are_counted_once_each(tmp_path):
+    path = tmp_path / "claims.csv"
+    assert badges.badges({}, path) == {}
+    path.write_text(LEDGER)
+    assert badges.badges({}, path) == {"claims": ("claims", "1 hold, 1 do not hold, 2 not yet run")}
+    path.write_text("id,overall\n")
+    assert badges.verdicts(path) == "none"
+    wrong = {"id,verdict\na,holds\n": "no column 'overall'", "id,overall\na,maybe\n": "verdict 'maybe', expected"}
+    for text, message in wrong.items():
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"claims\.csv: .*{message}.*run stages/claims\.py again"):
+            badges.verdicts(path)
+
+
+def test_a_badge_is_an_image_that_reads_its_text():
+    text = badges.svg("<claims>", "1 & 2")
+    tree = ElementTree.fromstring(text)
+    name = "{http://www.w3.org/2000/svg}"
+    assert tree.get("aria-label") == tree.find(f"{name}title").text == "<claims>: 1 & 2"
+    (left, right) = tree.iter(f"{name}text")
+    assert (left.text, right.text) == ("<claims>", "1 & 2")
+    ends = [float(part.get("x")) + float(part.get("textLength")) for part in (left, right)]
+    assert ends[0] < float(right.get("x")) and ends[1] < float(tree.get("width"))
+    assert "href" not in text and badges.svg("a", "b") == badges.svg("a", "b")
+
+
+@pytest.fixture
+def place(tmp_path, project) -> list:
+    """Arguments of the stage; the tables of study `s` are made."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": STUDIES}))
+    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump(ITEMS))
+    reports, told = tmp_path / "reports", ["--params", tmp_path / "params.yaml", "--published", PUBLISHED]
+    out = reports / "tables/s"
+    assert run_stage("tables", "s", "--metrics", reports / "metrics/s", "--out", out, *told) == 0
+    return [*told, "--reports", reports, "--coverage", tmp_path / "coverage.yaml", "--readme", tmp_path / "README.md"]
+
+
+def test_stage_fills_the_readme_and_draws_its_badges(place, tmp_path, capsys):
+    readme, folder = tmp_path / "README.md", tmp_path / "reports/badges"
+    marked = [f"<!-- {name} -->\nstale\n<!-- end -->\n" for name in ("badges", "table:s/overall", "reproduced")]
+    readme.write_text("# Title\n\n" + "\n".join(marked) + "\nAfter.\n")
+    assert run_stage("readme", *place, "--check") == 1
+    assert "out of date" in capsys.readouterr().err and "stale" in readme.read_text() and not folder.exists()
+    assert run_stage("readme", *place) == 0
+    assert run_stage("readme", *place, "--check") == 0
+    text = readme.read_text()
+    assert "stale" not in text and text.endswith("<!-- end -->\n\nAfter.\n")
+    assert "| Teacher | 81.9 |" in text and "| `s` | full | 1 of 1 | 1 of 2 |" in text
+    assert f"]({folder}/tables.svg)\n" in text and {p.name for p in folder.iterdir()} == {"tables.svg", "figures.svg"}
+
+    (tmp_path / "reports/claims.csv").write_text(LEDGER)  # a new badge
+    assert run_stage("readme", *place, "--check") == 1
+    assert run_stage("readme", *place) == 0
+    assert "![claims: 1 hold, 1 do not hold, 2 not yet run]" in readme.read_text() and (folder / "claims.svg").is_file()
+    (folder / "tables.svg").write_text("<svg/>")
+    capsys.readouterr()
+    assert run_stage("readme", *place, "--check") == 1
+    assert capsys.readouterr().err.startswith(f"{folder}: out of date")
+    (tmp_path / "reports/claims.csv").unlink()
+    assert run_stage("readme", *place) == 0
+    assert {p.name for p in folder.iterdir()} == {"tables.svg", "figures.svg"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- table:s/overal -->\n<!-- end -->\n", "did you mean 's/overall'"),
+        ("<!-- table:s/overall -->\n", "has no <!-- end -->"),
+        ("<!-- badges -->\n<!-- table:s/experts -->\n<!-- end -->\n", "marker 'badges' has no <!-- end -->"),
+        ("nothing\n", "no marker"),
+    ],
+)
+def test_a_wrong_marker_is_told_and_nothing_is_written(text, message, place, tmp_path, capsys):
+    (tmp_path / "README.md").write_text(text)
+    assert run_stage("readme", *place) == 2 and message in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == text and not (tmp_path / "reports/badges").exists()

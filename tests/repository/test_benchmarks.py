@@ -1,0 +1,268 @@
+"""The benchmarks run in their short form, and say what they measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.base import params
+from longtail.base.errors import UserError
+from longtail.cost.speed import noise
+from longtail.losses.targets import Targets
+from longtail.models.vit import build_vit
+from longtail.training.experiment import load_method, resolve
+from longtail.views.epoch import Layout
+from longtail.views.mix import soft_targets
+from tests.helpers.projects import WHO, committed
+from tests.helpers.root import ROOT
+
+FOLDER = ROOT / "benchmarks"
+TABLE = params.load(FOLDER.parent / "params.yaml")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """run(name, arguments...): the benchmark's exit code, its record and its table, of a CPU."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def run(name: str, *arguments: str, result: str | None = None) -> tuple[int, dict, str]:
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [name, "--device", "cpu", "--out", str(tmp_path), *arguments])
+        code = 0
+        try:
+            module.main()
+        except SystemExit as exit:
+            code = int(exit.code)
+        kind = f"{result or name}_cpu"
+        return code, json.loads((tmp_path / f"{kind}.json").read_text()), (tmp_path / f"{kind}.md").read_text()
+
+    return run
+
+
+def test_parity_counts_every_pixel(run):
+    code, record, table = run("parity", "--pixels", "20000")
+    assert code == 0 and len(record["operations"]) >= 19
+    for name, row in record["operations"].items():
+        assert row["pixels"] >= 20000 and row["mismatches"] == row["largest_difference"] == 0, name
+        assert f"| {name} | {row['pixels']:,} | 0 | 0 |" in table
+    assert f"Pillow {record['environment']['pillow']}" in table
+
+
+def test_parity_notices_one_pixel(run, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    parity = importlib.import_module("parity")
+
+    def one_off(images: np.ndarray, rng, device):
+        ours = images.copy()
+        ours[0, 0, 0, 1] ^= 2
+        return ours, images
+
+    monkeypatch.setattr(parity, "CASES", {"wrong": one_off})
+    monkeypatch.setattr(parity, "SHARES", {24: 1.0})
+    code, record, _ = run("parity", "--pixels", "576")
+    assert code == 1 and record["operations"]["wrong"] == {"pixels": 576, "mismatches": 1, "largest_difference": 2}
+
+
+def test_the_speed_of_views(run):
+    code, record, table = run("views", "--short")
+    assert code == 0 and set(record["sizes"]) == {"24"}
+    rows = record["sizes"]["24"]
+    assert set(rows) == {"timm", "timm, loader", "pil", "torch"}
+    assert all(row["views_per_second"] > 0 for row in rows.values())
+    default = record["environment"]["default"]["24"]
+    assert f"| 24 | {default} | {rows[default]['views_per_second']:,} |" in table
+
+
+def test_the_cost_of_a_cache_and_what_it_saves(run):
+    code, record, table = run("cache", "--short")
+    rows = record["recipes"]["digits-deit_lt"]
+    assert code == 0 and set(rows["student"]) == {"cache", "teacher online"} and "1 worker" in rows["build"]
+    for name, rate in rows["student"].items():
+        assert rate > 0 and f"| student | {name} | {rate:,} |" in table
+
+
+def test_one_command_measures_all(run, tmp_path):
+    """Structure alone: every row is there, and every number a number."""
+    code, record, text = run("all", "--short", result="bench")
+    assert code == 0 and set(record) == {"environment", "limits", "training", "views", "cache", "seconds"}
+    rows = {(row["entry"], row["how"]): row for row in record["training"]}
+    ours = ("plain, fp32", "ours, fp32", "ours, bf16")
+    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20")
+    assert set(rows) == {(entry, how) for entry in entries for how in ours}
+    for (entry, how), row in rows.items():
+        assert "why_not" not in row, row
+        assert f"| `{entry}`: {how} | " in text
+        numbers = [row[name] for name in ("step_s", "images_per_second", "of_limit", "epoch_over_step")]
+        numbers += [row["images_per_second_of_plain"], row["epoch_images_per_second_of_plain"]]
+        numbers += [row["sam_over_sgd"]] if "sam" in entry else []
+        assert all(math.isfinite(number) and number > 0 for number in numbers), row
+        assert (row["images_per_second_of_plain"] == 1) == (how == "plain, fp32")
+    limits = record["limits"]
+    rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
+    assert all(math.isfinite(rate) and rate > 0 for rate in rates) and limits["attention"]["192"]
+    assert "| 24 px: torch | " in text and "`digits-deit_lt`, build: 1 worker" in text and "| copy, read" in text
+    assert (tmp_path / "views_cpu.md").is_file() and (tmp_path / "cache_cpu.json").is_file()
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("plain")
+
+
+@pytest.fixture
+def recipe():
+    """DeiT-LT-Ti's on CIFAR-10-LT."""
+    return resolve(TABLE, "cifar10_if100-deit_lt-ti")[0]
+
+
+@pytest.mark.parametrize("epoch", [0, 1150])
+def test_the_plain_loss_is_ours(plain, recipe, epoch):
+    """Before and in the DRW phase, a micro-batch of 128 = a mix group."""
+    torch.manual_seed(epoch)
+    cls, dist, taught = (torch.randn(128, 10) for _ in range(3))
+    y = torch.randint(0, 10, (128,))
+    mixed = epoch < recipe.views.mix_until
+    lam = torch.full((128,), 0.3 if mixed else 1.0)
+    counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    method = load_method("deit_lt").Method(recipe.loss, counts)
+    expected = method.loss({"cls": cls, "dist": dist}, Targets(y, y.flip(0), lam, taught.argmax(1), [128]), epoch)
+    targets = soft_targets(y, y.flip(0), lam, 10, recipe.loss.smoothing) if mixed else y
+    weight = None if mixed else method.weights
+    loss, base, distillation = plain.student_losses(cls, dist, targets, taught, weight, recipe.loss.alpha)
+    torch.testing.assert_close(loss, expected[0])
+    assert loss == pytest.approx(0.5 * base.item() + 0.5 * distillation.item())
+
+
+def test_the_plain_sampler_has_the_published_epoch(plain, recipe):
+    """12,406 images: 12,288 views of 4,096 images or one more, 48 micro-batches of 128 a rank, 12 steps."""
+    ranks = [list(plain.sampler(range(12406), recipe.views, rank)) for rank in range(2)]
+    assert [len(rank) for rank in ranks] == [6144, 6144]
+    shown = Counter(ranks[0] + ranks[1])
+    assert len(shown) == 4096 and set(shown.values()) == {3}
+    ours = Layout(12406, 3, 2, recipe.views.mix_group, recipe.views.accumulate, recipe.views.round_to)
+    assert ours.positions == 2 * 6144 and ours.micro_batches == -(-6144 // 128) == 48 and ours.steps == 12
+
+
+def test_the_plain_student_takes_a_step_for_each_window_and_learns(plain, recipe, tmp_path):
+    """Its network is ours; a window is `accumulate` micro-batches of each rank."""
+    config = resolve(TABLE, "digits-deit_lt")[0]
+    views = replace(config.views, mix_group=8, accumulate=2, round_to=16)
+    config = replace(config, views=views, train=replace(config.train, epochs=2, warmup_epochs=0))
+    ours, theirs = build_vit(config.model, 10, True), plain.build_student(config, 10)
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    data, steps = noise(52, 10, 8), []
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    plain.train_student(config, data, teacher, tmp_path, torch.device("cpu"), "fp32", lambda: steps.append(1))
+    assert len(steps) == 2 * 2  # 48 views: 3 micro-batches a rank, the last window holds one
+    saved = torch.load(tmp_path / "checkpoint.pth", weights_only=False)
+    assert saved["epoch"] == 1 and len((tmp_path / "log.txt").read_text().splitlines()) == 2
+    head, average = (saved[name]["head.weight"] for name in ("model", "ema"))
+    assert not torch.equal(head, average) and torch.isfinite(head).all()
+
+
+def test_the_plain_sam_goes_up_by_rho_and_back(plain):
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    before = [w.detach().clone() for w in weights]
+    for w in weights:
+        w.grad = torch.randn_like(w)
+    sam = plain.Sam(weights, 0.5)
+    sam.ascend()
+    moved = torch.cat([(w - b).flatten() for w, b in zip(weights, before, strict=True)])
+    gradient = torch.cat([w.grad.flatten() for w in weights])
+    torch.testing.assert_close(moved, 0.5 * gradient / gradient.norm())
+    sam.descend()
+    assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+
+
+def test_figures_leave_out_the_first_epoch_and_share_out_the_evaluation(monkeypatch):
+    """Four epochs of three steps: 1 s a step, 9 s of start, 6 s of evaluation in the last epoch."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    timing = importlib.import_module("timing")
+    marks = [0.0, 10.0, *(10.0 + k for k in range(1, 11)), 27.0]
+    found = timing.figures([timing.Run(marks)], steps=3, together=1, eval_every=12)
+    assert (found.start, found.step, found.evaluation, found.blocks) == (10.0, 1.0, 6.0, 6)
+    assert found.epoch == pytest.approx(3 + 6 / 12)
+    every = timing.figures([timing.Run(marks)], steps=3, together=3, eval_every=None)
+    assert (every.step, every.epoch, every.blocks) == (1.0, 3.0, 3)
+
+
+def test_a_contender_that_fails_is_a_row_that_says_so(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    timing = importlib.import_module("timing")
+
+    def fails(folder, clock):
+        raise RuntimeError("no memory\nleft")
+
+    done = timing.in_turn(
+        {"a": lambda folder, clock: timing.Run([0.0, 1.0]), "b": fails}, torch.device("cpu"), budget=60, most=3
+    )
+    assert len(done["a"]) == 3 and [run.why_not for run in done["b"]] == ["RuntimeError: no memory left"]
+
+
+MAKEFILE = """.venv/.ready:
+\t@mkdir -p .venv && touch $@
+repro:
+\t@test -e made || python stages/two.py
+\t@test -e made || python stages/one.py
+\t@touch made
+"""
+WORK = "import os\nif not os.fork(): [n * n for n in range(10**{})], os._exit(0)\nos.wait()\n"
+
+
+def test_the_quickstart_is_measured_in_a_clone(run, tmp_path):
+    source, readme = tmp_path / "source", tmp_path / "README.md"
+    (source / "stages").mkdir(parents=True)
+    (source / "Makefile").write_text(MAKEFILE)
+    for name, digits in {"one": 7, "two": 5}.items():
+        (source / f"stages/{name}.py").write_text(WORK.format(digits))
+    committed(source)
+    (source / "made").touch()  # in no commit
+    readme.write_text("Before.\n<!-- quickstart -->\nold\n<!-- end -->\nAfter.\n")
+    code, record, table = run("quickstart", "--source", str(source), "--readme", str(readme))
+    assert code == 0 and list(record["runs"]) == ["setup", "first", "again"]
+    assert list(record["stages"]) == ["stages/one.py", "stages/two.py"]
+    assert all(row["runs"] == 1 for row in record["stages"].values())
+    assert record["runs"]["first"]["cpu_s"] >= record["stages"]["stages/one.py"]["cpu_s"] > 0.1
+    assert f"| stages/one.py | 1 | {record['stages']['stages/one.py']['cpu_s']} |" in table
+    quickstart = importlib.import_module("quickstart")
+    said = quickstart.sentence(record)
+    assert readme.read_text() == f"Before.\n<!-- quickstart -->\n{said}<!-- end -->\nAfter.\n"
+    (source / "Makefile").write_text("repro:\n\tfalse\n")
+    subprocess.run(["git", "-C", source, *WHO, "commit", "--quiet", "--all", "--message", "fails"], check=True)
+    with pytest.raises(UserError, match=r"make \.venv/\.ready: exited with 2"):
+        quickstart.measure(source)
+
+
+def test_the_readme_says_what_the_quickstart_took(monkeypatch):
+    """Nothing, as long as it has not been measured."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    quickstart = importlib.import_module("quickstart")
+    result = FOLDER / "results/quickstart_cpu.json"
+    said = quickstart.sentence(json.loads(result.read_text())) if result.exists() else ""
+    assert quickstart.PART.search((FOLDER.parent / "README.md").read_text())[0] == said
+
+
+def test_the_page_on_performance_says_what_the_record_holds():
+    record = json.loads((FOLDER / "results/bench_cpu.json").read_text())
+    rows = {(row["entry"], row["how"]): row for row in record["training"]}
+    small, ti = ("digits-deit_lt", "cifar10_if100-mini-deit_lt"), "cifar10_if100-deit_lt-ti"
+    teachers = ("ldam_drw-cifar10_if100", "ldam_drw_sam-cifar10_if100")
+    for entry in (*small, ti, *teachers):
+        ours = rows[entry, "ours, fp32"]
+        assert ours["images_per_second_of_plain"] > (0.95 if entry == ti else 1.1)
+        assert ours["epoch_images_per_second_of_plain"] > 1.4
+        faster = rows[entry, "ours, bf16"]["images_per_second"] / ours["images_per_second"]
+        assert faster < 1 if entry in small else faster > 1.3
+    assert all(rows[teachers[1], f"ours, {p}"]["sam_over_sgd"] < 2.05 for p in ("fp32", "bf16"))
+    views = record["views"]["sizes"]["224"]
+    assert views["pil"]["views_per_second"] < views["timm"]["views_per_second"]
