@@ -139,10 +139,17 @@ def _number(hint: Any, value: Any) -> str:
     return f"; YAML reads {value} as text, write {int(number) if hint is int else text}"
 
 
+def later(default: Any) -> Any:
+    """A dataclass field that came after results were made: while it has its default, `plain` leaves it out, so that
+    they stay the results of their entry."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def plain(value: Any) -> Any:
     """Dataclasses to dicts, tuples to lists: what YAML and JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: plain(found) for f, found in fields if not (f.metadata.get("later") and found == f.default)}
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

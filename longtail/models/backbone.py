@@ -1,7 +1,7 @@
 """The CNNs that a teacher can be, by the name that its entry gives.
 
 Each is a module of images [B, 3, H, W] to logits [B, C] whose last two children are `avgpool` and `fc`, with a method
-`features` that gives what `fc` is fed. To add one, write it down here.
+`features` that gives what `fc` is fed and `kaiming_fc`, which says how `fc` starts. To add one, write it down here.
 """
 
 from __future__ import annotations

@@ -63,6 +63,8 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Images [B, 3, H, W] to logits [B, C] (`fc` linear) or cosines [B, C] (`fc` normed)."""
 
+    kaiming_fc = True  # how a linear `fc` starts
+
     def __init__(self, blocks: int, num_classes: int, head: Head) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.base import rng
 from longtail.base.upload import upload
 from longtail.losses.targets import Targets
 from longtail.models import drop_path
@@ -43,7 +44,8 @@ class Stepper:
         team: Team,
     ) -> None:
         self.config, self.model, self.method, self.optimizer, self.labels = config, model, method, optimizer, labels
-        self.seed, self.device, self.execution, self.train_labels = seed, device, execution, train_labels
+        self.device, self.execution, self.train_labels = device, execution, train_labels
+        self.seed = rng.of_family(seed, config.views.family)
         self.branches, self.gradients = drop_path.branches(model), Gradients(model.parameters(), team)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         self.at_once = views_at_once(config, execution)

@@ -68,7 +68,7 @@ def contrastive_views(
     """PaCo's query and key. Raises UserError as `supervised_views`."""
     if config.views is not None:
         recipes = {"paco_query": config.views, "paco_key": config.paco.key_views}
-        return LargeViews(recipes, data.train_images, seed, config.normalization, device)
+        return LargeViews(recipes, data.train_images, seed, device)
     return PaCoViews(config.paco.views, config.crop_padding, config.hflip, in_memory(data), seed, device)
 
 

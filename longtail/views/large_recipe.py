@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from longtail.base.errors import nearest
+from longtail.views.normalize import NORMALIZATION
+
 
 @dataclass(frozen=True)
 class LargeViewRecipe:
-    """RandomResizedCrop (bilinear), color jitter, grayscale, blur, flip, RandAugment; in this order."""
+    """RandomResizedCrop (bilinear), color jitter, grayscale, blur, flip, RandAugment (bilinear or bicubic, drawn anew
+    for every operation, as timm does unless told); in this order."""
 
     size: int  # pixels on a side
     crop_scale: tuple[float, float]  # area of the crop over the image's
@@ -21,6 +25,7 @@ class LargeViewRecipe:
     rand_prob: float  # that each is applied
     rand_magnitude: float  # mean of a normal distribution, clipped to 0..10
     rand_std: float  # its standard deviation
+    rand_fill: str  # a name in views/normalize.py, whose mean is the color that moves in; PaCo: ImageNet's on iNat too
 
     def __post_init__(self) -> None:
         _require(self.size >= 1, f"size must be at least 1, found {self.size}")
@@ -39,6 +44,10 @@ class LargeViewRecipe:
         _require(
             self.rand_ops >= 0 and self.rand_std >= 0 and 0 <= self.rand_magnitude <= 10,
             "at least 0: rand_ops, rand_std; rand_magnitude 0 to 10",
+        )
+        _require(
+            self.rand_fill in NORMALIZATION,
+            f"rand_fill '{self.rand_fill}' is unknown{nearest(self.rand_fill, NORMALIZATION)}",
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtail.base.errors import nearest
+from longtail.base.params import later
 from longtail.views.normalize import NORMALIZATION
 
 
@@ -48,6 +49,9 @@ class ViewRecipe:
     teacher_offset: int
     teacher_padding: int  # weak: zero pixels on each side before a random crop of the image's own size, then `hflip`
     teacher_normalization: str  # weak: a name in longtail/views/normalize.py
+    # families of draws are independent, with one recipe and seed too: a network that is to label a student's views is
+    # trained on views of another family (longtail/base/rng.py)
+    family: int = later(0)
 
     def __post_init__(self) -> None:
         for name in ("hflip", "rand_prob", "erase_prob", "mix_prob", "switch_prob"):
@@ -56,7 +60,7 @@ class ViewRecipe:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, found {getattr(self, name)}")
         for name in ("crop_padding", "rand_ops", "rand_std", "jitter", "round_to", "teacher_padding"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
-        for name in ("mixup_alpha", "cutmix_alpha", "mix_until"):
+        for name in ("mixup_alpha", "cutmix_alpha", "mix_until", "family"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         for name in ("crop_scale", "crop_ratio", "blur_radius", "erase_area", "erase_ratio"):
             low, high = getattr(self, name)

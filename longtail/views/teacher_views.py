@@ -23,7 +23,7 @@ def supervised_views(
     there are none of images in files."""
     if config.views is not None:
         recipes = {"teacher_view": config.views}
-        return LargeViews(recipes, data.train_images, seed, config.normalization, device)
+        return LargeViews(recipes, data.train_images, seed, device)
     return WeakViews(in_memory(data), seed, config.crop_padding, config.hflip, device)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -382,12 +383,12 @@ def test_two_callers_of_one_run_do_it_once(monkeypatch, capsys):
         wait_for(Path("asked").exists)
         work(seed, space, note="first")
 
-    def flock(file, flags, original=runs.fcntl.flock):
-        if flags == runs.fcntl.LOCK_EX:
+    def flock(file, flags, original=fcntl.flock):
+        if flags == fcntl.LOCK_EX:
             Path("asked").touch()
         original(file, flags)
 
-    monkeypatch.setattr(runs.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     first = fork.Process(target=run, args=(slow, {0: "a"}))
     first.start()
     wait_for(Path("started").exists)

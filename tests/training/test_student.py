@@ -554,6 +554,39 @@ def test_the_average_head_is_the_mean_of_raw_logits():
     assert not torch.allclose(out["avg"].softmax(1), probabilities, atol=0.1)
 
 
+def test_heads_are_evaluated_in_float32_whatever_the_precision(data):
+    """Of the pass only what makes the tokens is in bf16, whose steps at 10 are .06: 10.01 is no tie with 10."""
+
+    class Tokens(torch.nn.Module):
+        num_prefix_tokens = 2
+
+        def __init__(self):
+            super().__init__()
+            self.mix, self.head, self.head_dist = (torch.nn.Linear(4, n, bias=False) for n in (4, 2, 2))
+            with torch.no_grad():
+                self.mix.weight.copy_(torch.eye(4))
+                self.head.weight[:] = self.head_dist.weight[:] = torch.tensor([[10.0, 0, 0, 0], [10.01, 0, 0, 0]])
+
+        def forward_features(self, x):
+            return self.mix(torch.tensor([1.0, 0, 0, 0]).expand(len(x), 3, 4))  # as a block's, in the pass's precision
+
+    views = EvalViews(np.zeros((3, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    for precision in ("fp32", "bf16"):
+        model = Tokens()
+        with Execution(precision).autocast(CPU):
+            assert (
+                model.forward_features(torch.zeros(1)).dtype
+                == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+            )
+            if precision == "bf16":  # what the heads would say there
+                assert model.head(model.forward_features(torch.zeros(1))[:, 0]).argmax(1).item() == 0
+        evaluate = Evaluator(views, np.array([1, 1, 1]), "digits", CPU, Execution(precision))
+        logits = evaluate(model)
+        assert {z.dtype for z in logits.values()} == {torch.float32} and list(logits) == ["cls", "dist", "avg"]
+        assert all(torch.allclose(z, torch.tensor([10.0, 10.01]), atol=1e-5) for z in logits.values())
+        assert [evaluate.top1(z) for z in logits.values()] == [100.0] * 3
+
+
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):
     model = build_vit(config_of().model, 10, distilled=True)
     views = EvalViews(data.test_images, SIZE, 18)
