@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 
 TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
@@ -20,10 +19,9 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
         for block in table[section].values():
             users.setdefault(block["dataset"], set()).add(block["study"])
     found: dict[str, dict[str, int]] = {}
+    lock = yaml_file.read(path)
     try:
-        for name, stage in yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-            "stages"
-        ].items():
+        for name, stage in lock["stages"].items():
             entry = name.partition("@")[2]
             blocks = [table[section][entry] for section in TRAINED.values() if entry in table[section]]
             studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
@@ -32,6 +30,6 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
                 for study in studies:
                     of = found.setdefault(study, {})
                     of[folder] = of.get(folder, 0) + out["size"]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None
     return found

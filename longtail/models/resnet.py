@@ -6,6 +6,7 @@ works; the last two children are `avgpool` and `fc`, so a hook on the last but o
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -29,7 +30,7 @@ class NormedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, in] to cosines in [-1, 1], float32 [B, C]."""
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):  # meta has no autocast
             return F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
 
 

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longtail.base import typed
 from longtail.base.errors import UserError
-from longtail.report.results import NUMBER, TEXT, Results, fault
+from longtail.base.text import pipe_table
+from longtail.report.records import Machine, StudyMachines
+from longtail.report.results import Results
 from longtail.report.study import StudyConfig
 
 SCHEMA = 1
-FACTS = (  # of a run's environment
-    *("seconds", "device", "processor", "instructions", "peak_memory_mb", "git_commit"),
-    *("python", "torch", "numpy", "pillow", "timm"),
-)
+FACTS = tuple(Machine.__annotations__)
 DECIDE = ("device", "processor", "instructions", "python", "torch", "numpy", "pillow", "timm")  # what bytes depend on
 SECTIONS = {"experiment": "experiments", "teacher": "teachers"}
 ABSENT = "not recorded"
-RUN = {"config_hash": TEXT, "seeds": {"*": {"seconds": NUMBER, "device?": (str, type(None))}}}  # what is read
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,16 @@ def load(reports: Path, study: str) -> Machines:
     path = reports / "machines" / f"{study}.json"
     if not path.is_file():
         return Machines({})
-    again = f"run make machines STUDY={study} again"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if (found["schema"], found["study"]) != (SCHEMA, study):
-            raise ValueError(f"schema {found['schema']!r} of study {found['study']!r}")
-        for run in (run for section in SECTIONS.values() for run in found[section].values()):
-            wrong = fault(run, RUN)
-            if wrong:
-                raise ValueError(wrong)
-        return Machines({section: found[section] for section in SECTIONS.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged or no record of where the study was made ({error}); {again}") from None
+        text = path.read_text(encoding="utf-8")
+        found = typed.read(StudyMachines, text)
+        if found["study"] != study:
+            raise UserError(f"study is '{found['study']}'")
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f"{path}: no record of where {study} was made: {error}; run make machines STUDY={study}"
+        ) from None
+    return Machines({section: json.loads(text)[section] for section in SECTIONS.values()})
 
 
 def content(study: str, machines: Machines) -> dict[str, Any]:
@@ -83,8 +80,7 @@ def places(seeds: Iterable[dict]) -> str:
 
 def cost(study: StudyConfig, results: Results, machines: Machines) -> str:
     """What the study's training took, as Markdown: entry, seeds, mean seconds of a seed, where; ends in a newline."""
-    lines = ["| trained | seeds | seconds a seed | on |", "|:--|--:|--:|:--|"]
-    total, lacking = 0.0, 0
+    rows, total, lacking = [], 0.0, 0
     kinds = (("teacher", study.teachers, results.teachers), ("experiment", study.experiments, results.experiments))
     for kind, items, found in kinds:
         for item in items:
@@ -94,8 +90,8 @@ def cost(study: StudyConfig, results: Results, machines: Machines) -> str:
             total, lacking = total + sum(seconds), lacking + len(metrics["seeds"]) - len(seconds)
             mean = f"{sum(seconds) / len(seconds):,.0f}" if seconds else ABSENT if metrics["seeds"] else "*not run*"
             where = places(made.values()) if seconds else ""
-            label = item.label.replace("|", "\\|")
-            lines.append(f"| {label} (`{item.name}`) | {len(metrics['seeds'])} | {mean} | {where} |")
+            rows.append((f"{item.label} (`{item.name}`)", len(metrics["seeds"]), mean, where))
+    lines = pipe_table(("trained", "seeds", "seconds a seed", "on"), "lrrl", rows)
     lines += ["", f"Training in all: {total / 60:,.0f} minutes of one process."]
     if lacking:
         lines[-1] += f" Of {lacking} {'run' if lacking == 1 else 'runs'} the time is {ABSENT}."

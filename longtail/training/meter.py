@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,3 +59,12 @@ class Meter:
             self._rows.append(row | ({"cls_dist_distance": float(f"{distance / count:.9g}")} if self.distilled else {}))
         self._unread = []
         return self._rows
+
+
+def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    """As CSV: a column for each key that a row has, in the order in which they come; empty where a row has none."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -9,7 +9,6 @@ losses of groups and stochastic depth are those of one process; only the order o
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from longtail.runs.workspace import Workspace
 from longtail.training.cache import TeacherLabels
 from longtail.training.engine import choose_attention, compile_blocks
 from longtail.training.experiment import StudentConfig, TrainConfig, load_method
-from longtail.training.meter import Meter
+from longtail.training.meter import Meter, write_rows
 from longtail.training.optimizer import build_optimizer
 from longtail.training.schedule import cosine_lr
 from longtail.training.start import begin
@@ -213,7 +212,7 @@ def _write(workspace: Workspace, config, data, seed, model, history, best, last,
     from safetensors.torch import save_file
 
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
-    pd.DataFrame(history).to_csv(workspace.result / "history.csv", index=False)
+    write_rows(history, workspace.result / "history.csv")
     arrays = {
         "labels": data.test_labels,
         "best_epoch": np.int64(best["epoch"]),

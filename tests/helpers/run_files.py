@@ -70,7 +70,7 @@ def experts(entry: str, study: str = "s") -> dict:
         "chosen": {"seeds": {"0": 0.25, "1": 0.3}, **summarise([0.25, 0.3])},
         "test": {way: accuracies(v) for way, v in ways.items()},
     }
-    agreement = [{"epoch": 2, "mixing": False, "kinds": {"unmixed": groups}}]
+    agreement = [{"epoch": 2, "kinds": {"unmixed": groups}}]
     return {"schema": 1, "entry": entry, "study": study, "distilled": True, "fusion": fusion, "agreement": agreement}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import runpy
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,8 @@ SCHEMAS = {
     for n in ("metrics", "run", "diagnostics", "machines")
 }
 OF_RUNS = ("metrics", "run", "diagnostics")  # what stages make of a run
+_stage = runpy.run_path(str(ROOT / "stages/schema.py"))
+MADE = {name: _stage["schema"](name) for name in _stage["FORMATS"]}
 METRICS = sorted((ROOT / "reports/metrics").rglob("*.json"))
 RUNS = sorted((ROOT / "reports/runs").rglob("*.json"))
 MACHINES = sorted((ROOT / "reports/machines").glob("*.json"))
@@ -45,6 +48,12 @@ def made(tmp_path_factory) -> dict[str, dict]:
         found |= {f"{entry}/{name}": json.loads((root / f"out/{entry}/{name}.json").read_text()) for name in OF_RUNS}
     found["e/machines"] = machines(("experiments", "e", "a" * 64, 1), **dict.fromkeys(FACTS[2:]))
     return found
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_it_is_made_from_the_types_of_today(name):
+    path = ROOT / f"docs/schema/{name}.schema.json"
+    assert json.loads(path.read_text()) == MADE[name], "out of date: make schema"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -12,13 +12,14 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from longtail.base import params
+from longtail.base import params, yaml_file
+from longtail.cost.upstream import filled
 from longtail.data.long_tail import LongTail
 from longtail.views.student_views import ViewRecipe, Views
 from tests.helpers.root import ROOT
-from tests.helpers.stage_processes import VIT, fill, finish, start, tiny_params
+from tests.helpers.stage_processes import VIT, finish, start, tiny_params
 
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
 VIEWS, TAUGHT_ON = "tiny-mix_always-same_size", "tiny-regnety"
 
 
@@ -51,7 +52,7 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = fill(DAG[stage]["do"]["cmd"], DAG[stage]["foreach"][2:-1], key, params).split()
+    _, script, *arguments = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key]).split()
     return Path(script).stem, *arguments
 
 
@@ -86,7 +87,7 @@ def test_deit_learns_the_labels_of_a_regnety_of_its_own_size(made):
     meta = json.loads((made / "data/caches/regnety-tiny/seed0/meta.json").read_text())
     assert (meta["teacher"], meta["teacher_select"], meta["teacher_run"]) == ("tiny-regnety", "last", "seed0")
     assert environment(made, "tiny-deit")["teacher_digest"] == meta["teacher_digest"]
-    kept = yaml.safe_load((made / "data/students/tiny-deit/seed0/config.yaml").read_text())
+    kept = yaml_file.read(made / "data/students/tiny-deit/seed0/config.yaml")
     assert kept["loss"] | {"drw_beta": None} == {
         "alpha": 0.5,
         "smoothing": 0.1,
@@ -107,8 +108,8 @@ def test_its_entropy_is_measured_on_its_own_views_and_the_students(made):
 
 
 def test_the_regnety_labels_other_views_than_it_was_trained_on(made):
-    taught_on = yaml.safe_load((made / "data/students/tiny-regnety/seed0/config.yaml").read_text())["views"]
-    labelled = yaml.safe_load((made / "data/caches/regnety-tiny/seed0/config.yaml").read_text())["views"]
+    taught_on = yaml_file.read(made / "data/students/tiny-regnety/seed0/config.yaml")["views"]
+    labelled = yaml_file.read(made / "data/caches/regnety-tiny/seed0/config.yaml")["views"]
     assert taught_on == labelled | {"family": 1} and "family" not in labelled
     recipes = (params.build(ViewRecipe, block, "v") for block in (taught_on, labelled))
     data = LongTail.load(made / "data/datasets/tiny.npz")

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from longtail.base import yaml_file
 from longtail.runs.launch import _environment
 from longtail.runs.parallel import LOST
 from tests.helpers.root import ROOT
@@ -90,7 +91,7 @@ def altered_cache(folder: Path) -> list[dict]:
 
 
 def other_epochs(folder: Path) -> list[dict]:
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = yaml_file.read(folder / "params.yaml")
     params["recipes"]["tiny"]["train"]["epochs"] = 11
     (folder / "other.yaml").write_text(yaml.safe_dump(params))
     return [{}, {"arguments": ("--params", "other.yaml")}]

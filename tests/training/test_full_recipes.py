@@ -9,9 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from longtail.base import params, rng
+from longtail.base import params, rng, yaml_file
 from longtail.data.long_tail import LongTail, author_groups, count_groups, longtail_counts
 from longtail.losses.losses import drw_weights
 from longtail.losses.targets import Targets
@@ -429,4 +428,4 @@ def test_reweighting_acts_from_epoch_1100(dataset):
 
 def test_params_file_is_what_was_read():
     """The entries above come through the strict loader, and mean what plain YAML says."""
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == PARAMS
+    assert yaml_file.read(ROOT / "params.yaml") == PARAMS

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import digest, plain
 from longtail.data.sources import DatasetConfig
@@ -24,6 +23,7 @@ from longtail.runs.workspace import Workspace
 from longtail.training import student_evaluation
 from longtail.training.cache import TeacherLabels, build_cache, teacher_labels
 from longtail.training.experiment import StudentConfig, load_method, resolve
+from longtail.training.meter import write_rows
 from longtail.training.schedule import cosine_lr
 from longtail.training.student import train_student
 from longtail.training.student_evaluation import Evaluator
@@ -380,6 +380,16 @@ def test_history_holds_the_mean_loss_and_token_distance_of_the_epochs_views(data
         assert history["cls_dist_distance"][epoch] == pytest.approx(np.mean(distances), rel=1e-5)
 
 
+def test_rows_with_gaps_are_the_bytes_that_pandas_writes(tmp_path):
+    """Numbers as short as they can be, a key that comes late, values of NumPy, an epoch without evaluation."""
+    rows = [{"epoch": e, "lr": float(f"{2.5e-4 / 3**e:.9g}"), "loss": float(f"{7 / (e + 1):.9g}")} for e in range(40)]
+    for row in rows[3::5]:
+        row |= {"test_top1_cls": 100 * row["epoch"] / 41, "test_top1_avg": np.float64(1e-7) * row["epoch"]}
+    write_rows(rows, tmp_path / "history.csv")
+    pd.DataFrame(rows).to_csv(tmp_path / "pandas.csv", index=False)
+    assert (tmp_path / "history.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
+
+
 # ---- whole runs
 
 
@@ -428,7 +438,7 @@ def test_predictions_are_those_of_the_saved_weights(trained, data):
 
 def test_the_config_is_kept_fully_resolved(trained, data):
     config = config_of(model={"drop_path": 0.5})
-    kept = yaml.safe_load((trained / "config.yaml").read_text())
+    kept = yaml_file.read(trained / "config.yaml")
     assert kept == {**plain(config), "seed": SEED}
     assert kept["loss"]["drw_beta"] == 0.9999 and kept["model"]["drop_path"] == 0.5 and kept["views"]["size"] == SIZE
     facts = json.loads((trained / "identity.json").read_text())

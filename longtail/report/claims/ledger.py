@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from longtail.base.text import points
 from longtail.report.claims.judge import Claim, Judged, Verdict, overall
-from longtail.report.claims.text import Counterpart, counterpart, signed
+from longtail.report.claims.text import Counterpart, counterpart
 
 SIGNS = {  # {verdict: (symbol, class)}: never by colour alone
     "holds": ("✓", "good"),
@@ -27,7 +28,7 @@ class ClaimLine:
 
     @property
     def printed_difference(self) -> str:
-        return signed(self.printed.difference)
+        return points(self.printed.difference)
 
     @property
     def printed_sides(self) -> str:
@@ -37,12 +38,12 @@ class ClaimLine:
 
     @property
     def ours(self) -> str:
-        return f"{signed(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
+        return f"{points(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
 
     @property
     def interval(self) -> str:
         ends = self.judged.interval
-        return f"{signed(ends[0])} to {signed(ends[1])}" if ends else ""
+        return f"{points(ends[0])} to {points(ends[1])}" if ends else ""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ NEVER = {
 def record(config_hash: str) -> dict:
     """run.json of s-deit_lt: losses 2, 1.5, 1 and accuracy at the last epoch alone; seeds 0 to 2."""
     curves = {"epoch": [0, 1, 2], "loss": [2.0, 1.5, 1.0], "test_top1_avg": [None, 50.0, 60.0]}
-    seed = {"curves": curves, "identity": {"processes": 2, "class_order": "f" * 64}}
+    seed = {"curves": curves, "identity": {"processes": 2, "class_order": "f" * 64, "dataset_digest": "d" * 64}}
     about = {"schema": 1, "entry": "s-deit_lt", "kind": "experiment", "study": "s", "dataset": "d"}
     return {**about, "config_hash": config_hash, "config": {"lr": 0.1}, "seeds": {s: seed for s in "012"}}
 
