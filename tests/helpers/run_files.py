@@ -11,6 +11,7 @@ from longtail.base.output import write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import Predictions, TestSet, phase_metrics
+from longtail.report.machines import FACTS
 from longtail.report.run_record import SeedRun, record
 
 NAMES = ("ant", "bee & <b>", "cat", "dog")  # what a dataset's names may hold
@@ -105,7 +106,7 @@ def metrics(entry: str = "e", kind: str = "experiment", study: str = "s") -> dic
 
 def machines(*runs: tuple[str, str, str, int], study: str = "s", **facts) -> dict:
     """The record of reports/machines: runs of (section, entry, config hash, seeds) with these facts each."""
-    of = {"seconds": 1800.0, "device": "cpu x1", "peak_memory_mb": 512} | facts
+    of = dict.fromkeys(FACTS) | {"seconds": 1800.0, "device": "cpu x1", "peak_memory_mb": 512} | facts
     found: dict = {"schema": 1, "study": study, "experiments": {}, "teachers": {}}
     for section, entry, config_hash, seeds in runs:
         found[section][entry] = {"config_hash": config_hash, "seeds": {str(s): dict(of) for s in range(seeds)}}

@@ -38,7 +38,9 @@ def root(tmp_path) -> Path:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": {"s": study_dict()}}))
     of = {"config_hash": params.digest(CONFIG)}
     write_json(tmp_path / "reports/metrics/s/teachers/t.json", metrics_file("t", "teacher", [80.0]) | of)
-    write_json(tmp_path / "reports/metrics/s/s-deit_lt.json", metrics_file("s-deit_lt", "experiment", [1.0, 2.0]) | of)
+    write_json(
+        tmp_path / "reports/metrics/s/s-deit_lt.json", metrics_file("s-deit_lt", "experiment", [21.0, 22.0]) | of
+    )
     put_run(tmp_path / "data/teachers/t", 0, **FACTS, code="c" * 64, host="somewhere")
     for seed in (0, 1):
         put_run(tmp_path / "data/students/s-deit_lt", seed, **FACTS | {"seconds": 20.0 + seed})
@@ -102,7 +104,9 @@ def test_a_damaged_record_is_named(text, root):
     path = root / "reports/machines/s.json"
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(UserError, match=r"machines/s\.json: damaged or no record .*run make machines STUDY=s again"):
+    with pytest.raises(
+        UserError, match=r"machines/s\.json: no record of where s was made: .*; run make machines STUDY=s"
+    ):
         machines.load(root / "reports", "s")
 
 

@@ -243,7 +243,7 @@ def test_nothing_was_run(place):
 def test_a_device_that_is_not_told(place):
     path = place / "reports/machines/s.json"
     record = json.loads(path.read_text())
-    del record["teachers"]["t"]["seeds"]["0"]["device"]
+    record["teachers"]["t"]["seeds"]["0"]["device"] = None
     write_json(path, record)
     text = made(place)
     assert row(text["cost.md"], "s ")[2:4] == ["–", "1.5"]
