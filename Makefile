@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index pages readme coverage schema archive site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,6 +29,9 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
+
+machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
+	$(BIN)/python stages/machines.py $(STUDY)
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
 PAGES := reports docs/*.yaml params.yaml dvc.lock data/published longtail stages requirements.lock Makefile
