@@ -24,7 +24,7 @@ from longtail.views.student_views import Views
 from tests.helpers.root import ROOT
 from tests.helpers.small import Teacher
 
-TABLE = params.load(ROOT / "params.yaml")
+TABLE = params.load_all(ROOT)
 SIDE = 24
 TEACHER_SEES = {"teacher_stride": 2, "teacher_offset": 1}
 STUDENTS = {  # an experiment of each method, and of each kind of network
