@@ -74,7 +74,7 @@ def why_not(execution: Execution, what: str, device: torch.device) -> str | None
 
 def students(data: LongTail, folder: Path, device: torch.device, epochs: int | None) -> tuple[Train, tuple[int, ...]]:
     """How a seed of the student is trained, and its seeds."""
-    config, seeds = resolve(params.load(ROOT / "params.yaml"), STUDENT)
+    config, seeds = resolve(params.load_all(ROOT), STUDENT)
     if epochs:
         config = replace(config, train=replace(config.train, epochs=epochs, warmup_epochs=0))
 
@@ -87,7 +87,7 @@ def students(data: LongTail, folder: Path, device: torch.device, epochs: int | N
 
 def teachers(data: LongTail, folder: Path, device: torch.device, epochs: int | None) -> tuple[Train, tuple[int, ...]]:
     """How a seed of the teacher is trained, and its seeds."""
-    entry = params.entry(params.load(ROOT / "params.yaml"), "teachers", TEACHER)
+    entry = params.entry(params.load_all(ROOT), "teachers", TEACHER)
     config = params.build(TeacherConfig, entry, f"teachers.{TEACHER}")
     if epochs:
         config = replace(config, epochs=epochs)

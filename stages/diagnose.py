@@ -24,7 +24,7 @@ from longtail.base.output import new_folder, write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.group_means import group_codes
 from longtail.evaluation.predictions import TestSet, check, load_predictions, load_test_set
-from longtail.report.run_record import read_seed, record, same_config
+from longtail.evaluation.run_record import read_seed, record, same_config
 
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 

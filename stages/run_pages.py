@@ -5,7 +5,7 @@ diagnose_teacher), reports/metrics (evaluate), reports/experts (experts) and rep
 has a page where reports/runs has a folder of it; what else is missing is said on the page to be not run. Nothing is
 trained or evaluated; about two seconds a page.
 
-  python stages/run_pages.py --reports reports --params params.yaml --out reports/pages --study digits
+  python stages/run_pages.py --reports reports --out reports/pages --study digits
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much disk the artefacts of a study take, as DVC recorded it in dvc.lock."""
+"""How much disk the artefacts of a study take, as DVC recorded it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from longtail.base.errors import UserError
 TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
 
 
-def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
-    """{study: {folder: bytes}} of all outputs in dvc.lock; of a dataset, for every study that uses it."""
-    if not path.is_file():
-        return {}
+def recorded_sizes(root: Path, table: dict) -> dict[str, dict[str, int]]:
+    """{study: {folder: bytes}} of all outputs in the dvc.lock of the root and of each paper; of a dataset, for every
+    study that uses it. Raw data, which nobody made here, are left out."""
     users: dict[str, set[str]] = {}
     for section in TRAINED.values():
         for block in table[section].values():
             users.setdefault(block["dataset"], set()).add(block["study"])
     found: dict[str, dict[str, int]] = {}
+    for path in (root / "dvc.lock", *sorted(root.glob("papers/*/dvc.lock"))):
+        if path.is_file():
+            _add(path, table, users, found)
+    return found
+
+
+def _add(path: Path, table: dict, users: dict[str, set[str]], found: dict[str, dict[str, int]]) -> None:
     lock = yaml_file.read(path)
     try:
         for name, stage in lock["stages"].items():
-            entry = name.partition("@")[2]
+            kind, _, entry = name.partition("@")
+            if kind == "raw":
+                continue
             blocks = [table[section][entry] for section in TRAINED.values() if entry in table[section]]
             studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
             for out in stage.get("outs", ()):
@@ -32,4 +40,3 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
                     of[folder] = of.get(folder, 0) + out["size"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None
-    return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
-REFERENCE = re.compile(r"\$\{(key|item\.\w+)\}")
+REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?|place\.\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Stage:
 
 
 def stages(path: Path, params: dict) -> dict[str, Stage]:
-    """Every instance of every stage, by name, in the file's order. Raises UserError where the file is no pipeline."""
+    """Every instance of every stage, by name, in the file's order. params: of one folder, or of all together.
+
+    Raises UserError where the file is no pipeline.
+    """
     pipeline = yaml_file.read(path)
     try:
         blocks = pipeline["stages"]
@@ -46,19 +49,27 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
             section = params.get(block["foreach"][2:-1]) or {}
             for key, item in section.items():
                 deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
-                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
+                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, _seeds(item))
         return found
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
 
 
-def filled(template: str, key: str, item: dict) -> str:
-    """A text of dvc.yaml for one entry of the section that its stage goes over. Raises KeyError for what it lacks."""
-    values = {"key": key} | {f"item.{name}": value for name, value in item.items()}
+def _seeds(item: dict | str) -> tuple[int, ...]:
+    return tuple(item.get("seeds") or ()) if isinstance(item, dict) else ()
+
+
+def filled(template: str, key: str, item: dict | str, place: dict | None = None) -> str:
+    """A text of dvc.yaml for one entry of the section that its stage goes over. place: that of the params file.
+
+    Raises KeyError for what they lack.
+    """
+    values = {"key": key} | {f"place.{name}": value for name, value in (place or {}).items()}
+    values |= {f"item.{name}": value for name, value in item.items()} if isinstance(item, dict) else {"item": item}
     return REFERENCE.sub(lambda match: str(values[match[1]]), template)
 
 
-def _paths(listed: list, key: str, item: dict) -> tuple[str, ...]:
+def _paths(listed: list, key: str, item: dict | str) -> tuple[str, ...]:
     """Paths of `deps` or `outs`, each a path or {path: options}."""
     return tuple(filled(next(iter(each)) if isinstance(each, dict) else each, key, item) for each in listed)
 

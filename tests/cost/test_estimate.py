@@ -9,6 +9,7 @@ import torch
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError
+from longtail.base.params import load_all
 from longtail.base.text import DAY
 from longtail.cost import estimate as cost
 from longtail.cost.estimate import estimate, longest_chain, order, table
@@ -18,7 +19,7 @@ from longtail.cost.workload import Images, Load, Workload
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY
 
-PARAMS = yaml_file.read(ROOT / "params.yaml")
+PARAMS = load_all(ROOT)
 KNOWN = stages(ROOT / "dvc.yaml", PARAMS)
 FULL = Workload(PARAMS)
 CORE = 3e10  # FLOP/s: 2,082 views a second of a ViT with 18 tokens, 64 channels and 4 blocks take 2.9e10
@@ -135,7 +136,7 @@ def test_a_forward_pass_costs_its_share(speeds):
 
 
 def test_paco_and_large_views_are_measured_too():
-    params = yaml_file.read(ROOT / "params.yaml")
+    params = load_all(ROOT)
     params["teachers"]["paco-cifar10_if100"]["arch"] = "resnet8"
     params["teachers"]["ce_drw_sam-imagenet_lt"]["views"]["size"] = 64
     known = {"cifar10_if100": Images(10, 128, 10, 32), "imagenet_lt": Images(10, 128, 10, 64, True)}

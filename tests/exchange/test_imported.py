@@ -25,7 +25,7 @@ from tests.helpers.official_layouts import deit, filled, saddle
 from tests.helpers.root import ROOT
 from tests.helpers.small import digits
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 CPU = torch.device("cpu")
 
 

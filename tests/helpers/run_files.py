@@ -11,8 +11,8 @@ from longtail.base.output import write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import Predictions, TestSet, phase_metrics
+from longtail.evaluation.run_record import SeedRun, record
 from longtail.report.machines import FACTS
-from longtail.report.run_record import SeedRun, record
 
 NAMES = ("ant", "bee & <b>", "cat", "dog")  # what a dataset's names may hold
 LABELS = np.repeat(np.arange(4), 6)

@@ -52,7 +52,9 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key]).split()
+    _, script, *arguments = filled(
+        DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key], params["place"]
+    ).split()
     return Path(script).stem, *arguments
 
 

@@ -216,7 +216,7 @@ def test_a_teacher_online_and_a_method_without_one_need_no_cache():
 )
 def test_the_published_recipe_stands_in_params_yaml(dataset, images, views, micro_batches, steps):
     """METHODS 3.5, 3.7 and 11, for each of the sizes."""
-    everything = params.load(ROOT / "params.yaml")
+    everything = params.load_all(ROOT)
     source = params.build(DatasetConfig, everything["datasets"][dataset], dataset)
     factor = float(dataset.rpartition("_if")[2])
     assert (source.imbalance_factor, source.n_max, source.subset_seed) == (factor, None, 0)
@@ -248,7 +248,7 @@ def test_the_published_recipe_stands_in_params_yaml(dataset, images, views, micr
 
 
 def test_every_experiment_of_params_yaml_resolves_and_fits_its_cache():
-    everything = params.load(ROOT / "params.yaml")
+    everything = params.load_all(ROOT)
     for name, block in everything["experiments"].items():
         config, seeds = resolve(everything, name)
         assert seeds and config.study in everything["studies"]

@@ -170,7 +170,7 @@ def test_wrong_entries_are_refused(changes, message):
 
 
 def test_the_published_cifar_teachers_stand_in_params_yaml():
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         config = params.build(TeacherConfig, teachers[f"ldam_drw_sam-{entry}"], entry)
         assert (config.dataset, config.arch, config.loss, config.normalization) == (entry, "resnet32", "ldam", "cifar")
@@ -184,7 +184,7 @@ def test_the_published_cifar_teachers_stand_in_params_yaml():
 
 def test_the_published_paco_teachers_stand_in_params_yaml():
     """METHODS 2.5's CIFAR-100 column for both datasets, 2.6 with SAM; floors are the printed accuracies (9.2)."""
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     floors = {"cifar10_if100": 86.8, "cifar10_if50": 88.6, "cifar100_if100": 52.8, "cifar100_if50": 56.6}
     for entry, printed in floors.items():
         plain, sam = (params.build(TeacherConfig, teachers[f"{name}-{entry}"], entry) for name in ("paco", "paco_sam"))
@@ -209,7 +209,7 @@ def test_the_published_paco_teachers_stand_in_params_yaml():
 
 def test_the_ce_teachers_stand_in_params_yaml():
     """SAM's radii are SAD:run.sh's, those of imbalance factor 100 at 50 too (METHODS 2.4)."""
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         names = ("ce", "ce_sam", "ce_drw", "ce_drw_sam", "ldam_drw", "balanced_softmax")
         of = {name: params.build(TeacherConfig, teachers[f"{name}-{entry}"], name) for name in names}

@@ -1,6 +1,6 @@
 """Facts for the reviewers' pages: what was run, what it took, what it says, what it leaves; all of it read from files.
 
-Times are those of training, from reports/machines; sizes are those that DVC recorded in dvc.lock; verdicts are those of
+Times are those of training, from reports/machines; sizes are those that DVC recorded; verdicts are those of
 the claim ledger, reports/claims.csv. What was not run is None or empty, never 0.
 """
 
@@ -182,9 +182,9 @@ class Facts:
 
 
 def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgements, root: Path) -> Facts:
-    """Raises UserError for a damaged file. root: where dvc.lock and the licence lie."""
+    """Raises UserError for a damaged file. root: of the repository, for its dvc.lock files and licence."""
     project, workload = Project(table, reports), Workload(table)
-    sizes = recorded_sizes(root / "dvc.lock", table)
+    sizes = recorded_sizes(root, table)
     studies = []
     for name, config in project.studies.items():
         results = load(reports / "metrics" / name, name, config)

@@ -148,7 +148,7 @@ def test_a_network_with_one_head_has_nothing_to_weigh():
 )
 def test_what_is_missing_names_the_stage_that_makes_it(missing, stage, undrawn):
     text = html(student(**{missing: None}))
-    assert f"Not run: <code>dvc repro {stage}</code>" in text
+    assert f"Not run: <code>snakemake --cores all {stage}</code>" in text
 
 
 def test_without_a_metrics_file_there_are_no_tables_of_it_and_no_seeds(undrawn):

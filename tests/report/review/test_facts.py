@@ -72,6 +72,9 @@ LOCK = {
     "train_student@s-deit_lt": [("data/students/s-deit_lt", 2_500_000)],
     "evaluate@s-deit_lt": [("reports/metrics/s/s-deit_lt.json", 300)],
     "tables@s": [("reports/tables/s", 700)],
+}
+LOCK_OF_A_PAPER = {
+    "raw@d": [("data/raw/d", 9_000_000)],  # nobody made it here
     "tables@mini": [("reports/tables/mini", 50)],
 }
 
@@ -96,10 +99,12 @@ def place(tmp_path) -> Path:
     write_json(tmp_path / "reports/machines/s.json", made)
     write_json(tmp_path / "reports/metrics/s/teachers/t.json", teacher)
     write_json(tmp_path / "reports/metrics/s/s-deit_lt.json", student)
-    lock = {name: {"outs": [{"path": p, "size": n} for p, n in outs]} for name, outs in LOCK.items()}
+    (tmp_path / "papers/p").mkdir(parents=True)
+    for under, entries in (("", LOCK), ("papers/p/", LOCK_OF_A_PAPER)):
+        lock = {name: {"outs": [{"path": p, "size": n} for p, n in outs]} for name, outs in entries.items()}
+        (tmp_path / under / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
     for name, value in (("params", PARAMS), ("review", JUDGED), ("coverage", ITEMS)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(value))
-    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
     return tmp_path
 
 
@@ -225,7 +230,8 @@ def test_nothing_was_run(place):
     """Nothing on any page is a zero of ours but counts of runs."""
     for path in (place / "reports").rglob("*.json"):
         path.unlink()
-    (place / "dvc.lock").unlink()
+    for path in place.rglob("dvc.lock"):
+        path.unlink()
     text = made(place)
     assert row(text["reproducibility.md"], "s ")[2:] == ["0 of 3", "not run", "not run", "not run"]
     assert (
@@ -291,7 +297,7 @@ def test_damaged_files_are_named(place):
         claims(place / "reports/claims.csv")
     (place / "dvc.lock").write_text("stages: {a: {outs: [b]}}")
     with pytest.raises(UserError, match=r"dvc\.lock: damaged"):
-        recorded_sizes(place / "dvc.lock", PARAMS)
+        recorded_sizes(place, PARAMS)
     (place / "dvc.lock").unlink()
     (place / "reports/claims.csv").unlink()
     write_json(place / "reports/metrics/s/s-deit_lt.json", metrics_file("other", "experiment", [1.0]))
