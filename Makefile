@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side mus
 
 OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
 
-.PHONY: repro test lint status index pages readme papers coverage schema archive site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 
 status: $(VENV)/.ready ## is the study up to date?
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
+
+machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
+	$(BIN)/python stages/machines.py $(STUDY)
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
 PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile

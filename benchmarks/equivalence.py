@@ -35,7 +35,7 @@ from longtail.evaluation.predictions import load_predictions, load_test_set, pha
 from longtail.evaluation.statistics import over_seeds, over_shared_seeds
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
-from longtail.runs.workspace import Workspace
+from longtail.runs.workspace import ENVIRONMENT, IDENTITY, Workspace
 from longtail.training.cache import TeacherLabels, seed_folder
 from longtail.training.experiment import resolve
 from longtail.training.student import train_student
@@ -103,10 +103,11 @@ def end_of(train: Train, execution: Execution, dataset: Path, device: torch.devi
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder), f"seed {seed}", "", device, quiet=True)
         train(execution, seed, workspace)
-        facts = json.loads((workspace.result / "environment.json").read_text())
+        facts = json.loads((workspace.result / IDENTITY).read_text())
+        seconds = json.loads((workspace.folder / ENVIRONMENT).read_text())["seconds"]
         predictions = load_predictions(workspace.result / "predictions.npz")
         metrics = phase_metrics(predictions, load_test_set(dataset), "last")
-    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": facts["seconds"]}
+    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": seconds}
 
 
 def compare(variant: dict[int, dict], reference: dict[int, dict]) -> dict[str, dict]:

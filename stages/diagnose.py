@@ -1,7 +1,7 @@
 """What a trained run's predictions and folders tell: reports/runs/<study>/[teachers/]<entry>/.
 
-Reads <run>/seed<k>/{predictions.npz,environment.json,config.yaml,history.csv} of every seed of the entry, and the
-dataset file's labels and groups. Writes run.json (configuration, environment, cost, curves), diagnostics.json
+Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml,history.csv} of every seed of the entry, and the
+dataset file's labels and groups. Writes run.json (configuration, identity, curves), diagnostics.json
 (long-tail evaluation at the last epoch: confusions, per-class accuracy, reliability, fusion of the heads, shifted test
 sets) and predictions.npz (top-1 classes of every test image; numpy reads it). Formats: docs/schema. Seconds with 10
 classes.

@@ -22,7 +22,7 @@ from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses import losses
 from longtail.runs import workspace
 from longtail.runs.execution import Execution
-from longtail.runs.seeds import fingerprint
+from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
 from longtail.training.floor import Floor
 from longtail.training.schedule import teacher_lr
@@ -504,7 +504,7 @@ def test_stage_trains_each_seed_once(data, tmp_path):
     assert done.returncode == 0, done.stderr
     first, second, _ = done.stdout.split("ended\n")
     assert "already there" in second and "already there" not in first
-    assert {f.name for f in (tmp_path / "out" / "seed4").iterdir()} == {*FILES, "environment.json"}
+    assert {f.name for f in (tmp_path / "out" / "seed4").iterdir()} == {*FILES, "identity.json", "probe.json"}
     _, config = load_teacher(tmp_path / "out" / "seed4", data)
     assert config == config_of(epochs=1, seeds=[])
 
@@ -586,6 +586,6 @@ def test_weights_of_another_architecture_are_refused(trained, data, tmp_path):
         load_teacher(folder, data)
 
 
-def test_fingerprints_tell_seeds_and_settings_apart():
-    marks = [fingerprint(recipe(config_of(**c)), s, "d") for c, s in (({}, 0), ({}, 1), ({"lr": 0.2}, 0), ({}, 0))]
+def test_identities_tell_seeds_and_settings_apart():
+    marks = [identity(recipe(config_of(**c)), s, "d") for c, s in (({}, 0), ({}, 1), ({"lr": 0.2}, 0), ({}, 0))]
     assert len(set(marks)) == 3 and marks[0] == marks[3]

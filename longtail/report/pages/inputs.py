@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-REPORTS = ("metrics", "tables", "analysis", "runs", "experts")  # folders of reports/ that are in git
+REPORTS = ("metrics", "tables", "analysis", "runs", "experts", "machines")  # folders of reports/ that are in git
 META = re.compile(r'<meta name="inputs" content="([0-9a-f]{64})">')
 
 
