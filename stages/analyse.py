@@ -34,7 +34,7 @@ from longtail.analysis.student import (
 )
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import new_folder
+from longtail.base.files import new_folder
 from longtail.data.long_tail import LongTail
 from longtail.runs.seeds import pick_device
 

@@ -19,7 +19,7 @@ import yaml
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 

@@ -1,8 +1,10 @@
-"""params.yaml to frozen dataclasses, strictly.
+"""params.yaml, and the hand-written YAML files of docs/, to frozen dataclasses, strictly.
 
 Unknown, missing and mistyped keys stop at the start with the key's path and the nearest valid name. YAML reads `1e-3`
 as text (a float needs a dot: `1.0e-3`); that is caught here too. An entry refers to other sections by name, one level
 deep: the stage reads its entry by name, and no number comes from the command line.
+
+A hand-written YAML file of docs/ as a dataclass: the map of the paper's items, the claims, the judgements.
 """
 
 from __future__ import annotations
@@ -154,3 +156,13 @@ def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of a dataclass, mapping or list."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read(cls: type[T], path: Path) -> T:
+    """The file as `cls`. Raises UserError where it is missing, no YAML, or not of its shape."""
+    try:
+        return build(cls, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None

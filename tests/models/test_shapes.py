@@ -8,8 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.base.errors import UserError
 from longtail.models import shapes
-from longtail.models.backbone import ARCHITECTURES
-from longtail.models.cnn import CnnConfig, PooledCnn
+from longtail.models.build import ARCHITECTURES, CnnConfig, PooledCnn
 from longtail.models.vit import ModelConfig, build_vit
 
 DEIT = {"image_size": 224, "patch_size": 16, "depth": 12, "mlp_ratio": 4.0, "drop_path": 0.0}

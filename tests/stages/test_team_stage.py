@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from longtail.runs.launch import _environment
-from longtail.runs.parallel import LOST
+from longtail.runs.parallel import LOST, _environment
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import CACHE, STUDENT, finish, start, tiny_params, until
 from tests.helpers.teams import meeting, start_team

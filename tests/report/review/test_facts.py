@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longtail.base.docs_file import read
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
-from longtail.cost.lock_sizes import recorded_sizes
+from longtail.base.files import write_json
+from longtail.base.params import read
+from longtail.cost.upstream import recorded_sizes
 from longtail.report.review.coverage import Coverage
 from longtail.report.review.facts import CLAIM_COLUMNS, Hours, Judgements, claims, gather, hours
 from longtail.report.review.pages import PAGES, duration, number, pages, size
