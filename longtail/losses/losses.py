@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from longtail.training.teacher_config import PaCoConfig
 
 
 def _counts(class_counts) -> Tensor:
@@ -107,6 +106,17 @@ def grouped_binary_cross_entropy(logits: Tensor, targets: Tensor, groups: Sequen
 EPSILON = 1e-9  # added to the class frequencies before their logarithm
 
 
+@dataclass(frozen=True)
+class PaCoWeights:
+    """The numbers of PaCo's loss (METHODS §2.5)."""
+
+    alpha: float  # weight of each positive of the contrast set
+    beta: float  # weight of the classifier's term
+    gamma: float  # weight of the contrast set in the denominator
+    supt: float  # temperature of the classifier's logits, prior included
+    temperature: float  # of the similarities
+
+
 def log_prior(class_counts: Sequence[int]) -> Tensor:
     """log(n_c / N + 1e-9), float32 [C]; it belongs to the training loss alone (METHODS trap 27)."""
     counts = torch.as_tensor(class_counts).to(torch.float64)
@@ -120,7 +130,7 @@ def paco_loss(
     contrast: Tensor,
     contrast_labels: Tensor,
     prior: Tensor,
-    config: PaCoConfig,
+    config: PaCoWeights,
 ) -> Tensor:
     """Mean over the N queries of L_i (METHODS §2.5); scalar, float32, or float64 where that is given.
 

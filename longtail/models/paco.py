@@ -8,6 +8,7 @@ What is used afterwards is the encoder with its classifier alone, whose logits a
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail.base import rng
-from longtail.training.teacher_config import PaCoConfig
+
+
+@dataclass(frozen=True)
+class PaCoSizes:
+    """The numbers of PaCo's network: its projection, its queue and how slowly its copies follow."""
+
+    queue: int  # keys of earlier batches; a multiple of the batch
+    key_momentum: float  # of the key encoder: how much of it stays at each step
+    dim: int  # of the projection
 
 
 def initial_queue(seed: int, size: int, dim: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +50,7 @@ class PaCo(nn.Module):
     kept as published although nothing uses it.
     """
 
-    def __init__(self, encoder: nn.Module, config: PaCoConfig, seed: int) -> None:
+    def __init__(self, encoder: nn.Module, config: PaCoSizes, seed: int) -> None:
         super().__init__()
         self.momentum = config.key_momentum
         self.encoder = encoder

@@ -14,7 +14,9 @@ from typing import Literal
 import numpy as np
 
 from longtail.base.errors import UserError, nearest
+from longtail.losses.losses import PaCoWeights
 from longtail.models.build import ARCHITECTURES
+from longtail.models.paco import PaCoSizes
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
 
@@ -54,17 +56,9 @@ def check_floor(folder: Path, floor: Floor | None, select: str) -> None:
 
 
 @dataclass(frozen=True)
-class PaCoConfig:
+class PaCoConfig(PaCoSizes, PaCoWeights):
     """Parametric contrastive learning: loss, queue, projection and views."""
 
-    alpha: float  # weight of each positive of the contrast set
-    beta: float  # weight of the classifier's term
-    gamma: float  # weight of the contrast set in the denominator
-    supt: float  # temperature of the classifier's logits, prior included
-    temperature: float  # of the similarities
-    queue: int  # keys of earlier batches; a multiple of the batch
-    key_momentum: float  # of the key encoder: how much of it stays at each step
-    dim: int  # of the projection
     views: PaCoViewRecipe | None  # of small images; null where the entry has `views`
     key_views: LargeViewRecipe | None = None  # of large images: the key; the entry's `views` are the query's
 

@@ -139,7 +139,7 @@ class ViewDraws:
 
     crop: np.ndarray  # int64 [P, 4]: left, top, width, height in the source, or in it enlarged and padded
     flip: np.ndarray  # bool [P]
-    op: np.ndarray  # int64 [P, K]: index into ops_pil.OPS, -1 = not applied
+    op: np.ndarray  # int64 [P, K]: index into randaugment.OPS, -1 = not applied
     magnitude: np.ndarray  # float64 [P, K] in [0, 10]
     negative: np.ndarray  # bool [P, K]
     three: np.ndarray  # int64 [P]: index into ops_photometric.THREE, -1 = none

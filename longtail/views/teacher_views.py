@@ -51,7 +51,7 @@ class LargeDraws:
     gray: np.ndarray  # bool [P]
     radius: np.ndarray  # float64 [P]: of the blur, 0 = none
     flip: np.ndarray  # bool [P]
-    op: np.ndarray  # int64 [P, K]: index into ops_pil.OPS, -1 = not applied
+    op: np.ndarray  # int64 [P, K]: index into randaugment.OPS, -1 = not applied
     magnitude: np.ndarray  # float64 [P, K] in [0, 10]
     negative: np.ndarray  # bool [P, K]
 
@@ -80,8 +80,8 @@ def large_draws(
 
 
 def plain_argument(op: str, magnitude: float, negative: bool) -> float | int | None:
-    """`ops_pil.level_argument` of timm's operations without `inc`: bits kept grow with the level, so does the threshold
-    of solarize, and blends go from .1 to 1.9."""
+    """`randaugment.level_argument` of timm's operations without `inc`: bits kept grow with the level, so does the
+    threshold of solarize, and blends go from .1 to 1.9."""
     level = magnitude / randaugment.MAX_MAGNITUDE
     if op == "PosterizeIncreasing":
         return int(level * 4)
@@ -223,7 +223,7 @@ class WeakViews:
         self._drawn: tuple = (None, None, None)  # epoch, order, parameters
 
     def batch(self, epoch: int, rows: slice, order: np.ndarray) -> list[Tensor]:
-        """The one view of images order[rows] at positions `rows` of an epoch, as views.large_views gives several."""
+        """The one view of images order[rows] at positions `rows` of an epoch, as LargeViews gives several."""
         if self._drawn[0] != epoch:
             draws = weak_parameters(self.seed, epoch, np.arange(len(order)), self.padding, self.hflip)
             self._drawn = epoch, *(upload(a, self.device) for a in (order, draws))

@@ -1,6 +1,6 @@
 """The fast paths against the plain one of helpers/plain_path.py over the first 100 steps; none changes what a run is.
 
-Several processes against one: test_together.py. Views of either backend, operation by operation: test_ops_torch.py.
+Several processes against one: test_together.py. Views of either backend, operation by operation: tests of views.ops.
 SAM's step in closed form: test_sam.py. Final accuracies: benchmarks/equivalence.py.
 """
 
