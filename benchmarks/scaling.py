@@ -4,7 +4,7 @@
     python benchmarks/scaling.py --device cpu --page docs/scaling.md    # measures nothing, see below
 
 Students of params.yaml train on noise of their dataset's size through longtail/training/student.py, started by
-longtail/runs/launch.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
+longtail/runs/parallel.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
     1 process, of one thread and of N; N processes of one thread, on CUDA of one GPU, by gloo or NCCL; the same with a
     step N times as large (weak scaling); N seeds side by side; N processes that sum gradients after the backward
     pass, or never, which shows what the overlap hides and what is left; and the sums alone.
@@ -31,7 +31,7 @@ import torch.distributed as dist
 from scaling_member import Job, Turn, command, config_of, step_views
 
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import write_text
+from longtail.base.files import write_text
 from longtail.base.text import pipe_table
 from longtail.base.workers import cores
 from longtail.runs.execution import Execution, add_options, chosen

@@ -1,6 +1,6 @@
 """One process of scaling.py: trains through longtail.training.student, a block of steps whenever it is told to.
 
-Started by scaling.py alone. A team of several processes starts itself in them as a stage does (runs/launch.py) and
+Started by scaling.py alone. A team of several processes starts itself in them as a stage does (runs/parallel.py) and
 finds itself by longtail/runs/parallel.py. What to do next is heard, and what was measured is said, through a store that
 scaling.py keeps.
 """
@@ -25,13 +25,12 @@ from longtail.base.errors import run_main
 from longtail.cost.speed import noise
 from longtail.data.long_tail import LongTail
 from longtail.runs.execution import Execution
-from longtail.runs.launch import launch
-from longtail.runs.parallel import Team, joined
+from longtail.runs.parallel import Team, joined, launch
 from longtail.runs.seeds import pick_device
 from longtail.runs.workspace import Workspace
-from longtail.training.cache import TeacherLabels
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.gradients import Gradients
+from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
 from longtail.views.student_views import Views
 

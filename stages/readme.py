@@ -17,8 +17,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_text
 from longtail.report.review import badges, coverage, shares
 
 START = re.compile(r"^<!-- (table:\S+|reproduced|badges) -->$", re.MULTILINE)

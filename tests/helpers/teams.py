@@ -13,8 +13,7 @@ import torch
 import torch.distributed as dist
 
 from longtail.base.errors import run_main
-from longtail.runs.launch import _environment
-from longtail.runs.parallel import joined
+from longtail.runs.parallel import _environment, joined
 from tests.helpers.stage_processes import Run, _server, start
 
 CPU = torch.device("cpu")
