@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index pages readme coverage archive site screenshots lock clean help
+.PHONY: repro test lint status index pages readme coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,10 +16,16 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(DECLARED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.ready ## ruff, and put the format right
+lint: $(VENV)/.ready ## ruff, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	@$(DECLARED)
+
+# what runs may import no package of the extra `dev`; tests and benchmarks may
+DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignore DEP002,DEP004"; do \
+	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
@@ -48,6 +54,9 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
+
+schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
+	$(BIN)/python stages/schema.py --out docs/schema
 
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip

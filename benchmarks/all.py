@@ -12,7 +12,6 @@ cases stop at their budgets), views 75 s, cache 60 s. --short: half a minute, to
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cache
@@ -24,6 +23,7 @@ import views
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.text import pipe_table
 from longtail.runs.seeds import pick_device
 
 HERE = Path(__file__).parent
@@ -48,42 +48,51 @@ def tables(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _training(rows: list[dict]) -> Iterator[str]:
+def _training(rows: list[dict]) -> list[str]:
     memory = any(row.get("memory_mb") for row in rows)
-    yield (
-        "| training | img/s | of plain | of matmul | epoch / step | img/s, whole epochs | of plain | SAM / SGD |"
-        + " MB |" * memory
-        + " blocks |"
-    )
-    yield "|:--|--:|--:|--:|--:|--:|--:|--:|" + "--:|" * memory + "--:|"
+    header = [
+        "training",
+        "img/s",
+        "of plain",
+        "of matmul",
+        "epoch / step",
+        "img/s, whole epochs",
+        "of plain",
+        "SAM / SGD",
+    ]
+    header += [*["MB"] * memory, "blocks"]
+    made = []
     for row in rows:
-        what = f"| `{row['entry']}`: {row['how']}"
+        what = f"`{row['entry']}`: {row['how']}"
         if "why_not" in row:
-            yield f"{what} | not run: {row['why_not'].replace('|', '/')} |" + " |" * (7 + memory)
+            made.append([what, f"not run: {row['why_not']}", *[""] * (len(header) - 2)])
             continue
-        cells = [
-            _rate(row["images_per_second"]),
-            _ratio(row.get("images_per_second_of_plain")),
-            f"{row['of_limit']:.1%}",
-            _ratio(row["epoch_over_step"]),
-            _rate(row["epoch_images_per_second"]),
-            _ratio(row.get("epoch_images_per_second_of_plain")),
-            _ratio(row.get("sam_over_sgd")),
-            *([f"{row['memory_mb'] or 0:,}"] * memory),
-            str(row["blocks"]),
-        ]
-        yield f"{what} | {' | '.join(cells)} |"
+        made.append(
+            [
+                what,
+                _rate(row["images_per_second"]),
+                _ratio(row.get("images_per_second_of_plain")),
+                f"{row['of_limit']:.1%}",
+                _ratio(row["epoch_over_step"]),
+                _rate(row["epoch_images_per_second"]),
+                _ratio(row.get("epoch_images_per_second_of_plain")),
+                _ratio(row.get("sam_over_sgd")),
+                *([f"{row['memory_mb'] or 0:,}"] * memory),
+                row["blocks"],
+            ]
+        )
+    return pipe_table(header, "l".ljust(len(header), "r"), made)
 
 
-def _views(record: dict) -> Iterator[str]:
-    yield "| views | views/s | of timm in a DataLoader | of copying |"
-    yield "|:--|--:|--:|--:|"
+def _views(record: dict) -> list[str]:
+    rows = []
     for size, makers in record["views"]["sizes"].items():
         most = view_limit(record["limits"], int(size))
         for name, row in makers.items():
             rate = row["views_per_second"]
             ratio = _ratio(rate / makers["timm, loader"]["views_per_second"])
-            yield f"| {size} px: {name} | {_rate(rate)} | {ratio} | {rate / most:.2%} |"
+            rows.append((f"{size} px: {name}", _rate(rate), ratio, f"{rate / most:.2%}"))
+    return pipe_table(("views", "views/s", "of timm in a DataLoader", "of copying"), "lrrr", rows)
 
 
 def view_limit(found: dict, size: int) -> float:
@@ -91,26 +100,26 @@ def view_limit(found: dict, size: int) -> float:
     return found["copy"] / (2 * 3 * size**2 * FLOAT32)
 
 
-def _labels(record: dict) -> Iterator[str]:
-    yield "| labels | views/s | of the slower |"
-    yield "|:--|--:|--:|"
+def _labels(record: dict) -> list[str]:
+    rows = []
     for entry, parts in record["recipes"].items():
-        for part, rows in parts.items():
-            for how, rate in rows.items():
-                yield f"| `{entry}`, {part}: {how} | {_rate(rate)} | {_ratio(rate / min(rows.values()))} |"
+        for part, rates in parts.items():
+            for how, rate in rates.items():
+                rows.append((f"`{entry}`, {part}: {how}", _rate(rate), _ratio(rate / min(rates.values()))))
+    return pipe_table(("labels", "views/s", "of the slower"), "lrr", rows)
 
 
-def _limits(found: dict) -> Iterator[str]:
-    yield "| limit | measured |"
-    yield "|:--|--:|"
-    yield f"| copy, read and written | {found['copy'] / 1e9:,.1f} GB/s |"
+def _limits(found: dict) -> list[str]:
+    rows = [("copy, read and written", f"{found['copy'] / 1e9:,.1f} GB/s")]
     images = f"of {found['images']} images"
     for precision, rates in found["matmul"].items():
         for width, rate in rates.items():
-            yield f"| product {images}, width {width} to 4 x {width}, {precision} | {rate / 1e12:,.3f} TFLOP/s |"
+            rows.append((f"product {images}, width {width} to 4 x {width}, {precision}", f"{rate / 1e12:,.3f} TFLOP/s"))
     for width, kernels in found["attention"].items():
         for name, seconds in kernels.items():
-            yield f"| attention {images}, width {width}, both passes: {name} | {seconds * 1e3:,.2f} ms |"
+            what = f"attention {images}, width {width}, both passes: {name}"
+            rows.append((what, f"{seconds * 1e3:,.2f} ms"))
+    return pipe_table(("limit", "measured"), "lr", rows)
 
 
 def _rate(value: float) -> str:

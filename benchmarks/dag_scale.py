@@ -30,7 +30,9 @@ from pathlib import Path
 
 import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError, run_main
+from longtail.base.text import pipe_table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -223,11 +225,11 @@ def to_markdown(report: dict) -> str:
         "",
         f"Made by `python benchmarks/dag_scale.py`. {about}. Target: {SECONDS} s with nothing to do, no lock failure.",
         "",
-        "| what | command | seconds | CPU seconds | stages run | lock failures |",
-        "|:--|:--|--:|--:|--:|--:|",
     ]
     keys = ("seconds", "cpu_seconds", "stages_run", "lock_failures")
-    rows = [f"| {r['what']} | `{r['command']}` | " + " | ".join(str(r[k]) for k in keys) + " |" for r in report["rows"]]
+    found = [(row["what"], f"`{row['command']}`", *(row[key] for key in keys)) for row in report["rows"]]
+    header = ("what", "command", "seconds", "CPU seconds", "stages run", "lock failures")
+    rows = pipe_table(header, "llrrrr", found)
     verdict = [f"Missed: {miss}." for miss in report["missed"]] or ["All targets met."]
     return "\n".join([*head, *rows, "", *verdict, ""])
 
@@ -245,7 +247,7 @@ def main() -> None:
     if args.keep and args.keep.exists():
         raise UserError(f"--keep: {args.keep} is there already; name a new folder")
     if args.made:
-        found = yaml.safe_load((args.made / "params.yaml").read_text()) if (args.made / "params.yaml").is_file() else {}
+        found = yaml_file.read(args.made / "params.yaml") if (args.made / "params.yaml").is_file() else {}
         if len(found.get("studies", {})) != args.variants or args.keep:
             raise UserError(f"--made: {args.made} holds no project of --keep with {args.variants} variants")
     about = environment() | ({"made": "before"} if args.made else {})

@@ -28,6 +28,7 @@ import torch
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.text import pipe_table
 from longtail.base.workers import cores, in_order
 from longtail.data.long_tail import LongTail
 from longtail.evaluation.predictions import load_predictions, load_test_set, phase_metrics
@@ -162,21 +163,22 @@ def table(results: dict[str, dict], committed: dict[str, bool], where: dict, epo
         " eager; ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is"
         " no larger than the standard deviation of fp32 over its seeds.",
         "",
-        "| entry | variant | metric | % | difference to fp32 | seed s.d. | within seed noise |",
-        "|:--|:--|:--|--:|--:|--:|:--|",
     ]
+    header = ("entry", "variant", "metric", "%", "difference to fp32", "seed s.d.", "within seed noise")
+    found = []
     for entry, rows in results.items():
         for name, row in rows.items():
             if "left_out" in row:
-                lines.append(f"| `{entry}` | {name} | | | | | left out: {row['left_out']} |")
+                found.append((f"`{entry}`", name, *[""] * 4, f"left out: {row['left_out']}"))
                 continue
             for metric, of in row["compared"].items():
                 (low, high), difference, verdict = of["interval"], "", ""
                 if name != REFERENCE:
                     difference = f"{of['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
                     verdict = "yes" if of["within"] else "no"
-                values = f"{of['mean']:.2f} ± {of['stderr']:.2f} | {difference} | {of['seed_sd']:.2f}"
-                lines.append(f"| `{entry}` | {name} | {metric} | {values} | {verdict} |")
+                mean = f"{of['mean']:.2f} ± {of['stderr']:.2f}"
+                found.append((f"`{entry}`", name, metric, mean, difference, f"{of['seed_sd']:.2f}", verdict))
+    lines += pipe_table(header, "lllrrrl", found)
     for entry, same in committed.items():
         lines += ["", f"`{entry}`, fp32: {'equal to' if same else 'not equal to'} the metrics in git, digit by digit."]
     return "\n".join(lines) + "\n"

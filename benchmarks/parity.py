@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
 from longtail.base.errors import run_main  # noqa: E402
+from longtail.base.text import pipe_table  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
 from longtail.runs.workspace import environment  # noqa: E402
 from longtail.views.ops import randaugment, randaugment_torch  # noqa: E402
@@ -114,10 +115,9 @@ def table(rows: dict[str, dict], where: dict) -> str:
     lines = [
         f"Batched operations against Pillow {where['pillow']}: torch {where['torch']} on {where['device']}.",
         "",
-        "| operation | pixels | mismatches | largest difference |",
-        "|:--|--:|--:|--:|",
     ]
-    lines += [f"| {op} | {r['pixels']:,} | {r['mismatches']} | {r['largest_difference']} |" for op, r in rows.items()]
+    found = [(op, f"{r['pixels']:,}", r["mismatches"], r["largest_difference"]) for op, r in rows.items()]
+    lines += pipe_table(("operation", "pixels", "mismatches", "largest difference"), "lrrr", found)
     return "\n".join(lines) + "\n"
 
 

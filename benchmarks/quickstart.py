@@ -25,6 +25,7 @@ import recording
 import torch
 
 from longtail.base.errors import UserError, run_main
+from longtail.base.text import pipe_table
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- quickstart -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -98,19 +99,17 @@ def sentence(record: dict) -> str:
 
 def table(record: dict) -> str:
     where = record["environment"]
+    runs = [(TOLD[name], run["wall_s"], run["cpu_s"]) for name, run in record["runs"].items()]
+    scripts = [(script, row["runs"], row["cpu_s"]) for script, row in record["stages"].items()]
     lines = [
         f"The quickstart in a fresh clone on {where['device']}, {where['cores']} cores, load before {where['load'][0]}"
         f" (torch {where['torch']}).",
         "",
-        "| run | wall s | CPU s |",
-        "|:--|--:|--:|",
-        *(f"| {TOLD[name]} | {run['wall_s']} | {run['cpu_s']} |" for name, run in record["runs"].items()),
+        *pipe_table(("run", "wall s", "CPU s"), "lrr", runs),
         "",
         "CPU seconds of the first `make repro` by script; the rest is DVC's and make's:",
         "",
-        "| script | runs | CPU s |",
-        "|:--|--:|--:|",
-        *(f"| {script} | {row['runs']} | {row['cpu_s']} |" for script, row in record["stages"].items()),
+        *pipe_table(("script", "runs", "CPU s"), "lrr", scripts),
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from longtail.base.options import add_device
 from longtail.runs.workspace import environment
 
 RESULTS = Path(__file__).parent / "results"
@@ -17,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 def parser(description: str, device: str) -> argparse.ArgumentParser:
     """--device and --out. device: the default; `auto` is CUDA where there is one."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device, help="default: %(default)s")
+    add_device(made, device)
     made.add_argument("--out", type=Path, default=RESULTS, help="folder; default: results/ beside this file")
     return made
 

@@ -32,6 +32,7 @@ from scaling_member import Job, Turn, command, config_of, step_views
 
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
+from longtail.base.text import pipe_table
 from longtail.base.workers import cores
 from longtail.runs.execution import Execution, add_options, chosen
 from longtail.runs.seeds import pick_device
@@ -197,29 +198,20 @@ def _row(of: Contender, step: int, blocks: list[list[dict]]) -> dict:
 def tables(record: dict) -> str:
     """Two tables in Markdown: rates, and sums of gradients."""
     where, count, cuda = record["environment"], record["processes"], record["device"] == "cuda"
-    rates = [
+    about = [
         f"{where['cores']} cores ({where['device']}), torch {where['torch']}, {record['precision']}, {record['engine']}"
         f", load {where['load'][0]} at the end; `benchmarks/results/scaling_{record['device']}.json`.",
         "",
-        "| student | views a step | how | images/s | efficiency | CPU-ms an image | waiting for sums |",
-        "|:--|--:|:--|--:|--:|--:|--:|",
     ]
-    sums = [
-        "",
-        "| student | MB | buckets | ms of the sums alone | GB/s | ms from the first sum to the end of the backward pass"
-        " | ms of a step | with sums after the backward pass | without sums | CPU-ms an image | without sums |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    rates, sums = [], []
     for name, case in record["cases"].items():
         rows = case["contenders"]
         for how, row in rows.items():
             if how in (AFTER, NEVER, ALONE):
                 continue
             waiting = "" if cuda or "processes" not in how else f"{row['waiting']:.1%}"
-            rates.append(
-                f"| {name} | {case['views_of_a_step']} | {how} | {row['images_per_second']:,.1f}"
-                f" | {row['efficiency']:.2f} | {row['cpu_ms_of_an_image']:.2f} | {waiting} |"
-            )
+            numbers = f"{row['images_per_second']:,.1f}", f"{row['efficiency']:.2f}", f"{row['cpu_ms_of_an_image']:.2f}"
+            rates.append((name, case["views_of_a_step"], how, *numbers, waiting))
         size, ms = sum(rows[ALONE]["buckets"]), rows[ALONE]["ms"]
         sent = 2 * (count - 1) / count * size / 1e6 / ms  # GB/s
         team = rows[f"{count} processes"]
@@ -232,8 +224,15 @@ def tables(record: dict) -> str:
         ]
         cells += [f"{row['ms_of_a_step']:.0f}" for row in (team, rows[AFTER], rows[NEVER])]
         cells += [f"{row['cpu_ms_of_an_image']:.2f}" for row in (team, rows[NEVER])]
-        sums.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rates + sums) + "\n"
+        sums.append((name, *cells))
+    of_rates = ("student", "views a step", "how", "images/s", "efficiency", "CPU-ms an image", "waiting for sums")
+    of_sums = (
+        *("student", "MB", "buckets", "ms of the sums alone", "GB/s"),
+        *("ms from the first sum to the end of the backward pass", "ms of a step"),
+        *("with sums after the backward pass", "without sums", "CPU-ms an image", "without sums"),
+    )
+    lines = [*about, *pipe_table(of_rates, "lrlrrrr", rates), "", *pipe_table(of_sums, "l" + "r" * 10, sums)]
+    return "\n".join(lines) + "\n"
 
 
 def put_into(page: Path, record: dict) -> None:

@@ -33,6 +33,7 @@ sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
 from longtail.base import params  # noqa: E402
 from longtail.base.errors import run_main  # noqa: E402
+from longtail.base.text import pipe_table  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
 from longtail.views.pixels import pick_backend  # noqa: E402
 from longtail.views.recipe import ViewRecipe  # noqa: E402
@@ -108,17 +109,18 @@ def table(results: dict[int, dict], where: dict) -> str:
         f"Views a second on {where['device']}, {where['cores']} cores, load {where['load'][0]}"
         f" (torch {where['torch']}, Pillow {where['pillow']}, timm {where['timm']}). Default: what `auto` picks.",
         "",
-        "| size | maker | views/s | of timm | of timm, loader | CPU µs a view | default |",
-        "|--:|:--|--:|--:|--:|--:|:--|",
     ]
+    found = []
     for size, rows in results.items():
         one, all_cores = (rows[name]["views_per_second"] for name in ("timm", "timm, loader"))
         for name, row in rows.items():
             rate = row["views_per_second"]
-            ratios = f"{rate / one:.2f} | {rate / all_cores:.2f}"
+            ratios = f"{rate / one:.2f}", f"{rate / all_cores:.2f}"
             cpu = "" if name == "timm, loader" else row["cpu_us_per_view"]
             chosen = "yes" if name == where["default"][str(size)] else ""
-            lines.append(f"| {size} | {name} | {rate:,} | {ratios} | {cpu} | {chosen} |")
+            found.append((size, name, f"{rate:,}", *ratios, cpu, chosen))
+    header = ("size", "maker", "views/s", "of timm", "of timm, loader", "CPU µs a view", "default")
+    lines += pipe_table(header, "rlrrrrl", found)
     return "\n".join(lines) + "\n"
 
 

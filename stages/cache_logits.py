@@ -23,6 +23,7 @@ import torch
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import seeds
 from longtail.runs.probe import Probe
@@ -98,8 +99,8 @@ def main() -> None:
         help="folder with seed<k>/, of the entry's teacher_kind",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     parser.add_argument(
         "--verify", type=int, metavar="EPOCHS", help="check this many epochs of OUT instead of building"

@@ -16,6 +16,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
+from longtail.base.options import add_params
 from longtail.report.review.coverage import Project, page, read
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; may lack entries")
     parser.add_argument("--out", type=Path, required=True, help="page to write, docs/coverage.md")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
     new = page(read(args.coverage), Project(params.load(args.params), args.reports))

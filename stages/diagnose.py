@@ -20,6 +20,7 @@ import numpy as np
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder, write_json
+from longtail.base.options import add_params
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import group_codes
 from longtail.evaluation.predictions import TestSet, check, load_predictions, load_test_set
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="data/students/ENTRY or data/teachers/ENTRY")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    add_params(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     section = SECTION[args.kind]

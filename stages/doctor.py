@@ -16,6 +16,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_params
 from longtail.base.workers import cores
 from longtail.data.config import LISTED, DatasetConfig, FilesConfig
 from longtail.data.doctor import SplitReport, check_images, read_lists
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--hash", action="store_true", help="also a checksum of all images, to compare machines by")
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)

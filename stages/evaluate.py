@@ -15,16 +15,16 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
-
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
+from longtail.base.options import add_params
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 
 SCHEMA = 1
 NEEDED = ("seconds", "dataset_digest")
+INCOMPLETE = "the run is not complete, train it again"
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 
 
@@ -32,14 +32,14 @@ def read_run(folder: Path) -> tuple[dict, str]:
     """environment.json of one seed's result, and the hash of its config.yaml without the seed."""
     try:
         facts = json.loads((folder / "environment.json").read_text())
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
         lacking = [key for key in NEEDED if key not in facts]
         if lacking:
             raise KeyError(lacking[0])
         return facts, params.digest({k: v for k, v in config.items() if k != "seed"})
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; the run is not complete, train it again") from None
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: environment.json or config.yaml is damaged or lacks {error}; train it again"
         ) from None
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    add_params(parser)
     args = parser.parse_args()
     section = SECTION[args.kind]
     values = params.entry(params.load(args.params), section, args.entry)

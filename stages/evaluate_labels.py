@@ -17,6 +17,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
+from longtail.base.options import add_params
 from longtail.evaluation.metrics import summarise
 
 SCHEMA = 1
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("entry", metavar="CACHE", help="name of a block under `caches` in the params file")
     parser.add_argument("--cache", type=Path, required=True, help="data/caches/CACHE from stages/cache_logits.py")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    add_params(parser)
     args = parser.parse_args()
     values = params.entry(params.load(args.params), "caches", args.entry)
     for key in ("study", "teacher", "seeds"):

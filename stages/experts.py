@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from longtail.analysis.agreement import answers, compare, epochs_shown, over_seeds, taught_by
 from longtail.analysis.student import Student, load_student
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
+from longtail.base.options import add_device, add_params
 from longtail.data.config import DatasetConfig
 from longtail.data.heldout import HeldOut, held_out
 from longtail.data.long_tail import LongTail
@@ -98,7 +98,7 @@ def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: 
     for seed, predictions in tested.items():
         folder = args.run / f"seed{seed}"
         student = load_student(folder, data, device)
-        run = yaml.safe_load((folder / "config.yaml").read_text())
+        run = yaml_file.mapping(folder / "config.yaml")
         facts = json.loads((folder / "identity.json").read_text())
         check(predictions, facts, test, str(folder), str(args.dataset))
         curves[seed] = heldout_curve(student, held)
@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="data/teachers/TEACHER, for `cache: none`")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--limit", type=int, default=100, help="held-out images a class (default: %(default)s)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     everything = params.load(args.params)
     entry = params.entry(everything, "experiments", args.entry)

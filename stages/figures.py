@@ -20,6 +20,7 @@ import numpy as np
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
+from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
 from longtail.report.figures import study_figures
 from longtail.report.figures import study_figures as epoch_figures
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

@@ -25,6 +25,7 @@ import numpy as np
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.exchange.checkpoints import Checkpoint, read_checkpoint
 from longtail.exchange.imported import Like, import_run
@@ -85,8 +86,8 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
     parser.add_argument("--class-map", metavar="ORDER", help="which output stands for which class (default: the same)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     like, seeds = entry(params.load(args.params), args.kind, args.like)
     data = LongTail.load(args.dataset)

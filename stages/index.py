@@ -17,6 +17,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
+from longtail.base.options import add_params
 from longtail.report.claims.judge import ledger, load
 from longtail.report.pages.index import page
 from longtail.report.pages.web import digest, stated
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--claims", type=Path, required=True, help="the papers' claims, docs/claims.yaml")
     parser.add_argument("--out", type=Path, required=True, help="page to write, reports/index.html")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
     named = {"params.yaml": args.params, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}

@@ -15,6 +15,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder, write_text
+from longtail.base.options import add_params
 from longtail.report.figures.style import save
 from longtail.report.tables.overview import OverviewConfig, printed, table, tail_accuracy, tails
 from longtail.report.tables.render import to_html, to_latex, to_markdown
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="folder of all studies' metrics, reports/metrics")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "overviews", args.entry)
     config = params.build(OverviewConfig, entry, f"overviews.{args.entry}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_params
 from longtail.base.workers import cores
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pack; the entry's files.pack")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per core)")
     args = parser.parse_args()
     where = f"datasets.{args.entry}"

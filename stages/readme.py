@@ -18,6 +18,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.files import new_folder, write_text
+from longtail.base.options import add_params
 from longtail.report.review import badges, coverage, shares
 
 START = re.compile(r"^<!-- (table:\S+|reproduced|badges) -->$", re.MULTILINE)
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--readme", type=Path, required=True, help="file with the markers, rewritten in place")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is out of date")
     args = parser.parse_args()
     if not args.readme.is_file():

@@ -15,6 +15,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
+from longtail.base.options import add_params
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages.study_page import EntryLine, page
 from longtail.report.results import load
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder of the study's figures; may lack some")
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
     parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

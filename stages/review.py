@@ -17,6 +17,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder
+from longtail.base.options import add_params
 from longtail.base.params import read
 from longtail.report.review.coverage import Coverage
 from longtail.report.review.facts import Judgements, gather
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--judgements", type=Path, required=True, help="what no file can tell, docs/review.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
     args = parser.parse_args()
     judgements, coverage = read(Judgements, args.judgements), read(Coverage, args.coverage)

@@ -15,10 +15,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtail.base import params
+from longtail.base import params, typed
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
+from longtail.base.options import add_params
 from longtail.report import reading, results
+from longtail.report.diagnosis_records import OneHead, TwoHeads
 from longtail.report.pages.run_page import Run, html, inputs
 from longtail.report.pages.web import stated
 from longtail.report.study import Item, StudyConfig
@@ -29,12 +31,17 @@ def experts(path: Path, entry: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        own = found["schema"] == 1 and found["entry"] == entry and (not found["distilled"] or "fusion" in found)
+        text = path.read_bytes()
+        found = json.loads(text)
+        own, kind = found["schema"] == 1 and found["entry"] == entry, TwoHeads if found["distilled"] else OneHead
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cut short or no such file ({error}); run stages/experts.py {entry} again") from None
     if not own:
         raise UserError(f"{path}: not {entry}'s, or of another schema than 1; run stages/experts.py {entry} again")
+    try:
+        typed.read(kind, text)
+    except UserError as error:
+        raise UserError(f"{path}: not of schema 1: {error}; run stages/experts.py {entry} again") from None
     return found
 
 
@@ -76,7 +83,7 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
     parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
     parser.add_argument("--study", help="name under `studies`; all of them when left out")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
     args = parser.parse_args()
     for run in runs(params.load(args.params), args.reports, args.study):

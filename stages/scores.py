@@ -15,6 +15,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder, write_json
+from longtail.base.options import add_params
 from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
 from longtail.report.results import load
 from longtail.report.study import StudyConfig
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import atomic_write
+from longtail.base.options import add_params
 from longtail.data.sources import DatasetConfig, make_longtail
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", help="name under `datasets` in params.yaml")
     parser.add_argument("--out", type=Path, required=True, help="npz file to write")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "datasets", args.entry)
     run(args.entry, params.build(DatasetConfig, entry, f"datasets.{args.entry}"), args.out)

@@ -14,6 +14,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder, write_text
+from longtail.base.options import add_params
 from longtail.report.results import load
 from longtail.report.study import StudyConfig
 from longtail.report.tables.grid import cost, layout, records, to_csv
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")

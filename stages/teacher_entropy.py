@@ -24,6 +24,7 @@ from longtail.analysis.entropy import entropy_histogram, entropy_in, entropy_out
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
+from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs.seeds import pick_device
 from longtail.training.cache import CacheConfig
@@ -75,8 +76,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="data/teachers/T or data/students/T")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     args = parser.parse_args()
     table = params.load(args.params)
     config = params.build(CacheConfig, params.entry(table, "caches", args.entry), f"caches.{args.entry}")

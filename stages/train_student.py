@@ -24,6 +24,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import file_digest
+from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import seeds as runs
 from longtail.runs.execution import add_options, chosen
@@ -97,8 +98,8 @@ def main() -> None:
         "--start-from", type=Path, help="folder of this stage for the experiment that the entry starts from"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     add_options(parser)
     parser.add_argument(
         "--micro-batch",

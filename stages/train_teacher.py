@@ -19,6 +19,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import execution, seeds
 from longtail.runs.single_run import identity
@@ -33,8 +34,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("entry", help="name of a block under `teachers` in the params file")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/<name>.npz from stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="params file (default: params.yaml)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
+    add_params(parser)
+    add_device(parser)
     execution.add_options(parser, ("fp32", "bf16"), on_cuda="fp32")  # as published: METHODS 2.3
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     return parser.parse_args()

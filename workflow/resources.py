@@ -7,8 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
 FILE = Path(__file__).with_suffix(".yaml")
@@ -40,7 +39,7 @@ FIELDS = [field.name for field in fields(Resources)]
 @cache
 def load(path: Path = FILE) -> dict[str, dict[str, int]]:
     """{pattern: fields}, in the file's order. UserError on an unknown field or a value that is no whole number."""
-    blocks = yaml.safe_load(path.read_text()) or {}
+    blocks = yaml_file.read(path) or {}
     for pattern, block in blocks.items():
         if not isinstance(block, dict):
             raise UserError(f"{path.name}: {pattern}: fields are needed ({', '.join(FIELDS)})")

@@ -100,7 +100,7 @@ def answers(
 def kinds_of_step(views: Views, epoch: int, step: int) -> np.ndarray:
     """UNMIXED, MIXUP or CUTMIX of each view of a step, int64 [n]."""
     groups = views.layout.groups_of_step(step)
-    drawn = mix.draw(views.recipe, views.seed, epoch, [views.layout.group_number(group) for group in groups])
+    drawn = mix.draw(views.recipe, views.key, epoch, [views.layout.group_number(group) for group in groups])
     kinds = [UNMIXED if what.lam == 1.0 else MIXUP if what.box is None else CUTMIX for what in drawn]
     return np.repeat(kinds, [group.stop - group.start for group in groups])
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from longtail.base.errors import UserError
 
 
@@ -34,6 +36,21 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def npz(path: Path, wrong: str, again: str) -> Iterator[np.lib.npyio.NpzFile]:
+    """The arrays of an .npz file, each read when it is asked for in the block, where any error means a damaged file.
+
+    Raises UserError "<path>: <wrong> (<what NumPy says>); <again>". Nothing in it is unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes zipfile, zlib and NumPy raise many kinds
+        raise UserError(f"{path}: {wrong} ({error}); {again}") from None
 
 
 def write_text(path: Path, text: str) -> None:

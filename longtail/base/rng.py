@@ -1,7 +1,8 @@
 """Counter-based random numbers: every draw is a pure function of what it is for.
 
-Philox4x32-10 (Salmon et al., SC'11) keyed by (seed, stream) and counted by (epoch, position, block). Nothing is
+Philox4x32-10 (Salmon et al., SC'11) keyed by (seed, stream) and counted by (epoch, position, block, family). Nothing is
 consumed in sequence, so a draw does not depend on batch size, worker, device, resume point or library version.
+The family is the upper half of the seed: see `of_family`.
 Continuous distributions go through tables rounded to a fixed number of decimals, so that a libm which differs in
 the last bit still gives the same draws.
 """
@@ -30,6 +31,19 @@ STREAMS = {
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _MASK, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+_LOW = 0xFFFFFFFF
+
+
+def of_family(seed: int, family: int) -> int:
+    """A seed whose draws, of every stream, are independent of `seed`'s; family 0 is the seed itself.
+
+    For two networks that must not see the same views though recipe and seed are the same."""
+    return seed + (family << 32)
+
+
+def key_of(seed: int, stream: str) -> tuple[tuple[int, int], int]:
+    """Philox's key and the last word of its counter, 32-bit integers."""
+    return (seed & _LOW, STREAMS[stream]), seed >> 32 & _LOW
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -56,8 +70,8 @@ def draws(seed: int, stream: str, epoch: int, positions, n: int) -> np.ndarray:
     counter[..., 0] = np.arange(blocks, dtype=np.uint32)
     counter[..., 1] = positions[:, None]
     counter[..., 2] = epoch
-    counter[..., 3] = 0
-    return philox4x32(counter, (seed & 0xFFFFFFFF, STREAMS[stream])).reshape(len(positions), -1)[:, :n]
+    key, counter[..., 3] = key_of(seed, stream)
+    return philox4x32(counter, key).reshape(len(positions), -1)[:, :n]
 
 
 def below(words: np.ndarray, n) -> np.ndarray:

@@ -17,17 +17,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import psutil
 
 from longtail.base import params
-from longtail.base.errors import UserError
+from longtail.base.files import npz
+from longtail.base.options import add_device, add_params
+from longtail.base.text import DAY, SIZES, TIMES, with_unit
 from longtail.cost.speed import Rate, Speeds
 from longtail.cost.upstream import Stage, needed_by, stages
 from longtail.cost.workload import Images, Load, Workload
-
-DAY = 86_400
-UNITS = ((365.25 * DAY, "years"), (30.44 * DAY, "months"), (DAY, "days"), (3600, "h"), (60, "min"), (0, "s"))
-SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (0, "kB"))
 
 
 @dataclass(frozen=True)
@@ -85,38 +83,32 @@ def order(needed: Sequence[Stage], workload: Workload) -> list[Load]:
     return [of[i] for i in range(max(map(len, ranked), default=0)) for of in ranked if i < len(of)]
 
 
-def shown(value: float, units: Sequence[tuple[float, str]]) -> str:
-    """With the largest unit that is not above it, three digits: 95 -> 1.58 min."""
-    unit, name = next((u, n) for u, n in units if value >= u)
-    scaled = value / (unit or {"s": 1, "kB": 1e3}[name])
-    return f"{scaled:.3g} {name}" if scaled < 100 else f"{scaled:,.0f} {name}"
-
-
 def table(found: Sequence[Estimate], chain: float, slots: int, what: str) -> str:
     """The stages and their totals, as text. slots: processes that run beside one another, each on its `what`."""
     rows = [("stage", "seeds", "time", "memory", "disk", "")]
     for each in found:
         notes = ["done"] if each.finished else []
         notes += [f"scaled by operations from {', '.join(each.scaled_from)}"] if each.scaled_from else []
-        sizes = (shown(size, SIZES) if size else "" for size in (each.memory, each.disk))
-        rows.append((each.stage.name, str(each.seeds), shown(each.seconds, UNITS), *sizes, "; ".join(notes)))
+        sizes = (with_unit(size, SIZES) if size else "" for size in (each.memory, each.disk))
+        rows.append((each.stage.name, str(each.seeds), with_unit(each.seconds, TIMES), *sizes, "; ".join(notes)))
     left = [each for each in found if not each.finished]
     for name, some in (("in all", found), ("not done yet", left)):
         seconds, disk = (sum(getattr(each, field) for each in some) for field in ("seconds", "disk"))
         memory = max((each.memory for each in some), default=0)
-        rows.append((name, "", shown(seconds, UNITS), *(shown(n, SIZES) if n else "" for n in (memory, disk)), ""))
+        rows.append(
+            (name, "", with_unit(seconds, TIMES), *(with_unit(n, SIZES) if n else "" for n in (memory, disk)), "")
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(len(lines) - 2, "")
     best = max(sum(each.seconds for each in found) / slots, chain)
     lines += [
         "",
-        f"time: of one {what} that does nothing else. With {slots} of them at work: {shown(best, UNITS)} or more.",
+        f"time: of one {what} that does nothing else. With {slots} of them at work: {with_unit(best, TIMES)} or more.",
     ]
     if best > DAY:
-        lines.append(
-            f"WARNING: this takes more than a day: about {shown(best, UNITS)} with {slots} {what}{'s'[: slots > 1]}."
-        )
+        several = f"{slots} {what}{'s'[: slots > 1]}"
+        lines.append(f"WARNING: this takes more than a day: about {with_unit(best, TIMES)} with {several}.")
     lines += ["memory: of one process, with all views of a step at once; --micro-batch of train_student bounds it."]
     return "\n".join(lines) + "\n"
 
@@ -128,13 +120,10 @@ def counted(table_of: dict, root: Path) -> dict[str, Images]:
         path = root / f"data/datasets/{name}.npz"
         if not path.is_file():
             continue
-        try:
-            with np.load(path) as file:
-                in_files = "train_images" not in file.files
-                side = 0 if in_files else file["train_images"].shape[1]
-                sizes = len(file["class_counts"]), len(file["train_labels"]), len(file["test_labels"])
-        except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
-            raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
+        with npz(path, "cut short or no dataset file", "make it again with subsample") as file:
+            in_files = "train_images" not in file.files
+            side = 0 if in_files else file["train_images"].shape[1]
+            sizes = len(file["class_counts"]), len(file["train_labels"]), len(file["test_labels"])
         found[name] = Images(*sizes, side, in_files)
     return found
 
@@ -142,8 +131,8 @@ def counted(table_of: dict, root: Path) -> dict[str, Images]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", metavar="TARGET", help="a study, or a stage such as train_student@digits-vit")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA if present")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_device(parser)
+    add_params(parser)
     args = parser.parse_args()
     import torch
 
@@ -161,16 +150,8 @@ def main() -> None:
     what = "CPU core" if cpu else torch.cuda.get_device_name(device)
     torch.set_num_threads(1)
     print(f"measuring on one {what}, about 20 s", file=sys.stderr, flush=True)
-    base, speeds = resident(), Speeds(everything, workload, device)
+    base, speeds = psutil.Process().memory_info().rss, Speeds(everything, workload, device)
     for load in loads:
         speeds.rate(load)
     found = estimate(needed, workload, speeds.rate, base, root)
     print(table(found, longest_chain(found, known), slots, what), end="")
-
-
-def resident() -> int:
-    """Bytes of memory that this process has now."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
-    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmRSS"))

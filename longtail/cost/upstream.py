@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
 REFERENCE = re.compile(r"\$\{(key|item\.\w+)\}")
@@ -42,26 +41,29 @@ class Stage:
 
 def stages(path: Path, params: dict) -> dict[str, Stage]:
     """Every instance of every stage, by name, in the file's order. Raises UserError where the file is no pipeline."""
+    pipeline = yaml_file.read(path)
     try:
-        blocks = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        blocks = pipeline["stages"]
         found = {}
         for kind, block in blocks.items():
             section = params.get(block["foreach"][2:-1]) or {}
             for key, item in section.items():
-                fill = {"key": key} | {f"item.{name}": value for name, value in item.items()}
-                deps, outs = (_paths(block["do"].get(what, []), fill) for what in ("deps", "outs"))
+                deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
                 found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
         return found
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the repository root") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
 
 
-def _paths(listed: list, fill: dict) -> tuple[str, ...]:
-    """Paths of `deps` or `outs`; an item is a path, or {path: options}."""
-    names = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
-    return tuple(REFERENCE.sub(lambda match: str(fill[match[1]]), name) for name in names)
+def filled(template: str, key: str, item: dict) -> str:
+    """A text of dvc.yaml for one entry of the section that its stage goes over. Raises KeyError for what it lacks."""
+    values = {"key": key} | {f"item.{name}": value for name, value in item.items()}
+    return REFERENCE.sub(lambda match: str(values[match[1]]), template)
+
+
+def _paths(listed: list, key: str, item: dict) -> tuple[str, ...]:
+    """Paths of `deps` or `outs`, each a path or {path: options}."""
+    return tuple(filled(next(iter(each)) if isinstance(each, dict) else each, key, item) for each in listed)
 
 
 def needed_by(target: str, known: dict[str, Stage]) -> list[Stage]:
@@ -114,10 +116,9 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
         for block in table[section].values():
             users.setdefault(block["dataset"], set()).add(block["study"])
     found: dict[str, dict[str, int]] = {}
+    lock = yaml_file.read(path)
     try:
-        for name, stage in yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-            "stages"
-        ].items():
+        for name, stage in lock["stages"].items():
             entry = name.partition("@")[2]
             blocks = [table[section][entry] for section in TRAINED.values() if entry in table[section]]
             studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
@@ -126,6 +127,6 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
                 for study in studies:
                     of = found.setdefault(study, {})
                     of[folder] = of.get(folder, 0) + out["size"]
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None
     return found

@@ -1,23 +1,25 @@
 """What the stages of a recipe have to do, counted from params.yaml alone: views, images through networks, memory, disk.
 
-Nothing is measured here and nothing is built; cost/estimate.py turns the counts into time with rates of a machine.
-Epochs, steps and views are those of longtail/views/epoch.py, operations those of longtail/models/shapes.py.
+Nothing is measured here; cost/estimate.py turns the counts into time with rates of a machine. Epochs, steps and views
+are those of views/epoch.py, operations those of models/shapes.py. Networks, and torch with them, are imported
+where one is counted: a report that has nothing to count loads none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from longtail.base import params as tables
 from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.long_tail import longtail_counts
-from longtail.models.shapes import BYTES, Shape, cifar_resnet, regnet, resnet50, vit
 from longtail.views.epoch import Layout
 
-DISTILLED = ("deit_lt",)  # methods whose students have a DIST token
-FROZEN = ("crt",)  # methods that train the head alone
+if TYPE_CHECKING:
+    from longtail.models.shapes import Shape
+
+BYTES = 4  # of a float32
 SOURCES = {"digits": (10, None, None, 8), "cifar10": (10, 5000, 10_000, 32), "cifar100": (100, 500, 10_000, 32)}
 FILE_SIDE = 224  # pixels taken for the side of an image in a file, whose size is not known
 EVAL_BATCH = 256  # test images at a time (longtail/training/student.py)
@@ -130,21 +132,30 @@ class Workload:
         recipe = tables.merge(recipe, changes, f"experiments.{name}.set")
         return entry, recipe["model"], recipe["train"]
 
+    def _method(self, name: str):
+        """What the experiment's method says of itself: see longtail/methods/__init__.py."""
+        from longtail.training.experiment import load_method
+
+        return load_method(tables.entry(self.params, "experiments", name)["method"]).Method
+
     def student_shape(self, name: str) -> Shape:
+        from longtail.models import shapes
+        from longtail.models.build import network_config
+
         entry, model, _ = self.student_blocks(name)
-        classes = self.images(entry["dataset"]).classes
-        if "arch" in model:
-            return regnet(model["arch"], model["image_size"], classes)
-        return vit(model, classes, entry["method"] in DISTILLED)
+        method, config = self._method(name), network_config(model, f"experiments.{name} (its model)")
+        return shapes.student(config, self.images(entry["dataset"]).classes, method.distilled, method.head)
 
     def teacher_shape(self, name: str, size: int | None = None) -> Shape:
         """size: of what it is shown, where that is not what it is trained on."""
-        teacher = tables.entry(self.params, "teachers", name)
-        images, bias = self.images(teacher["dataset"]), teacher["loss"] != "ldam"
-        size = size or (teacher["views"]["size"] if teacher.get("views") else images.side)
-        if teacher["arch"] == "resnet50":
-            return resnet50(size, images.classes, bias)
-        return cifar_resnet(int(teacher["arch"].removeprefix("resnet")), size, images.classes, bias)
+        from longtail.models import shapes
+        from longtail.training.teacher import head_of
+        from longtail.training.teacher_config import TeacherConfig
+
+        config = tables.build(TeacherConfig, tables.entry(self.params, "teachers", name), f"teachers.{name}")
+        images = self.images(config.dataset)
+        size = size or (config.views.size if config.views else images.side)
+        return shapes.teacher(config.arch, images.classes, head_of(config), size)
 
     def _student(self, name: str) -> Work:
         entry, _, train = self.student_blocks(name)
@@ -152,7 +163,8 @@ class Workload:
         layout = self.layout(entry["views"], entry["dataset"])
         views = train["epochs"] * layout.positions
         tested = evaluations(train["epochs"], train["eval_every"]) * images.test
-        where, frozen = f"experiments.{name}", entry["method"] in FROZEN
+        where, method = f"experiments.{name}", self._method(name)
+        frozen = method.head_only
         loads = [
             Load("views", entry["views"], views),
             Load("forward" if frozen else "train", where, views, shape),
@@ -168,7 +180,7 @@ class Workload:
             not frozen
         )  # weights, gradients, two moments
         memory += together * pixels * (BYTES + 1) + self._held(images) + images.test * pixels * (not images.in_files)
-        heads = 1 + (entry["method"] in DISTILLED)
+        heads = 1 + method.distilled
         return Work(tuple(loads), memory, BYTES * shape.params + predictions(images, heads))
 
     def _teacher(self, name: str) -> Work:

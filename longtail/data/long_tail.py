@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.files import npz
 from longtail.data.file_images import FileImages
 from longtail.data.packed_images import images_from
 
@@ -57,11 +58,8 @@ class LongTail:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such dataset file; make it with stages/subsample.py {path.stem}")
-        try:
-            with np.load(path) as file:
-                values = {f.name: _read(file, f.name) for f in fields(cls)}
-        except Exception as error:  # a damaged file makes zipfile and NumPy raise many kinds
-            raise UserError(f"{path}: cut short or no dataset file ({error}); make it again with subsample") from None
+        with npz(path, "cut short or no dataset file", "make it again with subsample") as file:
+            values = {f.name: _read(file, f.name) for f in fields(cls)}
         values["class_names"] = tuple(values["class_names"].tolist())
         values["cuts"] = tuple(values["cuts"].tolist())
         values |= {k: values[k].item() for k in ("name", "subset_seed", "class_order", "digest")}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.files import npz
 from longtail.data.file_images import FileImages
 
 
@@ -42,7 +43,7 @@ class PackedImages(FileImages):
         index, values = Path(self.pack) / f"{self.split}.npz", Path(self.pack) / f"{self.split}.bin"
         if not index.is_file() or not values.is_file():
             raise UserError(f"{self.pack}: no pack of the {self.split} images; make it with stages/pack.py")
-        with np.load(index) as file:
+        with npz(index, "cut short or damaged", f"remove {self.pack} and pack again") as file:
             source, offsets = file["source"].item(), file["offsets"]
         if source != self.whole:
             raise UserError(f"{index}: made of other files or sizes ({source[:12]}, not {self.whole[:12]}); pack again")

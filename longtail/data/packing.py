@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail.base.errors import UserError
-from longtail.base.files import atomic_write
+from longtail.base.files import atomic_write, npz
 from longtail.base.workers import in_order
 from longtail.data.file_images import FileImages
 
@@ -109,7 +109,7 @@ def _save(path: Path, facts: dict) -> None:
 
 def _check(images: FileImages, offsets: np.ndarray, index: Path, values: Path) -> None:
     """Raises UserError unless the finished pack is of these images and whole."""
-    with np.load(index) as file:
+    with npz(index, "cut short or damaged", f"remove {index.parent} and pack again") as file:
         source, sums, chunk = file["source"].item(), file["checksums"].tolist(), file["chunk"].item()
     if source != images.digest:
         raise UserError(f"{index}: made of other files or sizes; remove {index.parent} and pack again")

@@ -5,14 +5,13 @@ NumPy alone: metrics are recomputable from the files of a run without torch and 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.files import npz
 from longtail.data.long_tail import check_labels
 from longtail.evaluation.metrics import AUTHOR_GROUPS, COUNT_GROUPS, all_metrics, average_heads, group_indices
 
@@ -49,15 +48,12 @@ def read_npz(path: Path, keys: tuple[str, ...], optional: tuple[str, ...] = ()) 
     """The named arrays of an npz file. Raises UserError when it is missing, cut short, or lacks a key."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage that makes it first")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = keys + tuple(k for k in optional if k in file.files)
-            lacking = [k for k in wanted if k not in file.files]
-            if lacking:
-                raise UserError(f"{path}: no '{lacking[0]}' in it; it has {', '.join(file.files)}")
-            return {k: file[k] for k in wanted}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cut short or damaged ({error}); delete it and make it again") from None
+    with npz(path, "cut short or damaged", "delete it and make it again") as file:
+        wanted = keys + tuple(k for k in optional if k in file.files)
+        lacking = [k for k in wanted if k not in file.files]
+        if lacking:
+            raise UserError(f"{path}: no '{lacking[0]}' in it; it has {', '.join(file.files)}")
+        return {k: file[k] for k in wanted}
 
 
 def load_test_set(path: Path) -> TestSet:

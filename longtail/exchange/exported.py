@@ -13,11 +13,10 @@ from typing import Any
 
 import timm
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.exchange.official import Kind
 from longtail.models.vit import ModelConfig
@@ -26,6 +25,7 @@ from longtail.views.normalize import NORMALIZATION
 
 SIZES = {(192, 3): "tiny", (384, 6): "small", (768, 12): "base"}  # (dim, heads); depth 12, patches of 16 px, 224 px
 FAMILY = {True: "deit_{}_distilled_patch16_224", False: "vit_{}_patch16_224"}  # by whether there is a DIST token
+FINISHED = "name a finished run, e.g. data/students/digits-vit/seed0"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """A student's last epoch, or a teacher's epoch that its `select` names. Raises UserError for anything else."""
-    config, facts = _read(folder / "config.yaml", yaml.safe_load), _read(folder / "identity.json", json.loads)
+    config, facts = yaml_file.mapping(folder / "config.yaml", FINISHED), _facts(folder / "identity.json")
     if "experiment" in config:
         kind, weights = "student", "model.safetensors"
         about = {key: facts.get(key) for key in ("dataset", "class_order", "class_names")}
@@ -115,12 +115,12 @@ def architecture(shape: ModelConfig, distilled: bool) -> tuple[str, dict[str, An
     return FAMILY[distilled].format(size), {name: ours for name, (ours, theirs) in arguments.items() if ours != theirs}
 
 
-def _read(path: Path, parse) -> dict:
+def _facts(path: Path) -> dict:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; name a finished run, e.g. data/students/digits-vit/seed0")
+        raise UserError(f"{path}: no such file; {FINISHED}")
     try:
-        values = parse(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: damaged or cut short ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: damaged or cut short")

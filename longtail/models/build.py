@@ -1,7 +1,7 @@
 """Networks by the name or the block that an entry gives: a teacher's CNN, a student's ViT or CNN.
 
 Each is a module of images [B, 3, H, W] to logits [B, C] whose last two children are `avgpool` and `fc`, with a method
-`features` that gives what `fc` is fed. To add one, write it down here.
+`features` that gives what `fc` is fed and `kaiming_fc`, which says how `fc` starts. To add one, write it down here.
 
 A CNN of timm's that is trained as a student is: the RegNetY-16GF that teaches the DeiT baseline (METHODS 2.7).
 

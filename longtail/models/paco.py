@@ -1,4 +1,4 @@
-"""Parametric contrastive learning: the loss, the queue and the momentum encoder (METHODS §2.5; PACO:PaCo/LT).
+"""Parametric contrastive learning: the queue and the momentum encoder (METHODS §2.5; PACO:PaCo/LT); no loss.
 
 An encoder and its classifier are trained by one softmax over C class logits and a contrast set: the queries of the
 batch, their keys (another view through a slowly following copy of the encoder) and the keys of earlier batches.
@@ -36,10 +36,12 @@ def initial_queue(seed: int, size: int, dim: int, classes: int) -> tuple[Tensor,
     return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(rng.below(words[:, dim], classes))
 
 
-def projection_head(width: int, dim: int) -> nn.Sequential:
-    """Linear(width, width)-BN-ReLU-Linear(width, dim); the last one is initialised as the encoder's Linear is."""
+def projection_head(width: int, dim: int, kaiming: bool) -> nn.Sequential:
+    """Linear(width, width)-BN-ReLU-Linear(width, dim). The last is published as the encoder's own `fc` and starts as
+    that does: kaiming, a CIFAR ResNet's; not kaiming, a layer of PyTorch's, as in torchvision's ResNet-50."""
     last = nn.Linear(width, dim)
-    nn.init.kaiming_normal_(last.weight)
+    if kaiming:
+        nn.init.kaiming_normal_(last.weight)
     return nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), last)
 
 
@@ -55,7 +57,7 @@ class PaCo(nn.Module):
         self.momentum = config.key_momentum
         self.encoder = encoder
         self.encoder.fc.reset_parameters()  # published: a layer of its own, with PyTorch's initialisation
-        self.projection = projection_head(encoder.fc.in_features, config.dim)
+        self.projection = projection_head(encoder.fc.in_features, config.dim, encoder.kaiming_fc)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
         queue, labels = initial_queue(seed, config.queue, config.dim, encoder.fc.out_features)

@@ -6,6 +6,7 @@ works; the last two children are `avgpool` and `fc`, so a hook on the last but o
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -29,7 +30,7 @@ class NormedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, in] to cosines in [-1, 1], float32 [B, C]."""
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):  # meta has no autocast
             return F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
 
 
@@ -62,6 +63,8 @@ class BasicBlock(nn.Module):
 
 class CifarResNet(nn.Module):
     """Images [B, 3, H, W] to logits [B, C] (`fc` linear) or cosines [B, C] (`fc` normed)."""
+
+    kaiming_fc = True  # how a linear `fc` starts
 
     def __init__(self, blocks: int, num_classes: int, head: Head) -> None:
         super().__init__()

@@ -16,6 +16,8 @@ class ResNet50(ResNet):
     Initialises from torch's global generator. The last two children are `avgpool`, the pooled features, and `fc`.
     """
 
+    kaiming_fc = False  # PyTorch's own weights: torchvision initialises convolutions and norms alone
+
     def __init__(self, num_classes: int, head: Head) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,20 +1,31 @@
-"""Parameters, multiply-adds and activations of a network from its shape, without building it.
+"""Parameters, multiply-adds and activations of a network, counted on PyTorch's `meta` device: nothing is computed.
 
-Multiply-adds (MAC) of convolutions, linear layers and attention; norms, biases and pointwise functions are left out, as
-is usual. One MAC is two FLOPs. Training costs three forward passes (forward, gradient of the input, gradient of the
-weights), less the input gradient that the first layer does not need.
+Multiply-adds (MAC) of convolutions, linear layers and attention, by torch.utils.flop_counter; norms, biases and
+pointwise functions are left out, as is usual. One MAC is two FLOPs. Any network that a recipe can name is counted.
+
+Training costs three forward passes (forward, gradient of the input, gradient of the weights), less the input gradient
+that the first layer does not need. The backward pass itself is not counted: torch 2.15's counter takes the gradient of
+a grouped convolution's weights for that of a dense one, which makes a RegNetY's training 1.8 times as dear as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from longtail.base.errors import UserError, nearest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-BYTES = 4  # of a float32
-VIT_FLOATS = (
-    16  # kept for backward by a block, per token and channel: two norms, qkv, attention, its sum, MLP, two sums
-)
+from longtail.models.build import ARCHITECTURES, CnnConfig, NetworkConfig, build_network
+from longtail.models.resnet import Head
+from longtail.models.transformer import Block
+
+# float32 numbers kept for backward, for each of what goes into a module; about
+KEPT = {
+    Block: 16,  # two norms, qkv, attention, its sum, MLP, two sums; attention's own weights are never written down
+    nn.BatchNorm2d: 2,  # its input and that of the convolution behind it
+}
 
 
 @dataclass(frozen=True)
@@ -25,117 +36,51 @@ class Shape:
     params: int  # trained numbers
     buffers: int  # kept beside them: BatchNorm's running statistics and counters
     macs: int  # of a forward pass, an image
-    first_macs: int  # those of the first layer
+    train_macs: int  # of forward and backward, an image
     activations: int  # float32 numbers kept for backward, an image; about
 
-    @property
-    def train_macs(self) -> int:
-        """Of forward and backward, an image."""
-        return 3 * self.macs - self.first_macs
+
+@cache
+def student(config: NetworkConfig, classes: int, distilled: bool = False, head: Head = "linear") -> Shape:
+    """What `build_network` makes of these, at the size that it is trained on."""
+    with torch.device("meta"):
+        network = build_network(config, classes, distilled, head)
+    kind = config.arch if isinstance(config, CnnConfig) else f"ViT {config.dim}x{config.depth}"
+    patch = "" if isinstance(config, CnnConfig) else f", patch {config.patch_size}"
+    return measured(network, config.image_size, kind + patch)
 
 
-def vit(model: dict, classes: int, distilled: bool) -> Shape:
-    """A recipe's `model` block (ModelConfig): CLS token, with distilled DIST too, and a linear head for each."""
-    size, patch, dim, depth = (model[key] for key in ("image_size", "patch_size", "dim", "depth"))
-    grid, special, hidden = (size // patch) ** 2, 1 + distilled, int(dim * model["mlp_ratio"])
-    tokens = grid + special
-    block = 4 * dim * dim + 4 * dim + 2 * dim * hidden + hidden + dim + 4 * dim  # qkv and projection, MLP, two norms
-    block += 2 * dim if model.get("layer_scale") else 0
-    positions = tokens if model.get("special_positions", True) else grid
-    ends = (3 * patch * patch + 1) * dim + (special + positions) * dim + 2 * dim + special * classes * (dim + 1)
-    first = grid * 3 * patch * patch * dim
-    attention = 2 * tokens * tokens * dim  # queries by keys, weights by values
-    macs = first + depth * (tokens * (4 * dim * dim + 2 * dim * hidden) + attention) + special * dim * classes
-    name = f"ViT {dim}x{depth}, patch {patch}, {size} px"
-    return Shape(name, depth * block + ends, 0, macs, first, VIT_FLOATS * tokens * dim * depth)
+@cache
+def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
+    """An architecture of longtail/models/build.py on images of `size` pixels."""
+    with torch.device("meta"):
+        network = ARCHITECTURES[arch](classes, head)
+    return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")
 
 
-class _Tally:
-    """Convolutions without bias, each followed by BatchNorm, added up as they are met."""
+@torch.no_grad()
+def measured(network: nn.Module, size: int, kind: str) -> Shape:
+    """network: on `meta`, images [B, 3, size, size] to logits; it is put into eval mode. kind: its name without the
+    size. An own kind of block keeps numbers for backward too: add it to KEPT."""
+    kept, so_far = 0, []  # FLOPs after each layer
 
-    def __init__(self) -> None:
-        self.params = self.buffers = self.macs = self.maps = self.first = 0
+    def keep(module: nn.Module, given: tuple) -> None:
+        nonlocal kept
+        kept += next(number for kind, number in KEPT.items() if isinstance(module, kind)) * given[0].numel()
 
-    def conv(self, channels: int, out: int, side: int, kernel: int = 3, groups: int = 1) -> None:
-        """side: of the output, pixels."""
-        weights = channels // groups * out * kernel * kernel
-        self.first = self.first or weights * side * side
-        self.params += weights + 2 * out
-        self.buffers += 2 * out + 1
-        self.macs += weights * side * side
-        self.maps += out * side * side
-
-    def squeeze(self, channels: int, hidden: int) -> None:
-        """Squeeze and excitation: two 1x1 convolutions with bias on pooled features."""
-        self.params += 2 * channels * hidden + channels + hidden
-        self.macs += 2 * channels * hidden
-
-    def shape(self, name: str, width: int, classes: int, bias: bool) -> Shape:
-        """With the classifier on `width` pooled features; kept for backward: what goes into each convolution and into
-        its BatchNorm."""
-        head = width * classes
-        params = self.params + head + classes * bias
-        return Shape(name, params, self.buffers, self.macs + head, self.first, 2 * self.maps)
-
-
-def cifar_resnet(depth: int, size: int, classes: int, bias: bool = True) -> Shape:
-    """models/resnet.py: three stages of (depth - 2) / 6 blocks, widths 16, 32, 64, shortcuts without weights."""
-    tally = _Tally()
-    tally.conv(3, 16, size)
-    channels = 16
-    for stage in range(3):
-        width, side = 16 << stage, -(-size // (1 << stage))
-        for _ in range((depth - 2) // 6):
-            tally.conv(channels, width, side)
-            tally.conv(width, width, side)
-            channels = width
-    return tally.shape(f"ResNet-{depth}, {size} px", channels, classes, bias)
-
-
-def resnet50(size: int, classes: int, bias: bool = True) -> Shape:
-    """torchvision's: bottlenecks of 3, 4, 6, 3, the stride on the 3x3."""
-    tally = _Tally()
-    side = _halved(size)
-    tally.conv(3, 64, side, 7)
-    side, channels = _halved(side), 64  # max pooling
-    for stage, blocks in enumerate((3, 4, 6, 3)):
-        for block in range(blocks):
-            stride = stage > 0 and block == 0
-            width, out, before = 64 << stage, 256 << stage, side
-            side = _halved(side) if stride else side
-            tally.conv(channels, width, before, 1)
-            tally.conv(width, width, side)
-            tally.conv(width, out, side, 1)
-            if block == 0:
-                tally.conv(channels, out, side, 1)
-            channels = out
-    return tally.shape(f"ResNet-50, {size} px", channels, classes, bias)
-
-
-REGNETS = {  # timm's name: blocks of each stage, their widths, channels of a group; squeeze to a quarter of the input's
-    "regnety_160": ((2, 4, 11, 1), (224, 448, 1232, 3024), 112),
-}
-
-
-def regnet(arch: str, size: int, classes: int) -> Shape:
-    """RegNetY (Radosavovic et al., 2020) as timm builds it. Raises UserError for another."""
-    if arch not in REGNETS:
-        raise UserError(f"arch '{arch}': its operations are not counted{nearest(arch, REGNETS)}")
-    tally, channels, side = _Tally(), 32, _halved(size)
-    tally.conv(3, channels, side)
-    depths, widths, group = REGNETS[arch]
-    for blocks, width in zip(depths, widths, strict=True):
-        for block in range(blocks):
-            tally.conv(channels, width, side, 1)
-            side = _halved(side) if block == 0 else side
-            tally.conv(width, width, side, groups=width // group)
-            tally.squeeze(width, round(channels / 4))
-            tally.conv(width, width, side, 1)
-            if block == 0:
-                tally.conv(channels, width, side, 1)
-            channels = width
-    return tally.shape(f"{arch}, {size} px", channels, classes, True)
-
-
-def _halved(side: int) -> int:
-    return (side + 1) // 2
+    for module in network.eval().modules():  # one image is no batch; eval mode counts the same
+        if isinstance(module, tuple(KEPT)):
+            module.register_forward_pre_hook(keep)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda *_: so_far.append(counter.get_total_flops()))
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, size, size, device="meta"))
+    forward = counter.get_total_flops()
+    return Shape(
+        f"{kind}, {size} px",
+        sum(p.numel() for p in network.parameters()),
+        sum(b.numel() for b in network.buffers()),
+        forward // 2,
+        (3 * forward - so_far[0]) // 2,
+        kept,
+    )

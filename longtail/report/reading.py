@@ -7,29 +7,29 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from longtail.base import typed
 from longtail.base.errors import UserError
+from longtail.base.files import npz
+from longtail.report.diagnosis_records import Diagnostics
+from longtail.report.records import Run
 
 SCHEMA = 1
-ABOUT = ("entry", "kind", "study", "dataset", "config_hash")
 AGAIN = "run stages/diagnose.py again"
 
 
 def run_record(folder: Path) -> dict[str, Any] | None:
-    """run.json: what the run was. Raises UserError where it is damaged or of another schema."""
-    return _read(folder / "run.json", ("config", "seeds"))
+    """run.json: what the run was. Raises UserError where it is damaged or not as longtail/report/records.py says."""
+    return _read(Run, folder / "run.json")
 
 
 def diagnostics(folder: Path) -> dict[str, Any] | None:
     """diagnostics.json: long-tail evaluation at the last epoch. Raises UserError as run_record does."""
-    keys = ("class_names", "class_counts", "groups", "heads", "fusion", "routing", "agreement")
-    return _read(folder / "diagnostics.json", keys)
+    return _read(Diagnostics, folder / "diagnostics.json")
 
 
 def top1(folder: Path) -> dict[str, np.ndarray] | None:
@@ -39,11 +39,8 @@ def top1(folder: Path) -> dict[str, np.ndarray] | None:
     path = folder / "predictions.npz"
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.int64) for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cut short or damaged ({error}); {AGAIN}") from None
+    with npz(path, "cut short or damaged", AGAIN) as file:
+        arrays = {name: file[name].astype(np.int64) for name in file.files}
     for name in ("labels", "class_counts", "groups_author"):
         if name not in arrays:
             raise UserError(f"{path}: no '{name}' in it; {AGAIN}")
@@ -56,17 +53,19 @@ def top1(folder: Path) -> dict[str, np.ndarray] | None:
     return arrays
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
+def _read(cls: type, path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
+    text = path.read_bytes()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(text)
         schema = found["schema"]
-        lacking = [key for key in (*ABOUT, *keys) if key not in found]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cut short or no such record ({error}); {AGAIN}") from None
     if schema != SCHEMA:
         raise UserError(f"{path}: schema is {schema!r}, expected {SCHEMA}; {AGAIN}")
-    if lacking:
-        raise UserError(f"{path}: no '{lacking[0]}' in it; {AGAIN}")
+    try:
+        typed.read(cls, text)  # for its check: whole numbers stay as they stand in the file
+    except UserError as error:
+        raise UserError(f"{path}: not of schema {SCHEMA}: {error}; {AGAIN}") from None
     return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
+from longtail.base import typed
 from longtail.base.errors import UserError
+from longtail.report.records import CacheMetrics, Metrics
 from longtail.report.study import ON_VIEWS, Column, Row, StudyConfig
 
 SCHEMA = 1
@@ -18,18 +18,7 @@ MAKER = {
     "cache": "stages/evaluate_labels.py",
 }
 
-# What is read of a metrics file: a block's keys (`?`: may lack; `*`: each), a list's items, the types of a value.
-TEXT, INTEGER, NUMBER, MAYBE = (str,), (int,), (int, float), (int, float, type(None))
-OVER_SEEDS = {"mean": MAYBE, "stderr": MAYBE, "n": INTEGER}
-SCALARS = [column for column in get_args(Column) if column != ON_VIEWS]
-HEAD = {**dict.fromkeys(SCALARS, MAYBE), "per_class": [MAYBE]}
-SUMMARY = dict.fromkeys(SCALARS, OVER_SEEDS)
-PHASE = {"epoch": INTEGER, "avg": HEAD, "cls": HEAD, "dist?": HEAD}
-SEED = {"last": PHASE, "best": PHASE, "seconds": NUMBER, "device?": (str, type(None))}
-HEADS = {"avg": SUMMARY, "cls": SUMMARY, "dist?": SUMMARY}
-ABOUT = {"dataset": TEXT, "config_hash": TEXT, "class_counts": [INTEGER]}
-RUN = {**ABOUT, "seeds": {"*": SEED}, "summary": {"last": HEADS, "best": HEADS}}
-SHAPE = {"experiment": RUN, "teacher": RUN, "cache": {"summary": {ON_VIEWS: OVER_SEEDS}}}
+FORMATS = {"experiment": Metrics, "teacher": Metrics, "cache": CacheMetrics}
 
 
 @dataclass(frozen=True)
@@ -80,45 +69,22 @@ def load(folder: Path, name: str, study: StudyConfig) -> Results:
 def read(path: Path, entry: str, kind: str, study: str) -> dict | None:
     """A metrics file; None where it is missing.
 
-    Raises UserError where it is cut short, of something else, or lacks what tables and figures read.
+    Raises UserError where it is cut short, of something else, or not as longtail/report/records.py says.
     """
     if not path.is_file():
         return None
+    again = f"run {MAKER[kind]} {entry} again"
+    text = path.read_bytes()
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(text)
         found = {key: metrics[key] for key in ("schema", "entry", "kind", "study")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cut short or no metrics file ({error}); run {MAKER[kind]} {entry} again") from None
+        raise UserError(f"{path}: cut short or no metrics file ({error}); {again}") from None
     for key, wanted in {"schema": SCHEMA, "entry": entry, "kind": kind, "study": study}.items():
         if found[key] != wanted:
-            raise UserError(f"{path}: {key} is {found[key]!r}, expected {wanted!r}; run {MAKER[kind]} {entry} again")
-    wrong = fault(metrics, SHAPE[kind])
-    if wrong:
-        raise UserError(f"{path}: not of schema {SCHEMA}: {wrong}; run {MAKER[kind]} {entry} again")
+            raise UserError(f"{path}: {key} is {found[key]!r}, expected {wanted!r}; {again}")
+    try:
+        typed.read(FORMATS[kind], text)  # for its check: whole numbers stay as they stand in the file
+    except UserError as error:
+        raise UserError(f"{path}: not of schema {SCHEMA}: {error}; {again}") from None
     return metrics
-
-
-def fault(value: Any, shape: dict | list | tuple, at: str = "") -> str | None:
-    """What is first found not to be of the shape, and where: `summary.last.avg.top1: missing`; None where all is."""
-    if isinstance(shape, tuple):
-        right = isinstance(value, shape) and not isinstance(value, bool)
-        if right and (not isinstance(value, float) or math.isfinite(value)):
-            return None
-        return f"{at}: expected {' or '.join(kind.__name__ for kind in shape)}, found {value!r:.60}"
-    if not isinstance(value, type(shape)):
-        return f"{at}: expected a {'block' if isinstance(shape, dict) else 'list'}, found {value!r:.60}"
-    inner: list[tuple[str | int, Any]] = []  # key, shape
-    if isinstance(shape, list):
-        inner = [(i, shape[0]) for i in range(len(value))]
-    elif "*" in shape:
-        inner = [(key, shape["*"]) for key in value]
-    else:
-        inner = [(key.rstrip("?"), of) for key, of in shape.items() if not key.endswith("?") or key[:-1] in value]
-    if not inner:
-        return f"{at}: empty"
-    for key, of in inner:
-        here = f"{at}.{key}".lstrip(".")
-        wrong = f"{here}: missing" if isinstance(shape, dict) and key not in value else fault(value[key], of, here)
-        if wrong:
-            return wrong
-    return None

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 
 SCHEMA = 1
@@ -22,6 +20,7 @@ ENVIRONMENT = (  # facts of environment.json that name no place and no machine; 
     *("class_order", "dataset_digest", "teacher_digest", "start_digest"),
     *("imported", "source", "source_sha256", "source_layout", "source_weights", "source_top1"),
 )
+INCOMPLETE = "the run is not complete, train it again"
 DIGITS = 6  # significant, of the curves
 
 
@@ -43,7 +42,7 @@ def read_seed(folder: Path) -> SeedRun:
     """<run>/seed<k>. Raises UserError where a file is missing or damaged."""
     try:
         facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
         with open(folder / "history.csv", newline="", encoding="utf-8") as file:
             names, *rows = csv.reader(file, strict=True)
         lacking = [key for key in NEEDED if key not in facts]
@@ -52,8 +51,8 @@ def read_seed(folder: Path) -> SeedRun:
         curves = {name: [_number(row[i]) for row in rows] for i, name in enumerate(names)}
         return SeedRun({k: v for k, v in config.items() if k != "seed"}, facts, curves)
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; the run is not complete, train it again") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, csv.Error, yaml.YAMLError) as error:
+        raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"{folder}: environment.json, config.yaml or history.csv is damaged or lacks {error}; train it again"
         ) from None

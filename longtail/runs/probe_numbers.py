@@ -42,10 +42,10 @@ def norm_and_projection(*tensors: Tensor) -> list[float]:
     return [float(squares.sqrt()), float(projection)]
 
 
-def update_norm(now: Iterable[Tensor], before: Iterable[Tensor]) -> list[float]:
-    """Of the difference of all weights. No projection: where a gradient is zero but for rounding, as of the bias of an
-    attention's keys, Adam makes a step of full length in a direction that each processor chooses."""
-    return norm_and_projection(*(p - q for p, q in zip(now, before, strict=True)))[:1]
+def norm(*tensors: Tensor) -> list[float]:
+    """Of all values together, alone: where a gradient is zero but for rounding, as of the bias of an attention's keys,
+    Adam makes a step of full length in a direction that each processor chooses."""
+    return norm_and_projection(*tensors)[:1]
 
 
 def epochs_of(epochs: int, changes: Iterable[int | None]) -> list[int]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.params import digest, plain
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.saver import Saver
@@ -179,7 +179,7 @@ class Workspace:
     def write_meta(self, config: Any, **facts: Any) -> None:
         """What the run is, in its result folder: config.yaml (fully resolved) and identity.json, with `facts` that are
         the same on every machine. Where and how fast it was made stands beside the result: environment.json."""
-        (self.result / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
+        (self.result / "config.yaml").write_text(yaml_file.dump(plain(config)))
         facts = {"identity": self.identity, "config_hash": digest(config), **facts}
         facts |= {"processes": self.team.size, "backend": self.team.backend}
         (self.result / IDENTITY).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from longtail.base.files import write_text
 from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
@@ -35,6 +37,7 @@ from longtail.views.student_views import Views
 PROBED = ("teachers", "caches", "experiments")  # sections whose entries are trained or made by a network
 VIEWS = 4  # of an epoch
 SHORT = 16  # digits of a checksum
+COMMITTED = Path("tests/training/probes")
 
 
 def entry_probe(params: dict, section: str, name: str) -> Probe:
@@ -50,7 +53,7 @@ def _experiment(params: dict, name: str) -> Probe:
     model = _shapes(build_network, config.model, data.num_classes, method.distilled, method.head)
     if method.head_only:
         freeze(model)
-    return student_facts(config, data, seeds[0], views, method, model, VIEWS)
+    return student_facts(config, data, views, method, model, VIEWS)
 
 
 def _teacher(params: dict, name: str) -> Probe:
@@ -100,3 +103,15 @@ def brief(probe: Probe) -> Probe:
         kinds.setdefault(kind, []).append([name, value])
     sums = {kind: hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:SHORT] for kind, facts in kinds.items()}
     return Probe(sums, probe.close)
+
+
+def committed(root: Path, section: str) -> dict[str, Probe]:
+    """Of every entry of a section, as they are in git; none where none were written. root: the repository's."""
+    path = root / COMMITTED / f"{section}.json"
+    return {name: Probe(**facts) for name, facts in json.loads(path.read_text()).items()} if path.is_file() else {}
+
+
+def commit(root: Path, section: str, probes: dict[str, Probe]) -> None:
+    """Write them to where `committed` reads them, an entry a line."""
+    lines = (f"{json.dumps(name)}: {json.dumps({'exact': p.exact, 'close': p.close})}" for name, p in probes.items())
+    write_text(root / COMMITTED / f"{section}.json", "{\n" + ",\n".join(lines) + "\n}\n")

@@ -9,7 +9,6 @@ losses of groups and stochastic depth are those of one process; only the order o
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ from longtail.training.labels import TeacherLabels
 from longtail.training.optimizer import build_optimizer, cosine_lr
 from longtail.training.student_evaluation import Evaluator, test_views
 from longtail.training.student_run import StudentRun, begin
-from longtail.training.student_step import Meter, Stepper, chunks, views_at_once
+from longtail.training.student_step import Meter, Stepper, chunks, views_at_once, write_rows
 from longtail.views.batch import Batch
 from longtail.views.student_views import Views
 
@@ -210,7 +209,7 @@ def _write(workspace: Workspace, config, data, seed, model, history, best, last,
     from safetensors.torch import save_file
 
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
-    pd.DataFrame(history).to_csv(workspace.result / "history.csv", index=False)
+    write_rows(history, workspace.result / "history.csv")
     arrays = {
         "labels": data.test_labels,
         "best_epoch": np.int64(best["epoch"]),

@@ -55,16 +55,20 @@ class Evaluator:
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
         """The model is left in eval mode. Compiled parts of it run as they were written: what is kept of a run does not
-        depend on a compiler, nor does it compile for the sizes of test batches."""
+        depend on a compiler, nor does it compile for the sizes of test batches. In half precision the heads alone are
+        computed in float32: rounded logits tie, and of equals the lower, more frequent class would be named."""
         model.eval()
         parts: dict[str, list[Tensor]] = {}
         compiled = self.execution.engine == "compiled"  # else the compiler, 2 s of a core, is not even loaded
         as_written = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-        with as_written, self.execution.autocast(self.device):
+        with as_written:
             for pixels in self.views.batches(EVAL_BATCH) if len(self.views) else ():  # fewer batches than processes
                 pixels = pixels if pixels.device.type == self.device.type else upload(pixels.numpy(), self.device)
                 x = normalize(pixels, self.mean, self.std)
-                for head, z in head_logits(model, special_tokens(model, x)).items():
+                with self.execution.autocast(self.device):
+                    tokens = special_tokens(model, x)
+                tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+                for head, z in head_logits(model, tokens).items():
                     parts.setdefault(head, []).append(z.float())
         mine = {head: torch.cat(logits).cpu() for head, logits in parts.items()}  # the only wait for the device
         gathered = [part for part in self.team.gather(mine) if part]

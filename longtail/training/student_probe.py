@@ -20,10 +20,10 @@ from longtail.runs.probe_numbers import (
     checksum,
     checksum_of_integers,
     epochs_of,
+    norm,
     norm_and_projection,
     numbers,
     schedule_epochs,
-    update_norm,
 )
 from longtail.training.cache import teacher_labels
 from longtail.training.experiment import StudentConfig
@@ -61,7 +61,7 @@ def student_probe(
 ) -> Probe:
     """Of one seed; arguments as of longtail.training.student.train_student, all on the CPU."""
     student = Student(config, data, seed, labels, CPU, start=start)
-    probe = student_facts(config, data, seed, student.views, student.method, student.model)
+    probe = student_facts(config, data, student.views, student.method, student.model)
     first = {name: value.clone() for name, value in student.model.state_dict().items()}
     probe.computed |= {f"first {name}": norm_and_projection(value) for name, value in first.items()}
     few = _few_tested(data)
@@ -78,7 +78,6 @@ def student_probe(
 def student_facts(
     config: StudentConfig,
     data: LongTail,
-    seed: int,
     views: Views,
     method,
     model: nn.Module,
@@ -91,7 +90,7 @@ def student_facts(
     for epoch in epochs:
         of, positions = f"of epoch {epoch}", _positions(views, count)
         exact |= view_facts(views, epoch, count)
-        skipped = transformer.draw(branches, seed, epoch, positions) == 0
+        skipped = transformer.draw(branches, views.key, epoch, positions) == 0
         exact[f"stochastic depth {of}"] = checksum_of_integers(skipped)
         targets = _targets(data, views.order(epoch)[positions])
         close[f"targets {of}"] = norm_and_projection(method.targets(targets, data.num_classes, epoch))
@@ -118,7 +117,7 @@ def view_facts(views: Views, epoch: int, count: int | None = None) -> dict[str, 
         f"order {of}": views.order(epoch)[:LISTED].tolist(),
         f"views {of}": checksum(views.pixels(epoch, positions, drawn)),
         f"erased boxes {of}": checksum_of_integers(drawn.erase),
-        f"mixing {of}": [[m.lam, list(m.box or ())] for m in mix.draw(views.recipe, views.seed, epoch, range(MIXED))],
+        f"mixing {of}": [[m.lam, list(m.box or ())] for m in mix.draw(views.recipe, views.key, epoch, range(MIXED))],
     }
     if views.recipe.teacher_view == "weak":
         facts[f"teacher's views {of}"] = checksum(views.weak(epoch, positions))
@@ -150,8 +149,8 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
         probe.computed |= {
             f"input {of}": shown,
             f"loss {of}": numbers(meter.sums[:2] / meter.sums[2]),
-            f"gradient {of}": norm_and_projection(*gradients),
-            f"update {of}": update_norm(student.model.parameters(), before),
+            f"gradient {of}": norm(*gradients),
+            f"update {of}": norm(*(p - q for p, q in zip(student.model.parameters(), before, strict=True))),
         }
     if taught:
         probe.labels[f"teacher's labels of epoch {epoch}"] = taught

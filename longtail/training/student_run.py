@@ -6,21 +6,21 @@ Where a run starts from another's end: seed k from the weights of seed k (cRT, M
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 
 WEIGHTS = "model.safetensors"
+TRAIN = "train the entry first (stages/train_student.py)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], wrong: str) -> None:
 
 def read_run(folder: Path, data: LongTail) -> StudentRun:
     """Raises UserError where a file is missing or cut short, or the run is of another dataset or class order."""
-    config, facts = _read(folder / "config.yaml", yaml.safe_load), _read(folder / "identity.json", json.loads)
+    config, facts = yaml_file.mapping(folder / "config.yaml", TRAIN), _facts(folder / "identity.json")
     try:
         order, digest = facts["class_order"], facts["dataset_digest"]
     except KeyError as error:
@@ -58,19 +58,19 @@ def read_run(folder: Path, data: LongTail) -> StudentRun:
         )
     path = folder / WEIGHTS
     if not path.is_file():
-        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
+        raise UserError(f"{path}: no such file; {TRAIN}")
     try:
         return StudentRun(folder, config, load_file(path))
     except SafetensorError as error:
         raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> dict:
+def _facts(path: Path) -> dict:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; train the entry first (stages/train_student.py)")
+        raise UserError(f"{path}: no such file; {TRAIN}")
     try:
-        values = parse(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: cut short or damaged ({' '.join(str(error).split())}); train again") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: cut short or damaged; train the entry again")

@@ -8,13 +8,16 @@ it: what the device needs goes there through page-locked memory, what it adds up
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.base import rng
 from longtail.base.device import upload
 from longtail.base.errors import UserError
 from longtail.losses.targets import Targets
@@ -77,6 +80,15 @@ class Meter:
         return self._rows
 
 
+def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    """As CSV: a column for each key that a row has, in the order in which they come; empty where a row has none."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 class Stepper:
     """Holds what all steps of a run share. scaler: of fp16's gradients; does nothing in other precisions."""
 
@@ -94,7 +106,8 @@ class Stepper:
         team: Team,
     ) -> None:
         self.config, self.model, self.method, self.optimizer, self.labels = config, model, method, optimizer, labels
-        self.seed, self.device, self.execution, self.train_labels = seed, device, execution, train_labels
+        self.device, self.execution, self.train_labels = device, execution, train_labels
+        self.seed = rng.of_family(seed, config.views.family)
         self.branches, self.gradients = drop_path.branches(model), Gradients(model.parameters(), team)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         self.at_once = views_at_once(config, execution)

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.device import upload
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
 from longtail.models.build import ARCHITECTURES
+from longtail.models.resnet import Head
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.eval_views import EvalViews
 from longtail.views.normalize import constants, normalize
@@ -36,9 +36,14 @@ def recipe(config: TeacherConfig) -> dict[str, Any]:
     return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
+def head_of(config: TeacherConfig) -> Head:
+    """LDAM's classifier gives cosines."""
+    return "normed" if config.loss == "ldam" else "linear"
+
+
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:
     """The untrained network, initialised from torch's global generator."""
-    return ARCHITECTURES[config.arch](classes, "normed" if config.loss == "ldam" else "linear")
+    return ARCHITECTURES[config.arch](classes, head_of(config))
 
 
 def reweighted(config: TeacherConfig, epoch: int) -> bool:
@@ -109,12 +114,7 @@ def teacher_digest(folder: Path) -> str:
 
 
 def _read_config(path: Path) -> TeacherConfig:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; train the teacher first (stages/train_teacher.py)")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = yaml_file.read(path, "train the teacher first (stages/train_teacher.py)")
     return params.build(TeacherConfig, values, str(path))
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from longtail.base.errors import UserError, nearest
+from longtail.base.files import npz
 from longtail.losses.losses import PaCoWeights
 from longtail.models.build import ARCHITECTURES
 from longtail.models.paco import PaCoSizes
@@ -43,11 +42,8 @@ def check_floor(folder: Path, floor: Floor | None, select: str) -> None:
     if floor is None or os.environ.get(ALLOW) == "1":
         return
     path = folder / "predictions.npz"
-    try:
-        with np.load(path) as saved:
-            reached = 100 * float((saved[f"logits_{select}_cls"].argmax(1) == saved["labels"]).mean())
-    except Exception as error:  # a damaged file makes NumPy raise many kinds
-        raise UserError(f"{path}: missing or unreadable ({error}); train the teacher again") from None
+    with npz(path, "missing or unreadable", "train the teacher again") as saved:
+        reached = 100 * float((saved[f"logits_{select}_cls"].argmax(1) == saved["labels"]).mean())
     if reached < floor.top1 - floor.tolerance:
         raise UserError(
             f"{folder}: teacher has {reached:.2f} % on the test set ({select} epoch), its entry's must_reach asks for "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from longtail.data.long_tail import LongTail
 from longtail.runs.probe import Probe
-from longtail.runs.probe_numbers import checksum, epochs_of, norm_and_projection, numbers, schedule_epochs, update_norm
+from longtail.runs.probe_numbers import checksum, epochs_of, norm, norm_and_projection, numbers, schedule_epochs
 from longtail.runs.saver import copied
 from longtail.training.optimizer import sam_radius
 from longtail.training.teacher import TestSet, class_weights
@@ -90,7 +90,8 @@ def _pixels(views, epoch: int, index: np.ndarray) -> dict[str, Tensor]:
 def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
     """A few steps on a few views of the epoch, from the weights that the task has."""
     weights, size = teacher.task.weights, SMALL if teacher.config.views is None else LARGE
-    step, _ = teacher.step_of(epoch)
+    step, (_, radius, _) = teacher.step_of(epoch)
+    sam = "SAM " if radius else ""
     teacher.task.train()
     for update in range(UPDATES):
         of = f"{update + 1} of epoch {epoch}"
@@ -99,9 +100,9 @@ def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
         loss, correct = step(labels, *inputs).tolist()
         probe.computed |= {
             f"input {of}": [number for value in inputs for number in norm_and_projection(value)],
-            f"loss {of}": [loss, correct],
-            f"gradient {of}": norm_and_projection(*(w.grad for w in weights if w.grad is not None)),
-            f"update {of}": update_norm(weights, before),
+            f"{sam}loss {of}": [loss, correct],
+            f"{sam}gradient {of}": norm(*(w.grad for w in weights if w.grad is not None)),
+            f"{sam}update {of}": norm(*(w - b for w, b in zip(weights, before, strict=True))),
         }
     if isinstance(teacher.task.views, LargeViews):
         teacher.task.views.close()

@@ -35,7 +35,7 @@ def supervised_views(
     there are none of images in files."""
     if config.views is not None:
         recipes = {"teacher_view": config.views}
-        return LargeViews(recipes, data.train_images, seed, config.normalization, device)
+        return LargeViews(recipes, data.train_images, seed, device)
     return WeakViews(in_memory(data), seed, config.crop_padding, config.hflip, device)
 
 
@@ -88,7 +88,7 @@ def contrastive_views(
     """PaCo's query and key. Raises UserError as `supervised_views`."""
     if config.views is not None:
         recipes = {"paco_query": config.views, "paco_key": config.paco.key_views}
-        return LargeViews(recipes, data.train_images, seed, config.normalization, device)
+        return LargeViews(recipes, data.train_images, seed, device)
     return PaCoViews(config.paco.views, config.crop_padding, config.hflip, in_memory(data), seed, device)
 
 

@@ -205,13 +205,13 @@ def erase_noise(seed: int, epoch: int, positions: np.ndarray, counts: np.ndarray
     counts: int [P], values that each position needs. Returns float32 [count] for each position; they do not depend on
     which other positions are asked for."""
     table = rng.normal_table().astype(np.float32)
-    key = (seed & 0xFFFFFFFF, rng.STREAMS["noise"])
+    key, family = rng.key_of(seed, "noise")
     blocks = -(-counts // 8)  # a Philox block holds 8 values
     first = np.cumsum(blocks) - blocks
-    counter = np.zeros((int(blocks.sum()), 4), np.uint32)
+    counter = np.empty((int(blocks.sum()), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter)) - np.repeat(first, blocks)
     counter[:, 1] = np.repeat(np.asarray(positions), blocks)
-    counter[:, 2] = epoch
+    counter[:, 2], counter[:, 3] = epoch, family
     values = np.empty((len(counter), 8), np.float32)
     for start in range(0, len(counter), _CACHE_BLOCKS):
         chunk = slice(start, start + _CACHE_BLOCKS)

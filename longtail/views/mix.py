@@ -1,4 +1,4 @@
-"""Mixup and CutMix within groups, and their soft targets, as timm's `Mixup(mode='batch')` (METHODS 3.7 row 7).
+"""Mixup and CutMix within groups, and their soft targets, as timm 0.8.15's `Mixup(mode='batch')` (METHODS 3.7 row 7).
 
 One draw for a whole group; the partner of view i is view n - 1 - i of the same group.
 """
@@ -43,10 +43,12 @@ def _mix(recipe, applied, switch, lam, y, x) -> Mix:
 
 
 def cutmix_box(lam: float, y: int, x: int, size: int) -> Mix:
-    """Square of area 1 - lam centered at (y, x), clipped to the view, and the lam that is left (timm rand_bbox)."""
-    side = int(size * np.sqrt(1 - lam))
-    top, bottom = (min(max(v, 0), size) for v in (y - side // 2, y + (side + 1) // 2))
-    left, right = (min(max(v, 0), size) for v in (x - side // 2, x + (side + 1) // 2))
+    """Square of area 1 - lam around (y, x), clipped to the view, and the lam that is left: timm 0.8.15's rand_bbox.
+
+    Half a side is rounded down at both ends, so an odd side loses a pixel and a side of 1 all; timm 1.0 has it whole.
+    """
+    half = int(size * np.sqrt(1 - lam)) // 2
+    top, bottom, left, right = (min(max(v, 0), size) for v in (y - half, y + half, x - half, x + half))
     return Mix(1.0 - (bottom - top) * (right - left) / (size * size), (top, bottom, left, right))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longtail.base.errors import nearest
+from longtail.base.params import later
 from longtail.views.normalize import NORMALIZATION
 
 
@@ -51,6 +52,9 @@ class ViewRecipe:
     teacher_offset: int
     teacher_padding: int  # weak: zero pixels on each side before a random crop of the image's own size, then `hflip`
     teacher_normalization: str  # weak: a name in longtail/views/normalize.py
+    # families of draws are independent, with one recipe and seed too: a network that is to label a student's views is
+    # trained on views of another family (longtail/base/rng.py)
+    family: int = later(0)
 
     def __post_init__(self) -> None:
         for name in ("hflip", "rand_prob", "erase_prob", "mix_prob", "switch_prob"):
@@ -59,7 +63,7 @@ class ViewRecipe:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, found {getattr(self, name)}")
         for name in ("crop_padding", "rand_ops", "rand_std", "jitter", "round_to", "teacher_padding"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
-        for name in ("mixup_alpha", "cutmix_alpha", "mix_until"):
+        for name in ("mixup_alpha", "cutmix_alpha", "mix_until", "family"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         for name in ("crop_scale", "crop_ratio", "blur_radius", "erase_area", "erase_ratio"):
             low, high = getattr(self, name)
@@ -119,7 +123,8 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class LargeViewRecipe:
-    """RandomResizedCrop (bilinear), color jitter, grayscale, blur, flip, RandAugment; in this order."""
+    """RandomResizedCrop (bilinear), color jitter, grayscale, blur, flip, RandAugment (bilinear or bicubic, drawn anew
+    for every operation, as timm does unless told); in this order."""
 
     size: int  # pixels on a side
     crop_scale: tuple[float, float]  # area of the crop over the image's
@@ -133,6 +138,7 @@ class LargeViewRecipe:
     rand_prob: float  # that each is applied
     rand_magnitude: float  # mean of a normal distribution, clipped to 0..10
     rand_std: float  # its standard deviation
+    rand_fill: str  # a name in views/normalize.py, whose mean is the color that moves in; PaCo: ImageNet's on iNat too
 
     def __post_init__(self) -> None:
         _require(self.size >= 1, f"size must be at least 1, found {self.size}")
@@ -151,6 +157,10 @@ class LargeViewRecipe:
         _require(
             self.rand_ops >= 0 and self.rand_std >= 0 and 0 <= self.rand_magnitude <= 10,
             "at least 0: rand_ops, rand_std; rand_magnitude 0 to 10",
+        )
+        _require(
+            self.rand_fill in NORMALIZATION,
+            f"rand_fill '{self.rand_fill}' is unknown{nearest(self.rand_fill, NORMALIZATION)}",
         )
 
 

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from longtail.base import rng
 from longtail.base.device import upload, view_checksums
 from longtail.base.errors import UserError
 from longtail.base.images import Images, sizes_of
@@ -60,6 +61,7 @@ class Views:
         if recipe.sampler == "class_balanced" and labels is None:
             raise ValueError("a class-balanced recipe needs the images' labels")
         self.recipe, self.images, self.seed = recipe, images, seed
+        self.key = rng.of_family(seed, recipe.family)  # the seed of all draws
         self._labels = labels if recipe.sampler == "class_balanced" else None
         self.layout = Layout(
             images=len(images),
@@ -112,14 +114,14 @@ class Views:
         """Image shown at each position, int64 [positions_per_epoch]."""
         known, order = self._order
         if known != epoch:
-            order = self.layout.order(self.seed, epoch, self._labels)
+            order = self.layout.order(self.key, epoch, self._labels)
             self._order = (epoch, order)
         return order
 
     def draws(self, epoch: int, positions: np.ndarray) -> draws.ViewDraws:
         """Parameters of the views at positions (int [n])."""
         height, width = self._sizes[self.order(epoch)[positions]].T
-        return draws.view_draws(self.recipe, self.seed, epoch, positions, height, width, len(randaugment.OPS))
+        return draws.view_draws(self.recipe, self.key, epoch, positions, height, width, len(randaugment.OPS))
 
     def pixels(self, epoch: int, positions: np.ndarray, drawn: draws.ViewDraws | None = None) -> torch.Tensor:
         """Cropped, flipped, augmented pixels, before normalization: uint8 [n, 3, S, S] on the device."""
@@ -133,11 +135,11 @@ class Views:
     def _erased(self, epoch: int, positions: np.ndarray, pixels: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
         if pixels.device.type != "cpu":
             x = self._levels[pixels.to(torch.int32) + self._channel]
-            erase_(x, self.seed, epoch, positions, boxes)
+            erase_(x, self.key, epoch, positions, boxes)
             return x
         x = normalize(pixels, self._mean, self._std)
         rows = np.flatnonzero(boxes[:, 2])
-        noise = draws.erase_noise(self.seed, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
+        noise = draws.erase_noise(self.key, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
         for row, box, values in zip(rows.tolist(), boxes[rows].tolist(), noise, strict=True):
             left, top, width, height = box
             x[row, :, top : top + height, left : left + width] = torch.from_numpy(values).view(3, height, width)
@@ -146,7 +148,7 @@ class Views:
     def weak(self, epoch: int, positions: np.ndarray) -> torch.Tensor:
         """Weak views of the images at positions, before normalization: RandomCrop with zero padding at the images' own
         size and flip, as CIFAR teachers are trained with (METHODS 2.3); uint8 [n, 3, H, H] on the CPU."""
-        corner, flip = draws.weak_draws(self.recipe, self.seed, epoch, positions)
+        corner, flip = draws.weak_draws(self.recipe, self.key, epoch, positions)
         images = torch.from_numpy(self.images[self.order(epoch)[positions]]).permute(0, 3, 1, 2).contiguous()
         corner, flip = torch.from_numpy(corner), torch.from_numpy(flip)
         return padded_crops(images, corner, flip, images.shape[3], self.recipe.teacher_padding, reflect=False)
@@ -227,7 +229,7 @@ class Views:
         if known != key:
             positions = np.arange(start, every[-1].stop)
             drawn = self.draws(epoch, positions)
-            mixes = mix.draw(self.recipe, self.seed, epoch, [of.group_number(g) for g in every])
+            mixes = mix.draw(self.recipe, self.key, epoch, [of.group_number(g) for g in every])
             pixels = self.pixels(epoch, positions, drawn) if together else None
             self._window = (key, drawn, mixes, pixels)
         mine = of.groups_of_step(step)[groups]

@@ -3,7 +3,8 @@
 Views of large images for CNN teachers (METHODS §2.4, §2.5): functions of (seed, epoch, position), made by Pillow.
 
 An image is decoded once for all its views. RandAugment is timm's without `inc`: magnitudes of posterize, solarize and
-the blends do not all mean more with a higher level.
+the blends do not all mean more with a higher level. It is PaCo's: every operation that moves pixels is bilinear or
+bicubic by a draw of its own, and ImageNet's mean moves in whatever the images are normalized with.
 
 The weak augmentation of CNN teachers on small images: zero-padded random crop and horizontal flip (METHODS §2.3).
 
@@ -32,7 +33,8 @@ from longtail.views.normalize import NORMALIZATION
 from longtail.views.ops import photometric, randaugment
 from longtail.views.recipe import LargeViewRecipe
 
-# Words of a position in a view's stream: the crop, jitter, gray?, blur?, radius, flip; then four of each operation.
+# Words of a position in a view's stream: the crop, jitter, gray?, blur?, radius, flip; then four of each operation:
+# which, applied?, magnitude (high 16 bits) and sign (lowest bit), bilinear?
 _JITTER = 4 * ATTEMPTS
 _GRAY = _JITTER + JITTER_WORDS
 _BLUR, _RADIUS, _FLIP, _OPS = _GRAY + 1, _GRAY + 2, _GRAY + 3, _GRAY + 4
@@ -54,6 +56,7 @@ class LargeDraws:
     op: np.ndarray  # int64 [P, K]: index into randaugment.OPS, -1 = not applied
     magnitude: np.ndarray  # float64 [P, K] in [0, 10]
     negative: np.ndarray  # bool [P, K]
+    bilinear: np.ndarray  # bool [P, K]: where pixels move; else bicubic
 
 
 def large_draws(
@@ -76,6 +79,7 @@ def large_draws(
         op=np.where(applied, rng.below(ops[..., 0], len(randaugment.OPS)), -1),
         magnitude=np.clip(recipe.rand_magnitude + recipe.rand_std * normal, 0.0, 10.0),
         negative=(ops[..., 2] & 1).astype(bool),
+        bilinear=rng.unit(ops[..., 3]) < 0.5,
     )
 
 
@@ -90,20 +94,21 @@ def plain_argument(op: str, magnitude: float, negative: bool) -> float | int | N
     return level * 1.8 + 0.1 if op in _BLENDS else randaugment.level_argument(op, magnitude, negative)
 
 
-def large_view(pixels: np.ndarray, drawn: LargeDraws, row: int, size: int, fill: tuple[int, int, int]) -> np.ndarray:
-    """A view of one image, uint8 [H, W, 3] to [S, S, 3]. row: of the draws; fill: color that moves in from outside."""
+def large_view(pixels: np.ndarray, drawn: LargeDraws, row: int, recipe: LargeViewRecipe) -> np.ndarray:
+    """A view of one image, uint8 [H, W, 3] to [S, S, 3]. row: of the draws."""
     left, top, width, height = drawn.crop[row].tolist()
     crop = Image.fromarray(pixels[top : top + height, left : left + width])
-    image = crop.resize((size, size), Image.Resampling.BILINEAR)
+    image = crop.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
     image = photometric.color_jitter(image, drawn.order[row].tolist(), drawn.factor[row].tolist())
     image = photometric.grayscale(image) if drawn.gray[row] else image
     image = photometric.gaussian_blur(image, drawn.radius[row]) if drawn.radius[row] else image
     image = randaugment.flip(image) if drawn.flip[row] else image
-    ops = (column[row].tolist() for column in (drawn.op, drawn.magnitude, drawn.negative))
-    for op, magnitude, negative in zip(*ops, strict=True):
+    fill = randaugment.fill_color(NORMALIZATION[recipe.rand_fill][0])
+    ops = (column[row].tolist() for column in (drawn.op, drawn.magnitude, drawn.negative, drawn.bilinear))
+    for op, magnitude, negative, bilinear in zip(*ops, strict=True):
         if op >= 0:
-            name = randaugment.OPS[op]
-            image = randaugment.apply(image, name, plain_argument(name, magnitude, negative), fill)
+            name, how = randaugment.OPS[op], Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+            image = randaugment.apply(image, name, plain_argument(name, magnitude, negative), fill, how)
     return np.asarray(image)
 
 
@@ -117,15 +122,12 @@ class LargeViews:
         recipes: dict[str, LargeViewRecipe],
         images: Images | np.ndarray,
         seed: int,
-        normalization: str,
         device: torch.device | str = "cpu",
     ) -> None:
-        """recipes: of each view of an image, of one size, by the stream that it is drawn from; normalization: its mean
-        is the color that moves in from outside."""
+        """recipes: of each view of an image, of one size, by the stream that it is drawn from."""
         self.recipes, self.images, self.seed = recipes, images, seed
         self.device = torch.device(device)
         self.size = next(iter(recipes.values())).size
-        self._fill = randaugment.fill_color(NORMALIZATION[normalization][0])
         self._sizes = sizes_of(images)
         self._running: tuple = (None, None)  # (epoch, next row), batches
 
@@ -151,11 +153,11 @@ class LargeViews:
     def into(self, views: np.ndarray, epoch: int, positions: np.ndarray, index: np.ndarray) -> None:
         """Views of images `index` at `positions`, both int64 [n], into uint8 [recipes, at least n, S, S, 3]."""
         height, width = self._sizes[index].T
-        drawn = [large_draws(r, self.seed, s, epoch, positions, height, width) for s, r in self.recipes.items()]
+        drawn = [(r, large_draws(r, self.seed, s, epoch, positions, height, width)) for s, r in self.recipes.items()]
         for row, image in enumerate(index.tolist()):
             pixels = self.images[image]
-            for view, of in zip(views, drawn, strict=True):
-                view[row] = large_view(pixels, of, row, self.size, self._fill)
+            for view, (recipe, of) in zip(views, drawn, strict=True):
+                view[row] = large_view(pixels, of, row, recipe)
 
     def _batches(self, epoch: int, first: int, batch: int, order: np.ndarray) -> Iterator[list[Tensor]]:
         steps = [range(start, min(start + batch, len(order))) for start in range(first, len(order), batch)]

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.params import build, digest, entry, load, merge, plain
 from tests.helpers.root import ROOT
@@ -78,13 +78,70 @@ def test_a_number_or_a_list_is_built_as_what_was_given(value):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("x", "e.radius: expected float"),
+        ("x", "e.radius: expected float or a list, found 'x' (str)"),
         ([[5, "x"]], "e.radius[0][1]: expected float"),
-        ([5], "e.radius[0]: expected a"),
+        ([5], "e.radius[0]: expected a list, found 5"),
+        (True, "e.radius: expected float or a list, found True (bool)"),
+        ({"a": 1}, "e.radius: expected float or a list, found {'a': 1}"),
     ],
 )
 def test_a_wrong_number_or_list_is_told_as_what_it_is(value, expected):
     assert message(lambda: build(Either, {"radius": value}, "e")).startswith(expected)
+
+
+@dataclass(frozen=True)
+class Union:
+    one: int | str | bool
+    two: Literal["auto"] | int = 0
+    three: Inner | list[int] | None = None
+
+
+@pytest.mark.parametrize("value", [3, "3", True, False, 0, "auto"])
+def test_of_a_union_of_scalars_every_member_is_tried(value):
+    built = build(Union, {"one": value, "three": [1]}, "u")
+    assert built.one == value and type(built.one) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"one": 0.5}, "u.one: expected int or str or bool, found 0.5 (float)"),
+        ({"one": None}, "u.one: expected int or str or bool, found None (NoneType)"),
+        ({"one": 1, "two": "aut"}, "u.two: expected auto or int, found 'aut' (str)"),
+        ({"one": 1, "three": {"rat": 1.0}}, "u.three.rat: unknown key; did you mean 'rate'?"),
+        ({"one": 1, "three": [1, "x"]}, "u.three[1]: expected int, found 'x' (str)"),
+        ({"one": 1, "three": 7}, "u.three: expected a block of keys or a list, found 7"),
+    ],
+)
+def test_a_value_that_fits_no_member_is_told_with_all_or_with_the_one_meant(values, expected):
+    assert message(lambda: build(Union, values, "u")) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"name": date(2026, 1, 2)}, "o.name: 2026-01-02 is a date; for a text write it in quotes"),
+        ({1: 0.5}, "o: the key 1 is no text; write it in quotes"),
+        ({True: 0.5}, "o: the key True is no text; write it in quotes"),
+    ],
+)
+def test_what_yaml_has_beside_text_numbers_and_lists_is_refused(values, expected):
+    assert message(lambda: build(Inner, {"rate": 1} | values, "o")) == expected
+
+
+def test_a_block_that_holds_itself_is_refused():
+    values = {"rate": 1.0}
+    values["name"] = values
+    assert message(lambda: build(Inner, values, "o")) == "o: a block that holds itself"
+
+
+def test_the_check_of_a_block_within_is_told_with_its_path():
+    @dataclass(frozen=True)
+    class Above:
+        rows: tuple[Outer, ...]
+
+    told = message(lambda: build(Above, {"rows": [GOOD, GOOD | {"epochs": 0}]}, "a"))
+    assert told == "a.rows[1]: epochs must be at least 1"
 
 
 @pytest.mark.parametrize(
@@ -92,13 +149,13 @@ def test_a_wrong_number_or_list_is_told_as_what_it_is(value, expected):
     [
         ({"epoch": 3}, "o.epoch: unknown key; did you mean 'epochs'?"),
         ({"zzz": 3}, "o.zzz: unknown key; valid: epochs, lr, on,"),
-        ({"lr": "1e-3"}, "o.lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text, write 0.001"),
+        ({"lr": "1e-3"}, "o.lr: expected float, found '1e-3' (str); write 0.001"),
         ({"lr": "fast"}, "o.lr: expected float, found 'fast' (str)"),
         ({"lr": None}, "o.lr: expected float, found None (NoneType)"),
         ({"lr": True}, "o.lr: expected float, found True (bool)"),
         ({"epochs": True}, "o.epochs: expected int, found True (bool)"),
-        ({"epochs": 3.0}, "o.epochs: expected int, found 3.0 (float)"),
-        ({"epochs": "1e3"}, "o.epochs: expected int, found '1e3' (str); YAML reads 1e3 as text, write 1000"),
+        ({"epochs": 3.0}, "o.epochs: expected int, found 3.0 (float); write 3"),
+        ({"epochs": "1e3"}, "o.epochs: expected int, found '1e3' (str); write 1000"),
         ({"on": 1}, "o.on: expected bool, found 1 (int)"),
         ({"on": "1"}, "o.on: expected bool, found '1' (str)"),
         ({"kind": "lbam"}, "o.kind: 'lbam' is not one of ce, ldam; did you mean 'ldam'?"),
@@ -116,7 +173,7 @@ def test_a_wrong_number_or_list_is_told_as_what_it_is(value, expected):
         ({"inner": {}}, "o.inner.rate: missing; Inner needs it"),
         ({"labels": [1]}, "o.labels: expected a block of keys, found [1]"),
         ({"labels": {"x": {"rate": None}}}, "o.labels.x.rate: expected float, found None"),
-        ({"limit": "4"}, "o.limit: expected int, found '4' (str); YAML reads 4 as text, write 4"),
+        ({"limit": "4"}, "o.limit: expected int, found '4' (str); write 4"),
         ({"epochs": 0}, "o: epochs must be at least 1"),
     ],
 )
@@ -130,10 +187,10 @@ def test_a_missing_key_is_named(missing):
     assert told == f"o.{missing}: missing; Outer needs it"
 
 
-@pytest.mark.parametrize("text", ["1e-3", "1e-5", "2e-8", "5e20", "1E22", "12"])
+@pytest.mark.parametrize("text", ["1e-3", "1e-5", "2e-8", "5e20", "1E22", ".5e3", "12"])
 def test_the_proposed_number_is_one_that_yaml_reads_as_such(text):
     told = message(lambda: build(Inner, {"rate": text}, "o"))
-    proposed = yaml.safe_load(told.rpartition("write ")[2])
+    proposed = yaml_file.parse(told.rpartition("write ")[2], "text")
     assert isinstance(proposed, float) and proposed == float(text)
 
 
@@ -219,7 +276,7 @@ def test_the_digest_does_not_depend_on_the_order_of_keys_and_does_on_every_value
 
 def test_the_digest_of_a_dataclass_is_that_of_its_plain_form():
     built = build(Outer, GOOD, "o")
-    assert digest(built) == digest(plain(built)) == digest(yaml.safe_load(yaml.safe_dump(plain(built))))
+    assert digest(built) == digest(plain(built)) == digest(yaml_file.parse(yaml_file.dump(plain(built)), "dumped"))
     assert digest(built) != digest(build(Outer, GOOD | {"cuts": [3, 8]}, "o"))
     assert digest(Inner(1.0)) == "a938e0a99410ffd0adc60944acc800f3e9045b48eecdc80e1574e8cf1601f4ae"
     # printf '{"name":"a","rate":1.0}' | sha256sum

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.cost.upstream import needed_by, stages
 from tests.helpers.root import ROOT
@@ -81,10 +81,13 @@ def test_a_target_that_is_not_there(known, target, message):
         needed_by(target, known)
 
 
-@pytest.mark.parametrize("text", ["stages: [", "stages: {a: {cmd: b}}", "- 1", ""])
+@pytest.mark.parametrize("text", ["stages: {a: {cmd: b}}", "- 1", ""])
 def test_a_file_that_is_no_such_pipeline(tmp_path, text):
     (tmp_path / "dvc.yaml").write_text(text)
     with pytest.raises(UserError, match=r"dvc\.yaml: no pipeline of `foreach` stages"):
+        stages(tmp_path / "dvc.yaml", {})
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(UserError, match=r"dvc\.yaml: not valid YAML: line"):
         stages(tmp_path / "dvc.yaml", {})
     with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
         stages(tmp_path / "nowhere.yaml", {})
@@ -92,7 +95,7 @@ def test_a_file_that_is_no_such_pipeline(tmp_path, text):
 
 def test_the_quickstart():
     """README: 2 teachers, 3 caches of labels, 4 students."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml_file.read(ROOT / "params.yaml")
     found = names(needed_by("digits", stages(ROOT / "dvc.yaml", params)))
     kinds = [name.partition("@")[0] for name in found]
     assert [kinds.count(k) for k in ("subsample", "train_teacher", "cache_logits", "train_student")] == [1, 2, 3, 4]

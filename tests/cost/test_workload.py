@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import pkgutil
+import subprocess
+import sys
 
 import pytest
-import yaml
 
-import longtail.methods
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
-from longtail.cost.workload import DISTILLED, FROZEN, Images, Load, Workload
+from longtail.cost.workload import Images, Load, Workload
 from tests.helpers.root import ROOT
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 FULL = Workload(PARAMS)
 
 
@@ -73,15 +72,6 @@ def test_a_head_alone_is_trained_on_a_frozen_backbone():
     assert [load.part for load in work.loads] == ["views", "forward", "forward"]
 
 
-def test_what_methods_say_of_themselves():
-    methods = {
-        m.name: importlib.import_module(f"longtail.methods.{m.name}").Method
-        for m in pkgutil.iter_modules(longtail.methods.__path__)
-    }
-    assert set(DISTILLED) == {name for name, method in methods.items() if method.distilled}
-    assert set(FROZEN) == {name for name, method in methods.items() if method.head_only}
-
-
 def test_an_online_teacher_answers_for_every_view():
     table = copy.deepcopy(PARAMS)
     table["experiments"]["digits-deit_lt"] |= {"cache": "none", "teacher": "ldam_drw_sam-digits_if20"}
@@ -99,7 +89,7 @@ def test_an_online_teacher_answers_for_every_view():
 )
 def test_disk_is_what_dvc_recorded(stage, entry, folder):
     """Three seeds, to a tenth: histories and facts are not counted."""
-    locked = yaml.load((ROOT / "dvc.lock").read_text(), yaml.CSafeLoader)["stages"]
+    locked = yaml_file.read(ROOT / "dvc.lock")["stages"]
     if f"{stage}@{entry}" not in locked:
         pytest.skip(f"{stage}@{entry} was not run")
     size = next(o["size"] for o in locked[f"{stage}@{entry}"]["outs"] if o["path"] == f"data/{folder}/{entry}")
@@ -144,3 +134,10 @@ def test_every_entry_can_be_counted():
             if PARAMS["datasets"][entry["dataset"]]["source"] != "imagefolder":
                 work = FULL.of(stage, name)
                 assert work.flop > 0 and work.memory > 0 and work.disk > 0
+
+
+def test_nothing_heavy_is_loaded_before_a_network_is_counted():
+    """The reviewers' pages of a repository whose entries are all run count none."""
+    code = "import sys, stages.review; print(*{'torch', 'timm', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -137,6 +137,10 @@ def test_a_finished_pack_is_checked(images, tmp_path):
     assert f"missing or not of {len(whole)} bytes" in told(lambda: pack_split(images, "train", folder, 1))
     reader = packed(images, str(folder), "train")
     assert f"{len(whole) - 1} bytes instead of {len(whole)}" in told(lambda: reader[0])
+    index = folder / "train.npz"
+    index.write_bytes(index.read_bytes()[:-9])
+    for use in (lambda: pack_split(images, "train", folder, 1), lambda: packed(images, str(folder), "train")[0]):
+        assert f"{index}: cut short or damaged (" in told(use) and f"; remove {folder} and pack again" in told(use)
 
 
 def test_a_pack_of_other_images_is_refused(images, tmp_path):

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-import yaml
 from PIL import Image
 from torch.nn import functional as F
 from torchvision import transforms
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.data.long_tail import LongTail
 from longtail.exchange.checkpoints import read_checkpoint
 from longtail.exchange.imported import Like, import_run
@@ -46,7 +45,7 @@ def imported(like: Like, data: LongTail, held: dict, folder: Path) -> dict[str, 
     import_run(like, data, read_checkpoint(folder / "file.pth"), None, 0, workspace, CPU)
     facts = json.loads((workspace.result / "environment.json").read_text())
     assert facts["imported"] is True and facts["dataset"] == "cifar10_if100"
-    assert yaml.safe_load((workspace.result / "config.yaml").read_text())
+    assert yaml_file.read(workspace.result / "config.yaml")
     with np.load(workspace.result / "predictions.npz") as file:
         return dict(file)
 

@@ -94,7 +94,7 @@ def train_deit_lt(
                 x, lam = mixed(views, epoch, positions, number * recipe.virtual_world + rank)
                 taught = teacher_of(teacher, x, recipe)
                 y = torch.from_numpy(data.train_labels[views.order(epoch)[positions]])
-                transformer.use(branches, torch.from_numpy(transformer.draw(branches, seed, epoch, positions)))
+                transformer.use(branches, torch.from_numpy(transformer.draw(branches, views.key, epoch, positions)))
                 cls, dist = model(x.to(dtype))
                 target = soft_target(y, lam, classes, smoothing).to(dtype)
                 base = -(target * cls.log_softmax(1)).sum(1).mean()
@@ -124,7 +124,7 @@ def positions_of_ranks(positions: int, recipe: ViewRecipe) -> Iterator[list[np.n
 def mixed(views: Views, epoch: int, positions: np.ndarray, group: int) -> tuple[Tensor, Tensor]:
     """One group's views, float32 [n, 3, S, S], and the weight of their own labels, float32 (METHODS 3.7, row 7)."""
     x = torch.cat([views.unmixed(epoch, positions[i : i + 1]) for i in range(len(positions))])
-    (what,) = mix.draw(views.recipe, views.seed, epoch, [group])
+    (what,) = mix.draw(views.recipe, views.key, epoch, [group])
     partner = x.flip(0)
     if what.box is None:
         x = what.lam * x + (1 - what.lam) * partner

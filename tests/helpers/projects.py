@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from longtail.base import yaml_file
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY
 
@@ -90,7 +91,7 @@ def put(path: str, value) -> Callable[[str], str]:
     """A change of params.yaml: the value at a dotted path."""
 
     def change(text: str) -> str:
-        params = yaml.safe_load(text)
+        params = yaml_file.parse(text, "text")
         *blocks, key = path.split(".")
         block = params
         for name in blocks:

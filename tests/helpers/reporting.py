@@ -73,6 +73,9 @@ def study(**changes) -> StudyConfig:
     return params.build(StudyConfig, {**study_dict(), **changes}, "studies.s")
 
 
+GROUPS = {"author": {"head": [0], "mid": [1], "tail": [2]}, "count": {"many": [0], "medium": [1], "few": [2]}}
+
+
 def metrics_file(entry: str, kind: str, top1: list[float], heads=("avg", "cls"), tail: float | None = 40.0) -> dict:
     """Schema 1 with the given top-1 a seed for the averaged head; other heads are 10 lower, best is 1 higher."""
 
@@ -85,7 +88,7 @@ def metrics_file(entry: str, kind: str, top1: list[float], heads=("avg", "cls"),
         str(s): {
             phase: {"epoch": 9 - i, **{h: of(h, value + i) for h in heads}} for i, phase in enumerate(("last", "best"))
         }
-        | {"seconds": 10.0 + s}
+        | {"seconds": 10.0 + s, "device": None}
         for s, value in enumerate(top1)
     }
     summary = {
@@ -101,7 +104,7 @@ def metrics_file(entry: str, kind: str, top1: list[float], heads=("avg", "cls"),
             "dataset": "d",
             "config_hash": "0123456789" * 6 + "abcd",
         },
-        **{"classes": 3, "class_counts": [3, 2, 1], "groups": {}, "seeds": seeds, "summary": summary},
+        **{"classes": 3, "class_counts": [3, 2, 1], "groups": GROUPS, "seeds": seeds, "summary": summary},
     }
 
 

@@ -44,7 +44,13 @@ def seed_run(seed: int, kind: str) -> SeedRun:
     else:
         curves |= {"loss": [3.0, 2.0, 1.0 + seed], "cls_dist_distance": [0.1, 0.2, 0.25]}
         curves |= {f"test_top1_{h}": [None, 40.0, 50.0 + seed] for h in ("cls", "dist", "avg")}
-    facts = {"seconds": 1800.0 + seed, "device": "cpu x1", "torch": "2.15", "fingerprint": f"{seed}" * 64}
+    facts = {
+        "seconds": 1800.0 + seed,
+        "device": "cpu x1",
+        "torch": "2.15",
+        "fingerprint": f"{seed}" * 64,
+        "dataset_digest": "d" * 64,
+    }
     return SeedRun(dict(CONFIG if kind == "experiment" else TEACHER), facts, curves)
 
 
@@ -70,7 +76,7 @@ def experts(entry: str, study: str = "s") -> dict:
         "chosen": {"seeds": {"0": 0.25, "1": 0.3}, **summarise([0.25, 0.3])},
         "test": {way: accuracies(v) for way, v in ways.items()},
     }
-    agreement = [{"epoch": 2, "mixing": False, "kinds": {"unmixed": groups}}]
+    agreement = [{"epoch": 2, "kinds": {"unmixed": groups}}]
     return {"schema": 1, "entry": entry, "study": study, "distilled": True, "fusion": fusion, "agreement": agreement}
 
 

@@ -13,6 +13,7 @@ from longtail.data.long_tail import LongTail
 from longtail.data.made_data import made_data
 from longtail.models.build import CnnConfig
 from longtail.runs.probe import Probe
+from longtail.training.cache_probe import cache_probe
 from longtail.training.experiment import StudentConfig, load_method, resolve
 from longtail.training.labels import TeacherLabels
 from longtail.training.student_probe import student_probe
@@ -20,7 +21,10 @@ from longtail.training.student_run import StudentRun
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_probe
 from longtail.views.student_views import Views
+from tests.helpers.root import ROOT
+from tests.helpers.small import Teacher
 
+TABLE = params.load(ROOT / "params.yaml")
 SIDE = 24
 STUDENTS = {  # an experiment of each method, and of each kind of network
     "deit_lt": "cifar10_if100-deit_lt-b",
@@ -103,3 +107,10 @@ def first_weights(config: StudentConfig, data: LongTail) -> StudentRun:
 def probe_teacher(table: dict, name: str, seed: int = 0) -> Probe:
     config, data = teacher_entry(table, name)
     return teacher_probe(config, data, seed)
+
+
+def probe_cache(table: dict, name: str) -> Probe:
+    """Of the labels that a student's entry learns from, by the stand-in teacher."""
+    config, data = student_entry(table, name)
+    views = Views(config.views, data.train_images, 0, labels=data.train_labels)
+    return cache_probe(Teacher(side=config.views.teacher_size), views, config.train.epochs)

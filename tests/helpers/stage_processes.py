@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import runpy
 import signal
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import yaml
 
+from longtail.base import yaml_file
+from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
 
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -111,7 +112,7 @@ def _work(script: Path, arguments: list[str], environment: dict[str, str], folde
 
 def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: None) -> dict:
     """Write helpers/tiny.yaml, changed, as folder/params.yaml, beside the printed numbers; returns what was written."""
-    params = yaml.safe_load(TINY.read_text())
+    params = yaml_file.read(TINY)
     change(params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -121,17 +122,11 @@ def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: No
     return params
 
 
-def fill(template: str, section: str, key: str, params: dict) -> str:
-    """A template of dvc.yaml for one entry of the section that its stage goes over."""
-    values = {"key": key, **{f"item.{k}": v for k, v in params[section][key].items()}}
-    return re.sub(r"\$\{([\w.]+)\}", lambda name: str(values[name[1]]), template)
-
-
 def command(stage: str, key: str) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry of tiny.yaml: the script's name, then its arguments."""
-    block = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    filled = fill(block["do"]["cmd"], block["foreach"][2:-1], key, yaml.safe_load(TINY.read_text()))
-    _, script, *arguments = filled.split()
+    block = yaml_file.read(ROOT / "dvc.yaml")["stages"][stage]
+    entry = yaml_file.read(TINY)[block["foreach"][2:-1]][key]
+    _, script, *arguments = filled(block["do"]["cmd"], key, entry).split()
     return Path(script).stem, *arguments
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from longtail.analysis.entropy import entropy_own_views, softmax_entropy
 from longtail.analysis.student import load_student
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.base.params import build
@@ -241,7 +242,7 @@ def test_its_results_are_those_of_any_student(run, data):
     with torch.no_grad():
         logits = found.model(eval_batch(data.test_images, SIZE, 18, "digits"))
     assert np.allclose(predictions["logits_last_cls"], logits.numpy(), atol=1e-5)
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"] == {"arch": "regnety_002", "image_size": SIZE}
+    assert yaml_file.read(run / "config.yaml")["model"] == {"arch": "regnety_002", "image_size": SIZE}
 
 
 def test_an_interrupted_run_ends_in_the_same_bytes(run, data, tmp_path):
@@ -293,7 +294,7 @@ def test_a_run_that_cannot_label_is_refused(run, data, tmp_path):
     other = replace(other, digest=content_digest(other))
     assert "trained on dataset" in told(lambda: load_labeller("students", run, other, same_size()))
     copy = shutil.copytree(run, tmp_path / "seed0")
-    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config = yaml_file.read(copy / "config.yaml")
     for model, expected in (
         ({"image_size": 16, "dim": 16}, "config.yaml: model: no CNN; of the experiments only those can label a cache"),
         (None, "config.yaml: model: no CNN; of the experiments only those can label a cache"),

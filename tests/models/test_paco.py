@@ -244,10 +244,25 @@ def test_copies_start_equal_and_what_is_trained_is_encoder_classifier_and_projec
         assert all(torch.equal(v, of.state_dict()[name]) for name, v in part.state_dict().items())
     trained = sum(p.numel() for p in paco.trained())
     assert trained == sum(p.numel() for p in paco.parameters() if p.requires_grad)
-    head = projection_head(64, 32)
+    head = projection_head(64, 32, kaiming=True)
     assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     assert sum(p.numel() for p in head.parameters()) == 64 * 64 + 64 + 128 + 64 * 32 + 32
     assert paco.encoder.fc.weight.abs().max() <= 1 / 8  # PyTorch's own initialisation of the classifier
+
+
+def test_the_projection_ends_in_a_layer_that_starts_as_the_encoder_s_own_does():
+    """As published, it is the encoder's `fc`: kaiming in a CIFAR ResNet, with a gain of √2 and no bound; torchvision's
+    ResNet-50 leaves its own as PyTorch makes it, uniform to 1 / √2048."""
+    torch.manual_seed(0)
+    cifar = PaCo(ARCHITECTURES["resnet8"](3, "linear"), config_of(dim=128), 0).projection[3]
+    assert cifar.weight.std().item() == pytest.approx(math.sqrt(2 / 64), rel=0.05)
+    assert cifar.weight.abs().max() > 3 * math.sqrt(2 / 64)
+    of = ARCHITECTURES["resnet8"](128, "linear").fc
+    assert of.weight.std().item() == pytest.approx(cifar.weight.std().item(), rel=0.05)
+    network, bound = ARCHITECTURES["resnet50"](8, "linear"), 1 / math.sqrt(2048)
+    for last in (network.fc, projection_head(2048, 8, network.kaiming_fc)[3]):
+        assert 0.99 * bound < last.weight.abs().max() <= bound
+        assert last.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
 
 
 def test_a_query_gives_plain_logits_and_a_projection_of_unit_length(paco):

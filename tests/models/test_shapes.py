@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the networks, against the networks themselves and against printed counts."""
+"""Parameters and multiply-adds of the networks: by hand, as printed, and as PyTorch counts a backward pass."""
 
 from __future__ import annotations
 
@@ -6,94 +6,92 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from longtail.base.errors import UserError
 from longtail.models import shapes
-from longtail.models.build import ARCHITECTURES, CnnConfig, PooledCnn
-from longtail.models.vit import ModelConfig, build_vit
+from longtail.models.build import ARCHITECTURES, CnnConfig, build_network
+from longtail.models.vit import ModelConfig
 
-DEIT = {"image_size": 224, "patch_size": 16, "depth": 12, "mlp_ratio": 4.0, "drop_path": 0.0}
 SIZES = {"ti": (192, 3), "s": (384, 6), "b": (768, 12)}
 
 
-def block(size: str, **changes) -> dict:
+def block(size: str, **changes) -> ModelConfig:
     dim, heads = SIZES[size]
-    return {**DEIT, "dim": dim, "heads": heads, **changes}
-
-
-def counted(network: torch.nn.Module, size: int, backward: bool = False) -> int:
-    """Multiply-adds of one image as PyTorch counts them, on tensors without content."""
-    network = network.to("meta").train(backward)
-    with FlopCounterMode(display=False) as counter:
-        out = network(torch.empty(1, 3, size, size, device="meta"))
-        if backward:
-            (sum(o.sum() for o in out) if isinstance(out, tuple) else out.sum()).backward()
-    return counter.get_total_flops() // 2
+    deit = {"image_size": 224, "patch_size": 16, "depth": 12, "mlp_ratio": 4.0, "drop_path": 0.1}
+    return ModelConfig(**deit | {"dim": dim, "heads": heads} | changes)
 
 
 @pytest.mark.parametrize(("size", "millions"), [("ti", 5.53), ("s", 21.67), ("b", 85.82)])
 def test_parameters_of_deit(size, millions):
     """METHODS 3.2, two heads of 10 classes."""
-    assert round(shapes.vit(block(size), 10, True).params / 1e6, 2) == millions
+    assert round(shapes.student(block(size), 10, True).params / 1e6, 2) == millions
 
 
 def test_vit_b_by_hand():
     """198 tokens: 196 patches of 768 numbers, 12 blocks of 12 d^2 a token and 2 N d a token for attention."""
     patches = 196 * 768 * 768
     blocks = 12 * (198 * 12 * 768**2 + 2 * 198**2 * 768)
-    shape = shapes.vit(block("b"), 10, True)
+    shape = shapes.student(block("b"), 10, True)
+    assert shape.name == "ViT 768x12, patch 16, 224 px" and shape.buffers == 0
     assert shape.macs == patches + blocks + 2 * 768 * 10
+    assert shape.train_macs == 3 * shape.macs - patches
     assert round(shape.macs / 1e9, 3) == 17.655
     assert round(2 * shape.train_macs / 1e9, 1) == 105.7
+    assert shape.activations == 16 * 198 * 768 * 12
+
+
+def test_a_vit_with_layer_scale_and_a_normed_head_by_hand():
+    """DeiT-III: 64 patches of 12 px without a place for CLS; a head of cosines has no bias."""
+    model = block("ti", image_size=96, patch_size=12, depth=2, layer_scale=1e-4, special_positions=False)
+    shape, dim = shapes.student(model, 7, head="normed"), 192
+    of_block = 12 * dim**2 + 13 * dim + 2 * dim  # two norms and all biases; two scales
+    assert shape.params == (3 * 144 + 1) * dim + 65 * dim + 2 * of_block + 2 * dim + 7 * dim
+    assert shape.macs == 64 * 432 * dim + 2 * (65 * 12 * dim**2 + 2 * 65**2 * dim) + 7 * dim
+
+
+def test_resnet_32_by_hand():
+    """METHODS 11: 463,504 parameters and a head. A convolution of a stage's own width takes 2,359,296 in each stage,
+    the first of the second and of the third stage half of that."""
+    shape = shapes.teacher("resnet32", 10, "linear", 32)
+    assert shape.name == "ResNet-32, 32 px"
+    assert shape.params == 463_504 + 650
+    assert shape.buffers == 2 * (11 * 16 + 10 * 32 + 10 * 64) + 31
+    stem = 3 * 16 * 9 * 32**2
+    assert shape.macs == stem + (10 + 9.5 + 9.5) * 2_359_296 + 640
+    assert shape.train_macs == 3 * shape.macs - stem
+    assert shape.activations == 2 * (11 * 16 * 32**2 + 10 * 32 * 16**2 + 10 * 64 * 8**2)
+    assert shapes.teacher("resnet32", 100, "normed", 32).params == 463_504 + 6_400
+
+
+def test_resnet_50_as_torchvision_prints_it():
+    """25,557,032 parameters, 4.089 GMAC; 53 norms of 26,560 channels."""
+    shape = shapes.teacher("resnet50", 1000, "linear", 224)
+    assert (shape.params, round(shape.macs / 1e9, 3)) == (25_557_032, 4.089)
+    assert shape.buffers == 2 * 26_560 + 53
+    assert shape.train_macs == 3 * shape.macs - 3 * 64 * 49 * 112**2
 
 
 @pytest.mark.parametrize(
-    ("changes", "distilled"),
-    [({}, True), ({}, False), ({"layer_scale": 1e-4, "special_positions": False}, False), ({"mlp_ratio": 3.0}, True)],
+    ("arch", "params", "giga"), [("regnety_160", 83_590_140, 15.912), ("regnety_004", 4_344_144, 0.402)]
 )
-def test_a_vit_is_what_timm_builds(changes, distilled):
-    model = block("ti", image_size=96, patch_size=12, depth=2, **changes)
-    network = build_vit(ModelConfig(**model), 7, distilled)
-    shape = shapes.vit(model, 7, distilled)
-    assert shape.params == sum(p.numel() for p in network.parameters())
-    for part in network.blocks:
-        part.attn.fused_attn = False  # as two matrix products, which are counted
-    assert shape.macs == counted(network, 96)
-    assert shape.train_macs == counted(network, 96, backward=True)
+def test_regnets_as_torchvision_prints_them(arch, params, giga):
+    """RegNet_Y_16GF and RegNet_Y_400MF; the stem is 3 to 32 channels at half the side."""
+    shape = shapes.student(CnnConfig(arch, 224), 1000)
+    assert shape.name == f"{arch}, 224 px"
+    assert (shape.params, round(shape.macs / 1e9, 3)) == (params, giga)
+    assert shape.train_macs == 3 * shape.macs - 3 * 32 * 9 * 112**2
 
 
-@pytest.mark.parametrize(("depth", "size"), [(8, 8), (20, 32), (32, 32)])
-def test_cifar_resnets(depth, size):
-    network = ARCHITECTURES[f"resnet{depth}"](10, "linear")
-    shape = shapes.cifar_resnet(depth, size, 10)
-    assert shape.params == sum(p.numel() for p in network.parameters())
-    assert shape.buffers == sum(b.numel() for b in network.buffers())
-    assert shape.macs == counted(network, size)
-    assert shape.train_macs == counted(ARCHITECTURES[f"resnet{depth}"](10, "linear"), size, backward=True)
+@pytest.mark.parametrize("what", ["vit", "resnet"])
+def test_training_is_what_pytorch_counts_forward_and_backward(what):
+    model = block("ti", image_size=32, patch_size=8, depth=2)
+    with torch.device("meta"):
+        network = build_network(model, 7, True) if what == "vit" else ARCHITECTURES["resnet8"](7, "linear")
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(torch.empty(1, 3, 32, 32, device="meta")).sum().backward()
+    shape = shapes.student(model, 7, True) if what == "vit" else shapes.teacher("resnet8", 7, "linear", 32)
+    assert 2 * shape.train_macs == counter.get_total_flops()
 
 
-def test_resnet_32_and_its_heads():
-    """METHODS 11: 463,504 parameters and a head."""
-    assert shapes.cifar_resnet(32, 32, 10).params == 463_504 + 650
-    assert shapes.cifar_resnet(32, 32, 100, bias=False).params == 463_504 + 6_400
-
-
-@pytest.mark.parametrize("size", [224, 97])
-def test_resnet_50(size):
-    network = ARCHITECTURES["resnet50"](1000, "linear")
-    shape = shapes.resnet50(size, 1000)
-    assert shape.params == sum(p.numel() for p in network.parameters())
-    assert shape.buffers == sum(b.numel() for b in network.buffers())
-    assert shape.macs == counted(network, size)
-
-
-def test_regnet():
-    network = PooledCnn(CnnConfig("regnety_160", 224), 10)
-    shape = shapes.regnet("regnety_160", 224, 10)
-    assert shape.params == sum(p.numel() for p in network.parameters())
-    assert shape.buffers == sum(b.numel() for b in network.buffers())
-    assert shape.macs == counted(network, 224)
-
-
-def test_a_network_that_nobody_counted():
-    with pytest.raises(UserError, match="arch 'regnety_16': its operations are not counted; did you mean"):
-        shapes.regnet("regnety_16", 224, 10)
+def test_counting_draws_nothing_and_leaves_gradients_on():
+    before = torch.get_rng_state()
+    shapes.teacher("resnet8", 11, "linear", 8)
+    assert torch.equal(before, torch.get_rng_state()) and torch.is_grad_enabled()

@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
+from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
-from tests.helpers.stage_processes import TINY, command, fill, finish, start, tiny_params
+from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
 
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 BESIDE = {  # what a module reads that is no module
     "longtail/report/figures/style.py": {"longtail/report/figures/longtail.mplstyle"}
@@ -118,6 +119,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/review.py",
     "stages/doctor.py",
     "stages/pack.py",
+    "stages/schema.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
 }
@@ -144,7 +146,8 @@ def test_stages_stand_alone():
 def test_stages_need_only_the_numeric_stack():
     """Python, and what a bare GPU node has."""
     allowed = {"torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "yaml", "PIL"}
-    allowed |= {"jinja2", "markupsafe", "safetensors", "longtail", "__future__"} | set(sys.stdlib_module_names)
+    allowed |= {"jinja2", "markupsafe", "pydantic", "typing_extensions", "safetensors", "psutil", "longtail"}
+    allowed |= {"__future__"} | set(sys.stdlib_module_names)
     for path in [*(ROOT / "stages").glob("*.py"), *(ROOT / "longtail").rglob("*.py")]:
         tops = {module.partition(".")[0] for module in imports(str(path.relative_to(ROOT)))}
         assert tops <= allowed, (path.name, tops - allowed)
@@ -162,6 +165,8 @@ def test_help_teaches(name, tmp_path):
     assert f"python stages/{name}.py " in said
     for argument in re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text):
         assert argument in said
+    for option in ("params", "device"):  # longtail/base/options.py
+        assert f"add_{option}(" not in text or f"--{option} " in said
     assert text.count("add_argument(") == text.count("help="), "every argument says what it is"
     assert len(text.splitlines()) <= 150
 
@@ -229,9 +234,9 @@ def made(tiny, tmp_path_factory) -> Path:
 def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     """Without any other entry the stage does the same; without one of the declared it cannot."""
     shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
-    tiny = yaml.safe_load(TINY.read_text())
+    tiny = yaml_file.read(TINY)
     line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
-    declared = {fill(p, SECTION[stage], key, tiny) for p in DAG[stage]["do"]["params"]}
+    declared = {filled(p, key, tiny[SECTION[stage]][key]) for p in DAG[stage]["do"]["params"]}
 
     def keep(only: set[str]) -> None:
         """Names stay, as references are checked; what is not kept has no content."""

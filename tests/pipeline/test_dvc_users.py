@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from tests.helpers.projects import WHO, call, edited, run
 from tests.helpers.root import ROOT
 
-DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+DVC_YAML = yaml_file.read(ROOT / "dvc.yaml")
 PLOTS = {name: plot for block in DVC_YAML["plots"] for name, plot in block.items()}
 SCORES = {
     "tiny-vit": "reports/scores/tiny/tiny-vit.json",
@@ -99,7 +99,7 @@ def series(spec: dict, column: str, rev: str = "workspace", **where: str) -> lis
 
 def test_plots_and_artifacts_name_what_the_digits_study_makes():
     """Plots of several entries name files, so a renamed entry must be renamed there."""
-    study = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]["digits"]
+    study = yaml_file.read(ROOT / "params.yaml")["studies"]["digits"]
     entries = {item["name"] for item in study["experiments"]}
     outs = {f"data/students/{name}" for name in entries} | {f"data/teachers/{t['name']}" for t in study["teachers"]}
     files = {f"data/students/{name}/seed0/history.csv" for name in entries}

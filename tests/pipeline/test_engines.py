@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.report.figures.captions import FIGURES
 from tests.helpers.projects import EDITS, UNREAD, WHO, call, edited, environment, fake_project, put, run, stale
@@ -58,7 +58,7 @@ def calls(folder: Path) -> list[str]:
 def recorded(folder: Path) -> set[str]:
     """Stages with an entry in dvc.lock."""
     path = folder / "dvc.lock"
-    return set(yaml.safe_load(path.read_text())["stages"]) if path.exists() else set()
+    return set(yaml_file.read(path)["stages"]) if path.exists() else set()
 
 
 def log(folder: Path, stage: str) -> str:
@@ -231,13 +231,13 @@ def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch):
     assert json.loads(old.read_text())["outs"][0]["path"] == "out/one.txt"
     (repo / "params.yaml").write_text(put("items.one.text", "newer")((repo / "params.yaml").read_text()))
     run(repo, "dvc", "repro", "make@one")
-    newer = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]["make@one"]
+    newer = yaml_file.read(repo / "dvc.lock")["stages"]["make@one"]
 
     assert set(bridge.plan(dry=True).stale) == {"follow@one", "follow@two"}
     assert old.exists() and good.exists() and recorded(repo) == {"make@one"}  # a dry run writes nothing
     assert set(bridge.plan(dry=False).stale) == {"follow@one", "follow@two"}
     assert not old.exists() and not good.exists()
-    stages = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
+    stages = yaml_file.read(repo / "dvc.lock")["stages"]
     assert stages["make@one"] == newer and stages["make@two"]["cmd"].startswith("python fake.py make two")
     assert CLEAN in run(repo, "dvc", "status", "make@one", "make@two")
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.report.figures.captions import FIGURES
 from tests.helpers.projects import EDITS, UNREAD, edited, put, run, stale
 
@@ -24,7 +24,7 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
 
 
 def test_every_output_is_there(repo):
-    lock = yaml.safe_load((repo / "dvc.lock").read_text())["stages"]
+    lock = yaml_file.read(repo / "dvc.lock")["stages"]
     assert len(lock) == 20
     for stage in lock.values():
         for out in stage["outs"]:

@@ -11,7 +11,7 @@ import yaml
 
 from longtail.base.errors import UserError
 from longtail.base.files import write_json
-from longtail.report.results import RUN, fault, load, read
+from longtail.report.results import load, read
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage, study, study_dict, write_metrics
 from tests.helpers.root import ROOT
 
@@ -46,19 +46,22 @@ WRONG = [
     (put("schema", value=2), "schema is 2, expected 1; run stages/evaluate.py s-deit_lt again"),
     (put("study", value="t"), "study is 't', expected 's'"),
     (lose("kind"), "no metrics file ('kind')"),
-    (lose("summary"), "not of schema 1: summary: missing; run stages/evaluate.py s-deit_lt again"),
+    (lose("summary"), "not of schema 1: summary: missing; Metrics needs it; run stages/evaluate.py s-deit_lt again"),
     (lose("summary", "best", "cls"), "summary.best.cls: missing"),
     (lose("summary", "last", "dist", "tail"), "summary.last.dist.tail: missing"),
     (lose("summary", "last", "avg", "top1", "n"), "summary.last.avg.top1.n: missing"),
-    (put("summary", "last", "avg", "top1", value=88.0), "summary.last.avg.top1: expected a block, found 88.0"),
-    (put("summary", "last", "avg", "top1", "mean", value="88"), "top1.mean: expected int or float or NoneType, found"),
-    (put("summary", "last", "avg", "ece", "mean", value=math.inf), "ece.mean: expected int or float or NoneType, "),
+    (put("summary", "last", "avg", "top1", value=88.0), "summary.last.avg.top1: expected a block of keys, found 88.0"),
+    (put("summary", "last", "avg", "top1", "mean", value="88"), "top1.mean: expected float, found '88' (str)"),
+    (put("summary", "last", "avg", "ece", "mean", value=math.inf), "ece.mean: expected a finite number, found inf"),
     (put("summary", "last", "avg", "ece", "n", value=True), "ece.n: expected int, found True"),
-    (put("seeds", value={}), "seeds: empty"),
-    (put("seeds", value=[]), "seeds: expected a block, found []"),
+    (put("seeds", value={}), "seeds: expected at least 1 values, found 0"),
+    (put("seeds", value=[]), "seeds: expected a block of keys, found []"),
     (lose("seeds", "1", "seconds"), "seeds.1.seconds: missing"),
     (put("seeds", "2", "best", "avg", "per_class", value={}), "seeds.2.best.avg.per_class: expected a list"),
-    (put("seeds", "2", "best", "avg", "per_class", 1, value="x"), "seeds.2.best.avg.per_class.1: expected int"),
+    (
+        put("seeds", "2", "best", "avg", "per_class", 1, value="x"),
+        "seeds.2.best.avg.per_class[1]: expected float, found 'x' (str)",
+    ),
     (put("config_hash", value=None), "config_hash: expected str, found None"),
 ]
 
@@ -75,9 +78,11 @@ def test_a_file_of_another_shape_is_refused_by_name(change, message, tmp_path):
     assert str(told.value).endswith("; run stages/evaluate.py s-deit_lt again") and "\n" not in str(told.value)
 
 
-def test_what_may_be_empty_is():
-    """An empty group has no mean, one seed no standard error, a plain ViT no DIST head, an older file no device."""
-    assert fault(metrics_file("x", "experiment", [80.0], tail=None), RUN) is None
+def test_what_may_be_empty_is(tmp_path):
+    """An empty group has no mean, one seed no standard error, a plain ViT no DIST head."""
+    made = metrics_file("x", "experiment", [80.0], tail=None)
+    write_json(tmp_path / "x.json", made)
+    assert read(tmp_path / "x.json", "x", "experiment", "s") == made
 
 
 def test_a_file_that_is_no_block_is_refused(tmp_path):
@@ -89,7 +94,8 @@ def test_a_file_that_is_no_block_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [None, {"mean": 50.0, "stderr": None}])
 def test_accuracy_on_views_is_checked_too(value, tmp_path):
-    made = {"schema": 1, "entry": "c", "kind": "cache", "study": "s", "summary": {"teacher_top1_on_views": value}}
+    made = {"schema": 1, "entry": "c", "kind": "cache", "study": "s", "teacher": "t"}
+    made |= {"seeds": {"0": {"teacher_top1_on_views": 50}}, "summary": {"teacher_top1_on_views": value}}
     write_json(tmp_path / "caches/c.json", made)
     with pytest.raises(UserError, match=r"c\.json: .*teacher_top1_on_views.*run stages/evaluate_labels\.py c again"):
         load(tmp_path, "s", study())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import runpy
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,8 @@ from tests.helpers.root import ROOT
 SCHEMAS = {
     n: json.loads((ROOT / f"docs/schema/{n}.schema.json").read_text()) for n in ("metrics", "run", "diagnostics")
 }
+_stage = runpy.run_path(str(ROOT / "stages/schema.py"))
+MADE = {name: _stage["schema"](name) for name in _stage["FORMATS"]}
 METRICS = sorted((ROOT / "reports/metrics").rglob("*.json"))
 RUNS = sorted((ROOT / "reports/runs").rglob("*.json"))
 
@@ -39,6 +42,12 @@ def made(tmp_path_factory) -> dict[str, dict]:
         assert run_stage("evaluate", *given, root / "params.yaml", "--out", root / f"out/{entry}/metrics.json") == 0
         found |= {f"{entry}/{name}": json.loads((root / f"out/{entry}/{name}.json").read_text()) for name in SCHEMAS}
     return found
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_it_is_made_from_the_types_of_today(name):
+    path = ROOT / f"docs/schema/{name}.schema.json"
+    assert json.loads(path.read_text()) == MADE[name], "out of date: make schema"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

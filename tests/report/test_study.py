@@ -6,9 +6,8 @@ import copy
 import typing
 
 import pytest
-import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.evaluation.metrics import SCALARS
 from longtail.report.published import printed_cells, printed_curve
@@ -22,7 +21,7 @@ def test_columns_are_the_metrics():
 
 
 def test_builds_from_yaml():
-    built = params.build(StudyConfig, yaml.safe_load(yaml.safe_dump(study_dict())), "studies.s")
+    built = params.build(StudyConfig, yaml_file.parse(yaml_file.dump(study_dict()), "dumped"), "studies.s")
     assert built == study()
     assert built.tables[1].rows[0].printed.imbalance == 100
 

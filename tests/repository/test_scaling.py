@@ -6,14 +6,14 @@ import fnmatch
 import re
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.cost.workload import Load, Workload
 from longtail.runs import execution
 from tests.helpers.root import ROOT
 from workflow import resources
 
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml_file.read(ROOT / "params.yaml")
 FULL = Workload(PARAMS)
 PAGE = ROOT / "docs/scaling.md"
 STUDENTS = ("cifar10_if100-deit_lt-b", "imagenet_lt-deit_lt-b", "inat18-deit_lt-b")
@@ -126,7 +126,7 @@ def test_the_lines_for_resources_are_taken(tmp_path):
         for stage, section in (("train_student", "experiments"), ("cache_logits", "caches"))
         for name in PARAMS[section]
     }
-    for pattern in yaml.safe_load(lines):
+    for pattern in yaml_file.parse(lines, "text"):
         assert fnmatch.filter(stages, pattern), pattern
     for name in STUDENTS[1:]:
         asked = resources.of(f"train_student@{name}", path)

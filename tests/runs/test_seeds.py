@@ -15,8 +15,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-import yaml
 
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import atomic_write, file_digest
 from longtail.base.params import digest
@@ -220,7 +220,7 @@ def test_at_most_one_line_a_minute(tmp_path, monkeypatch, capsys):
 def test_what_is_written_beside_a_result(tmp_path):
     space = workspace(tmp_path / "w")
     space.write_meta(Config(), seed=3, class_order="c")
-    assert yaml.safe_load((space.result / "config.yaml").read_text()) == {"lr": 0.1, "cuts": [3, 7]}
+    assert yaml_file.read(space.result / "config.yaml") == {"lr": 0.1, "cuts": [3, 7]}
     facts = json.loads((space.result / "environment.json").read_text())
     assert facts["seed"] == 3 and facts["class_order"] == "c" and facts["fingerprint"] == "f" * 64
     assert facts["config_hash"] == digest(Config()) and facts["torch"] == torch.__version__

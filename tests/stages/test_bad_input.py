@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from longtail.base import yaml_file
 from longtail.data.long_tail import LongTail, class_order, content_digest
 from tests.helpers.stage_processes import (
     ANALYSE,
@@ -167,13 +167,13 @@ PARAMS = {  # what is wrong: (change, command, what is said)
         *(take("teachers.ldam_drw_sam-tiny.lr"), TEACHER),
         "teachers.ldam_drw_sam-tiny.lr: missing; TeacherConfig needs it",
     ),
-    "1e-3 as text": (
+    "1e-3 in quotes": (
         *(put("teachers.ldam_drw_sam-tiny.lr", "1e-3"), TEACHER),
-        "teachers.ldam_drw_sam-tiny.lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text, write 0.001",
+        "teachers.ldam_drw_sam-tiny.lr: expected float, found '1e-3' (str); write 0.001",
     ),
-    "1e-3 as text in a recipe": (
+    "1e-3 in quotes in a recipe": (
         *(put("recipes.tiny.train.lr", "1e-3"), STUDENT),
-        "experiments.tiny-deit_lt (recipes.tiny.train).lr: expected float, found '1e-3' (str); YAML reads 1e-3 as text",
+        "experiments.tiny-deit_lt (recipes.tiny.train).lr: expected float, found '1e-3' (str); write 0.001",
     ),
     "text for a number": (
         *(put("views.tiny.size", "large"), CACHE),
@@ -603,5 +603,5 @@ def test_execution_settings(arguments, message, copy):
 def test_the_folder_that_the_cases_spoil_is_right(copy):
     for command in (TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_TEACHER, EVALUATE_LABELS, ANALYSE, ENTROPY):
         finish(copy, *anew(command))
-    config = yaml.safe_load((copy / f"{STUDENT[-1]}-new/seed0/config.yaml").read_text())
+    config = yaml_file.read(copy / f"{STUDENT[-1]}-new/seed0/config.yaml")
     assert config["views"]["mix_group"] == 8

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from longtail.analysis.student import load_student
+from longtail.base import yaml_file
 from longtail.data.long_tail import LongTail
 from longtail.models.vit import head_logits, special_tokens
 from longtail.views.eval_views import eval_batch
@@ -80,7 +80,7 @@ def test_deit_iii_has_its_own_parameters_and_binary_loss(made):
     first = pd.read_csv(folder / "history.csv")["loss"].iloc[0]
     assert first == pytest.approx(math.log(2), abs=0.1)  # of ten classes each; cross-entropy would be log 10
     assert float(predictions(made, "tiny-deit_iii")["logit_scale"]) == 1.0
-    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    kept = yaml_file.read(folder / "config.yaml")
     assert (kept["train"]["optimizer"], kept["model"]["drop_path_mode"]) == ("lamb", "constant")
 
 

@@ -285,7 +285,10 @@ DAMAGED = {
     "no schema": (edit("run.json", lambda d: d.pop("schema")), "run.json: cut short or no such record ('schema')"),
     "no list": (lambda f: (f / "run.json").write_text("[]"), "run.json: cut short or no such record"),
     "cut short": (lambda f: (f / "diagnostics.json").write_text('{"schema"'), "diagnostics.json: cut short"),
-    "lacks a key": (edit("diagnostics.json", lambda d: d.pop("fusion")), "diagnostics.json: no 'fusion' in it"),
+    "lacks a key": (
+        edit("diagnostics.json", lambda d: d.pop("fusion")),
+        "not of schema 1: fusion: missing; Diagnostics",
+    ),
     "no archive": (lambda f: (f / "predictions.npz").write_bytes(b"PK\x03\x04"), "predictions.npz: cut short"),
     "lacks labels": (lambda f: arrays(f, labels=None), "predictions.npz: no 'labels' in it"),
     "wrong shape": (

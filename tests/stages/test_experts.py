@@ -15,6 +15,7 @@ import yaml
 from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score
 
+from longtail.base import yaml_file
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import EVALUATE, EXPERTS, SUBSAMPLE, command, finish, start, tiny_params
 
@@ -120,7 +121,7 @@ def test_what_the_teacher_names_is_what_its_cache_counted(made):
 
     data = LongTail.load(made / "data/datasets/tiny.npz")
     student = load_student(made / RUN, data, torch.device("cpu"))
-    config = yaml.safe_load((made / RUN / "config.yaml").read_text())
+    config = yaml_file.read(made / RUN / "config.yaml")
     views = Views(params.build(ViewRecipe, config["views"], "views"), data.train_images, 0)
     labels = TeacherLabels.load(made / "data/caches/ldam_drw_sam-tiny/seed0")
     first = answers(student, views, data.train_labels, labels, 0, 10_000)
@@ -142,7 +143,7 @@ def test_the_same_inputs_give_the_same_bytes_and_a_limit_is_kept(copy):
 def test_an_online_teacher_agrees_as_its_cache_does(copy):
     before = read(copy / FILE)
     path = copy / RUN / "config.yaml"
-    config = yaml.safe_load(path.read_text()) | {"cache": "none", "teacher": "ldam_drw_sam-tiny"}
+    config = yaml_file.read(path) | {"cache": "none", "teacher": "ldam_drw_sam-tiny"}
     path.write_text(yaml.safe_dump(config))
     cache, teacher = EXPERTS.index("--cache") + 1, EXPERTS.index("--teacher") + 1
     arguments = list(EXPERTS)
@@ -240,7 +241,7 @@ def test_a_cache_or_a_teacher_is_needed(copy):
 
 def test_another_dataset_and_a_missing_run_are_refused(copy):
     tiny_params(copy, lambda params: params["datasets"].update(other=params["datasets"]["tiny"]))
-    tiny = yaml.safe_load((copy / "params.yaml").read_text())
+    tiny = yaml_file.read(copy / "params.yaml")
     tiny["experiments"]["tiny-deit_lt"]["dataset"] = "other"
     (copy / "params.yaml").write_text(yaml.safe_dump(tiny))
     said = refused(copy, *EXPERTS)

@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from longtail.base import yaml_file
 from longtail.data.long_tail import LongTail
 from longtail.exchange.exported import architecture
 from longtail.models.resnet import cifar_resnet
@@ -144,7 +145,7 @@ def test_a_paco_teacher_comes_in(folder):
 
 def entries(folder: Path, **more) -> None:
     """params.yaml with an entry `ce-tiny` whose head is linear."""
-    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values = yaml_file.read(folder / "params.yaml")
     changes = {"loss": "ce", "max_margin": None, "scale": None, "seeds": [0, 1]}
     values["teachers"]["ce-tiny"] = values["teachers"]["ldam_drw_sam-tiny"] | changes | more
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -323,7 +324,7 @@ def test_timm_builds_deit_iii(folder):
     torch.nn.init.normal_(model.blocks[0].ls1.gamma)
     place = folder / "data/students/iii/seed0"
     place.mkdir(parents=True)
-    config = yaml.safe_load((folder / "data/students/tiny-vit/seed0/config.yaml").read_text())
+    config = yaml_file.read(folder / "data/students/tiny-vit/seed0/config.yaml")
     (place / "config.yaml").write_text(yaml.safe_dump(config | {"model": values}))
     shutil.copy(folder / "data/students/tiny-vit/seed0/environment.json", place)
     save_file(model.state_dict(), place / "model.safetensors")

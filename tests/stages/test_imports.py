@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from tests.helpers.root import ROOT
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
 NETWORKS = {"torch"}
 NEEDED = {
     "train_teacher": NETWORKS,
-    "train_student": NETWORKS | {"pandas"},
+    "train_student": NETWORKS,
     "cache_logits": NETWORKS,
     "teacher_entropy": NETWORKS,
     "figures": {"matplotlib"},
@@ -23,7 +23,7 @@ NEEDED = {
     "analyse": NETWORKS,
     "experts": NETWORKS,
 }
-DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from tests.helpers.stage_processes import finish, start, tiny_params, until
 from tests.training.test_teacher import PACO, PACO_TEACHER
 
@@ -66,7 +66,7 @@ def result(folder: Path, name: str) -> Path:
 
 def test_the_resolved_entry_stands_beside_the_result(made):
     for name in NAMES:
-        config = yaml.safe_load((result(made, name) / "config.yaml").read_text())
+        config = yaml_file.read(result(made, name) / "config.yaml")
         assert (config["loss"], config["drop_last"], config["paco"]["queue"]) == ("paco", True, 32)
         assert {p.name for p in result(made, name).iterdir()} == {*FILES, "environment.json"}
     assert config["sam_rho"] == [[1, 0.05], [None, 0.1]]

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from tests.helpers.stage_processes import CACHE, STUDENT, TEACHER, VIT, Run, finish, start, tiny_params, until
 
 RUNS = {"train_teacher": TEACHER, "cache_logits": CACHE, "train_student": STUDENT}
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_another_configuration_is_not_continued(place):
     tiny_params(folder, other)
     again = finish(folder, *TEACHER)
     assert "resumed after" not in again.out
-    assert yaml.safe_load((result(folder, TEACHER) / "config.yaml").read_text())["lr"] == 0.05
+    assert yaml_file.read(result(folder, TEACHER) / "config.yaml")["lr"] == 0.05
     assert (result(folder, TEACHER) / "history.csv").read_text().splitlines()[1].startswith("0,0.05,")
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from longtail.base import yaml_file
 from longtail.runs.parallel import LOST, _environment
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import CACHE, STUDENT, finish, start, tiny_params, until
@@ -89,7 +90,7 @@ def altered_cache(folder: Path) -> list[dict]:
 
 
 def other_epochs(folder: Path) -> list[dict]:
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = yaml_file.read(folder / "params.yaml")
     params["recipes"]["tiny"]["train"]["epochs"] = 11
     (folder / "other.yaml").write_text(yaml.safe_dump(params))
     return [{}, {"arguments": ("--params", "other.yaml")}]

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from longtail.base import rng
+from longtail.base import rng, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import build
 from longtail.data.long_tail import LongTail, class_order, content_digest
@@ -184,9 +183,9 @@ def test_predictions_and_config_are_those_of_the_run(second, data, first):
         logits = head_logits(model, special_tokens(model, eval_batch(data.test_images, SIZE, 18, "digits")))
     saved = np.load(second / "predictions.npz")
     assert np.allclose(saved["logits_last_cls"], logits["cls"].numpy(), atol=1e-6)
-    kept = yaml.safe_load((second / "config.yaml").read_text())
+    kept = yaml_file.read(second / "config.yaml")
     assert (kept["start"], kept["method"], kept["loss"]) == ("first", "crt", {"smoothing": 0.0})
-    assert yaml.safe_load((first / f"seed{SEED}" / "config.yaml").read_text())["start"] == "none"
+    assert yaml_file.read(first / f"seed{SEED}" / "config.yaml")["start"] == "none"
 
 
 @pytest.mark.parametrize("stops", [(1,), (4, 2)])

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.params import digest, plain
 from longtail.data.sources import DatasetConfig
@@ -28,7 +27,7 @@ from longtail.training.labels import TeacherLabels
 from longtail.training.optimizer import cosine_lr
 from longtail.training.student import train_student
 from longtail.training.student_evaluation import Evaluator
-from longtail.training.student_step import chunks
+from longtail.training.student_step import chunks, write_rows
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.eval_views import EvalViews, eval_batch
 from longtail.views.student_views import Views
@@ -381,6 +380,16 @@ def test_history_holds_the_mean_loss_and_token_distance_of_the_epochs_views(data
         assert history["cls_dist_distance"][epoch] == pytest.approx(np.mean(distances), rel=1e-5)
 
 
+def test_rows_with_gaps_are_the_bytes_that_pandas_writes(tmp_path):
+    """Numbers as short as they can be, a key that comes late, values of NumPy, an epoch without evaluation."""
+    rows = [{"epoch": e, "lr": float(f"{2.5e-4 / 3**e:.9g}"), "loss": float(f"{7 / (e + 1):.9g}")} for e in range(40)]
+    for row in rows[3::5]:
+        row |= {"test_top1_cls": 100 * row["epoch"] / 41, "test_top1_avg": np.float64(1e-7) * row["epoch"]}
+    write_rows(rows, tmp_path / "history.csv")
+    pd.DataFrame(rows).to_csv(tmp_path / "pandas.csv", index=False)
+    assert (tmp_path / "history.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
+
+
 # ---- whole runs
 
 
@@ -429,7 +438,7 @@ def test_predictions_are_those_of_the_saved_weights(trained, data):
 
 def test_the_config_is_kept_fully_resolved(trained, data):
     config = config_of(model={"drop_path": 0.5})
-    kept = yaml.safe_load((trained / "config.yaml").read_text())
+    kept = yaml_file.read(trained / "config.yaml")
     assert kept == {**plain(config), "seed": SEED}
     assert kept["loss"]["drw_beta"] == 0.9999 and kept["model"]["drop_path"] == 0.5 and kept["views"]["size"] == SIZE
     facts = json.loads((trained / "environment.json").read_text())
@@ -552,6 +561,39 @@ def test_the_average_head_is_the_mean_of_raw_logits():
     assert [evaluate.top1(out[head]) for head in out] == [100.0, 50.0, 100.0]
     probabilities = (logits["cls"].softmax(1) + logits["dist"].softmax(1)) / 2
     assert not torch.allclose(out["avg"].softmax(1), probabilities, atol=0.1)
+
+
+def test_heads_are_evaluated_in_float32_whatever_the_precision(data):
+    """Of the pass only what makes the tokens is in bf16, whose steps at 10 are .06: 10.01 is no tie with 10."""
+
+    class Tokens(torch.nn.Module):
+        num_prefix_tokens = 2
+
+        def __init__(self):
+            super().__init__()
+            self.mix, self.head, self.head_dist = (torch.nn.Linear(4, n, bias=False) for n in (4, 2, 2))
+            with torch.no_grad():
+                self.mix.weight.copy_(torch.eye(4))
+                self.head.weight[:] = self.head_dist.weight[:] = torch.tensor([[10.0, 0, 0, 0], [10.01, 0, 0, 0]])
+
+        def forward_features(self, x):
+            return self.mix(torch.tensor([1.0, 0, 0, 0]).expand(len(x), 3, 4))  # as a block's, in the pass's precision
+
+    views = EvalViews(np.zeros((3, SIZE, SIZE, 3), np.uint8), SIZE, SIZE)
+    for precision in ("fp32", "bf16"):
+        model = Tokens()
+        with Execution(precision).autocast(CPU):
+            assert (
+                model.forward_features(torch.zeros(1)).dtype
+                == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+            )
+            if precision == "bf16":  # what the heads would say there
+                assert model.head(model.forward_features(torch.zeros(1))[:, 0]).argmax(1).item() == 0
+        evaluate = Evaluator(views, np.array([1, 1, 1]), "digits", CPU, Execution(precision))
+        logits = evaluate(model)
+        assert {z.dtype for z in logits.values()} == {torch.float32} and list(logits) == ["cls", "dist", "avg"]
+        assert all(torch.allclose(z, torch.tensor([10.0, 10.01]), atol=1e-5) for z in logits.values())
+        assert [evaluate.top1(z) for z in logits.values()] == [100.0] * 3
 
 
 def test_a_test_set_larger_than_a_batch_is_evaluated_whole(monkeypatch, data):

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from longtail.base import params, rng
+from longtail.base import params, rng, yaml_file
 from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail, class_order, content_digest
 from longtail.data.sources import DatasetConfig, make_longtail
@@ -356,7 +356,7 @@ def test_the_saved_weights_give_the_saved_logits(trained, data):
     saved = np.load(trained / "predictions.npz")
     images = torch.from_numpy(data.test_images)
     for select in ("best", "last"):
-        config = yaml.safe_load((trained / "config.yaml").read_text()) | {"select": select}
+        config = yaml_file.read(trained / "config.yaml") | {"select": select}
         (trained / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         model, loaded = load_teacher(trained, data)
         assert recipe(loaded) == recipe(config_of(select=select))

@@ -12,10 +12,11 @@ from timm.data import auto_augment
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from longtail.base import params
+from longtail.base import params, rng
 from longtail.base.errors import UserError
 from longtail.data.file_images import FileImages, read_header
 from longtail.training.teacher_tasks import LargeViews, large_draws, large_view, plain_argument
+from longtail.views.draws import JITTER_WORDS
 from longtail.views.eval_views import eval_pixels
 from longtail.views.ops import randaugment
 from longtail.views.recipe import LargeViewRecipe
@@ -34,8 +35,8 @@ VIEW = {
     "rand_prob": 0.5,
     "rand_magnitude": 10.0,
     "rand_std": 0.5,
+    "rand_fill": "imagenet",
 }
-FILL = (124, 116, 104)
 
 
 def recipe(**changes) -> LargeViewRecipe:
@@ -80,36 +81,58 @@ def test_pixels_are_torchvisions(images, of):
     drawn = draw(of, 44)
     for row in range(44):
         pixels = images[row % 4]
-        np.testing.assert_array_equal(large_view(pixels, drawn, row, 24, FILL), theirs(pixels, drawn, row, 24))
+        np.testing.assert_array_equal(large_view(pixels, drawn, row, of), theirs(pixels, drawn, row, 24))
 
 
-def test_randaugment_comes_last_and_is_timms_without_inc(images):
-    """timm's functions and levels by name, after the view without it."""
+@pytest.mark.parametrize(
+    ("of", "fill"), [(QUERY, (124, 116, 104)), (recipe(rand_ops=2, rand_fill="inat"), (119, 120, 97))]
+)
+def test_randaugment_comes_last_and_is_timms_without_inc(images, of, fill):
+    """timm's functions and levels by name, after the view without it; bilinear or bicubic, each operation anew."""
     names = auto_augment._RAND_TRANSFORMS
     assert len(names) == len(randaugment.OPS) == 15
-    drawn, seen = draw(QUERY, 80), set()
-    for row in range(80):
+    moves = {"Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"}
+    drawn, seen = draw(of, 120), set()
+    for row in range(120):
         pixels = images[row % 4]
         image = Image.fromarray(theirs(pixels, drawn, row, 24))
-        for op, magnitude, negative in zip(drawn.op[row], drawn.magnitude[row], drawn.negative[row], strict=True):
+        columns = (drawn.op[row], drawn.magnitude[row], drawn.negative[row], drawn.bilinear[row])
+        for op, magnitude, negative, bilinear in zip(*columns, strict=True):
             if op < 0:
                 continue
             name = names[op]
-            seen.add(name)
+            seen.add((name, name in moves and bool(bilinear)))
             level = auto_augment.LEVEL_TO_ARG[name]
             arguments = level(magnitude, {}) if level else ()
-            if name in (
-                "Rotate",
-                "ShearX",
-                "ShearY",
-                "TranslateXRel",
-                "TranslateYRel",
-            ):  # they toss a coin
+            if name in moves:  # they toss a coin
                 arguments = (abs(arguments[0]) * (-1 if negative else 1),)
-            how = {"fillcolor": FILL, "resample": Image.BICUBIC}
+            how = {"fillcolor": fill, "resample": Image.BILINEAR if bilinear else Image.BICUBIC}
             image = auto_augment.NAME_TO_OP[name](image, *arguments, **how)
-        np.testing.assert_array_equal(large_view(pixels, drawn, row, 24, FILL), np.asarray(image))
-    assert len(seen) == 15
+        np.testing.assert_array_equal(large_view(pixels, drawn, row, of), np.asarray(image))
+    assert len(seen) == 15 + len(moves)
+
+
+def test_timm_unless_told_takes_either_interpolation_anew_each_time():
+    """PaCo's `img_mean` is the one parameter it gives timm's policy that these operations read."""
+    policy = auto_augment.rand_augment_ops(10, prob=0.5, hparams={"img_mean": (124, 116, 104), "magnitude_std": 0.5})
+    for op in policy:
+        assert op.kwargs == {"fillcolor": (124, 116, 104), "resample": (Image.BILINEAR, Image.BICUBIC)}
+
+
+def test_interpolations_go_by_position_and_are_even():
+    """A word of its own for each operation: the other draws are what they were without it."""
+    whole = draw(QUERY, 4000)
+    assert whole.bilinear.shape == (4000, 2) and whole.bilinear.mean() == pytest.approx(0.5, abs=0.03)
+    for other in (whole.bilinear[:, 1], whole.op[:, 0] >= 0, whole.negative[:, 0], whole.flip):
+        assert abs(np.corrcoef(whole.bilinear[:, 0], other)[0, 1]) < 0.06
+    height, width = np.array(SIZES)[np.array([17, 3000, 2]) % len(SIZES)].T
+    some = large_draws(QUERY, 0, "teacher_view", 0, np.array([17, 3000, 2]), height, width)
+    np.testing.assert_array_equal(some.bilinear, whole.bilinear[[17, 3000, 2]])
+    for changed in (draw(QUERY, 4000, seed=1), draw(QUERY, 4000, epoch=1)):
+        assert not np.array_equal(changed.bilinear, whole.bilinear)
+    words = rng.draws(0, "teacher_view", 0, np.arange(50), 4 * 10 + JITTER_WORDS + 4 + 8)[:, -8:].reshape(50, 2, 4)
+    np.testing.assert_array_equal(whole.bilinear[:50], words[..., 3] < 2**31)
+    np.testing.assert_array_equal(whole.negative[:50], words[..., 2] & 1)
 
 
 def test_levels_at_magnitude_ten():
@@ -162,18 +185,18 @@ def test_batches_do_not_depend_on_their_size_workers_or_where_an_epoch_is_entere
     order = np.random.default_rng(0).integers(0, 11, 150)
     recipes = {"paco_query": QUERY, "paco_key": KEY}
     threads(1)
-    here = walk(LargeViews(recipes, images, 3, "imagenet"), order, 150)
+    here = walk(LargeViews(recipes, images, 3), order, 150)
     sizes = np.array([images[i].shape[:2] for i in order])
     for view, (stream, of) in zip(here, recipes.items(), strict=True):
         drawn = large_draws(of, 3, stream, 2, np.arange(150), *sizes.T)
         for row in (0, 70, 149):
-            expected = large_view(images[order[row]], drawn, row, 24, FILL)
+            expected = large_view(images[order[row]], drawn, row, of)
             np.testing.assert_array_equal(view[row].transpose(1, 2, 0), expected)
     for workers, batch, first in ((1, 64, 0), (2, 70, 0), (3, 8, 48), (2, 150, 0)):
         threads(workers)
-        for a, b in zip(walk(LargeViews(recipes, images, 3, "imagenet"), order, batch, first), here, strict=True):
+        for a, b in zip(walk(LargeViews(recipes, images, 3), order, batch, first), here, strict=True):
             np.testing.assert_array_equal(a, b[first:])
-    views = LargeViews({"teacher_view": KEY}, images, 3, "imagenet")
+    views = LargeViews({"teacher_view": KEY}, images, 3)
     again = walk(views, order, 50), walk(views, order, 50), walk(views, order, 50, epoch=3)
     np.testing.assert_array_equal(again[0], again[1])
     assert (again[0][0] != again[2][0]).any()
@@ -185,7 +208,7 @@ def test_batches_do_not_depend_on_their_size_workers_or_where_an_epoch_is_entere
 
 def test_a_missing_file_is_told_from_a_worker(images, threads, tmp_path):
     threads(2)
-    views = LargeViews({"teacher_view": KEY}, replace(images, root=str(tmp_path)), 0, "imagenet")
+    views = LargeViews({"teacher_view": KEY}, replace(images, root=str(tmp_path)), 0)
     with pytest.raises(UserError, match="no such file"):
         views.batch(0, slice(0, 4), np.arange(4))
 
@@ -199,6 +222,7 @@ def test_a_missing_file_is_told_from_a_worker(images, threads, tmp_path):
         ({"crop_ratio": [2.0, 1.0]}, "crop_ratio must be"),
         ({"jitter": [0.4, 0.4, 0.4, 0.6]}, "hue at most 0.5"),
         ({"rand_magnitude": 11.0}, "rand_magnitude 0 to 10"),
+        ({"rand_fill": "imagnet"}, "rand_fill 'imagnet' is unknown; did you mean 'imagenet'"),
     ],
 )
 def test_wrong_recipes_are_refused(changes, message):

@@ -47,16 +47,46 @@ def test_mixup_equals_timms_batch_mode(monkeypatch):
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("lam", "y", "x"), [(0.3, 12, 12), (0.7, 0, 23), (0.05, 20, 2), (0.999, 5, 5)])
-def test_cutmix_equals_timms(lam, y, x, monkeypatch):
+BOXES = [  # lam, y, x, size; box and lam by hand, with the rule of the timm that made the released checkpoints
+    ((0.5580415439288628, 0, 7, 8), (0, 2, 5, 8), 1 - 6 / 64),  # side 5.3: two pixels each way of the corner
+    ((0.3, 12, 12, 24), (2, 22, 2, 22), 1 - 400 / 576),  # 20.1, even: nothing lost
+    ((0.7, 0, 23, 24), (0, 6, 17, 24), 1 - 42 / 576),  # 13.1: six each way
+    ((0.05, 20, 2, 24), (9, 24, 0, 13), 1 - 195 / 576),  # 23.4: eleven each way
+    ((0.996, 5, 5, 24), (5, 5, 5, 5), 1.0),  # 1.5: none
+    ((0.4, 100, 60, 224), (14, 186, 0, 146), 1 - 172 * 146 / 50176),  # 173.5, at the published size
+]
+
+
+@pytest.mark.parametrize(("drawn", "box", "lam"), BOXES)
+def test_cutmix_boxes_end_half_a_side_rounded_down_from_the_centre(drawn, box, lam):
+    assert mix.cutmix_box(*drawn) == mix.Mix(pytest.approx(lam, abs=1e-12), box)
+
+
+def rand_bbox_0_8_15(shape, lam, margin=0.0, count=None):
+    """The rule of timm 0.8.15, which timm 1.0 changed; for one box and no margin."""
+    (height, width), ratio = shape[-2:], np.sqrt(1 - lam)
+    halves = int(height * ratio) // 2, int(width * ratio) // 2
+    centre = np.random.randint(0, height, size=count), np.random.randint(0, width, size=count)
+    ends = [np.clip((c - h, c + h), 0, n) for c, h, n in zip(centre, halves, (height, width), strict=True)]
+    return *ends[0], *ends[1]
+
+
+def test_timm_with_its_old_rule_has_our_boxes_and_lam(monkeypatch):
+    """What timm makes of a box is unchanged: the order of its ends and the corrected lam."""
     from timm.data import mixup
 
-    centre = iter([y, x])
-    monkeypatch.setattr(mixup.np.random, "randint", lambda *_, **__: next(centre))
-    (top, bottom, left, right), corrected = mixup.cutmix_bbox_and_lam((8, 3, 24, 24), lam)
-    ours = mix.cutmix_box(lam, y, x, 24)
-    assert ours.box == (top, bottom, left, right)
-    assert ours.lam == pytest.approx(corrected, abs=1e-12)
+    monkeypatch.setattr(mixup, "rand_bbox", rand_bbox_0_8_15)
+    random, odd = np.random.default_rng(0), 0
+    for size in (8, 24, 224):
+        for _ in range(50):
+            lam, (y, x) = random.beta(1.0, 1.0), random.integers(0, size, 2).tolist()
+            centre = iter([y, x])
+            monkeypatch.setattr(mixup.np.random, "randint", lambda *_, centre=centre, **__: next(centre))
+            box, corrected = mixup.cutmix_bbox_and_lam((8, 3, size, size), lam)
+            ours = mix.cutmix_box(lam, y, x, size)
+            assert ours.box == tuple(box) and ours.lam == pytest.approx(corrected, abs=1e-12)
+            odd += int(size * np.sqrt(1 - lam)) % 2
+    assert 50 < odd < 100  # half of all boxes tell the rules apart
 
 
 def test_cutmix_pastes_the_flipped_box_and_lam_is_what_is_left():

@@ -188,7 +188,8 @@ def test_entries_say_what_the_papers_table_says():
     of = {name: params.build(ViewRecipe, block, name) for name, block in PARAMS["views"].items()}
     for name, mix_until in (("imagenet_lt", 1400), ("inat18", 1000), ("deit_iii-cifar", 1200)):
         three = of[name]
-        assert (three.crop, three.crop_padding, three.three_augment, three.jitter) == ("padded", 4, True, 0.3)
+        crop = "resized" if name == "deit_iii-cifar" else "padded"  # DEIT's ImageNet-1k recipe; DeiT-LT's own 3-Augment
+        assert (three.crop, three.crop_padding, three.three_augment, three.jitter) == (crop, 4, True, 0.3)
         assert (three.blur_radius, three.rand_ops, three.erase_prob, three.hflip) == ((0.1, 2.0), 0, 0.0, 0.5)
         assert (three.mixup_alpha, three.cutmix_alpha, three.mix_prob, three.mix_until) == (0.8, 1.0, 1.0, mix_until)
         assert three.repeats == (3 if name == "deit_iii-cifar" else 1) and three.teacher_size == 224

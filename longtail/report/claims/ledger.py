@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from longtail.base.text import pipe_table, points
 from longtail.report.claims.judge import Claim, Comparison, Judged, Verdict, overall
 from longtail.report.published import PrintedCell
 
@@ -100,16 +101,14 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
         verdicts = Counter(_overalls(found).values())
         counts = ", ".join(f"{verdicts[verdict]} {text}" for verdict, text in COUNTED.items())
         lines += [f"## {paper}", "", f"Claims: {counts}.", ""]
-        lines += [
-            "| claim | study | printed | ours | 95 % interval | test | verdict |",
-            "|:--|:--|--:|--:|:--|:--|:--|",
-        ]
-        seen = ""
+        rows, seen = [], ""
         for judged, verdict, printed in _lines(found, published):
             claim = judged.claim
             first = f"**{claim.text}** {claim.where}: *{verdict}*" if claim.id != seen else ""
-            lines.append("| " + " | ".join(_cell(text) for text in (first, *_row(judged, printed))) + " |")
+            rows.append((first, *_row(judged, printed)))
             seen = claim.id
+        header = ("claim", "study", "printed", "ours", "95 % interval", "test", "verdict")
+        lines += pipe_table(header, "llrrlll", rows)
         lines.append("")
     return "\n".join(lines)
 
@@ -117,23 +116,11 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
 def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
     pair = judged.comparison
     study = place(pair) + (" (miniature)" if judged.miniature else "")
-    ours = "" if judged.difference is None else f"{signed(judged.difference)} {judged.unit}"
-    ends = f"{signed(judged.interval[0])} to {signed(judged.interval[1])}" if judged.interval else ""
+    ours = "" if judged.difference is None else f"{points(judged.difference)} {judged.unit}"
+    ends = f"{points(judged.interval[0])} to {points(judged.interval[1])}" if judged.interval else ""
     test = "; ".join(text for text in (judged.method, judged.reason, pair.note) if text)
     mark = " (?)" if printed.notes or pair.note else ""
     return study, printed.text + mark, ours, ends, test, judged.verdict
-
-
-def signed(value: float | None) -> str:
-    """With its sign and three significant digits, points to the hundredth; nothing for None."""
-    if value is None:
-        return ""
-    digits = 2 if abs(value) >= 1 or abs(round(value, 2) - value) < 1e-9 else 3
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _four(value: float | None) -> str:
@@ -171,7 +158,7 @@ class ClaimLine:
 
     @property
     def printed_difference(self) -> str:
-        return signed(self.printed.difference)
+        return points(self.printed.difference)
 
     @property
     def printed_sides(self) -> str:
@@ -181,12 +168,12 @@ class ClaimLine:
 
     @property
     def ours(self) -> str:
-        return f"{signed(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
+        return f"{points(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
 
     @property
     def interval(self) -> str:
         ends = self.judged.interval
-        return f"{signed(ends[0])} to {signed(ends[1])}" if ends else ""
+        return f"{points(ends[0])} to {points(ends[1])}" if ends else ""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.report.reading import run_record
 from longtail.report.results import Results
@@ -141,7 +140,7 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
         dataset=metrics["dataset"],
         seeds=seeds,
         resolved=record is not None,
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100).strip(),
+        config=yaml_file.dump(config, allow_unicode=True, width=100).strip(),
         curves=tuple(found for found in drawn if found),
         page=page if (reports / page).is_file() else None,
         gpu_hours=_gpu_hours(seeds),

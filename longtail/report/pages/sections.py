@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
-import yaml
 from markupsafe import Markup
 
+from longtail.base import yaml_file
 from longtail.evaluation.metrics import summarise
 from longtail.report.figures import charts
 from longtail.report.figures.study_figures import Drawing
@@ -159,5 +159,5 @@ def _brief(fact: object) -> str:
 
 def config(record: dict) -> Section:
     text = "Every number of the run, resolved, without the seed. The hash is of exactly this."
-    dumped = yaml.safe_dump(record["config"], allow_unicode=True, width=100, default_flow_style=None)
+    dumped = yaml_file.dump(record["config"], sort_keys=True, allow_unicode=True, width=100, default_flow_style=None)
     return Section("config", "Resolved configuration", text, code=dumped)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest
+from longtail.base.text import pipe_table
 from longtail.report.figures.captions import FIGURES
 from longtail.report.study import StudyConfig
 from longtail.report.tables.overview import OverviewConfig
@@ -165,10 +166,8 @@ def page(coverage: Coverage, project: Project) -> str:
         "Tables land in `reports/tables/<study>/`, figures in `reports/figures/<study>/`, overviews in",
         "`reports/overviews/<name>/`. A run is an entry of `params.yaml` with all its seeds, trained or analysed.",
         "",
-        "| item | shows | command | full recipe | miniature |",
-        "|:--|:--|:--|:--|:--|",
     ]
-    details = []
+    rows, details = [], []
     for item in coverage.items:
         for miniature, places in ((False, item.full), (True, item.miniature)):
             for place in places:
@@ -176,8 +175,9 @@ def page(coverage: Coverage, project: Project) -> str:
         targets = " ".join(dict.fromkeys(place.target for place in item.full))
         command = f"`dvc repro {targets}`" if targets else "–"
         states = [_state(places, project) for places in (item.full, item.miniature)]
-        lines.append(f"| {item.item} | {item.shows} | {command} | {states[0]} | {states[1]} |")
+        rows.append((item.item, item.shows, command, *states))
         details += ["", f"**{item.item}.** {item.note}".rstrip(), *_details(item, project)]
+    lines += pipe_table(("item", "shows", "command", "full recipe", "miniature"), "lllll", rows)
     return "\n".join([*lines, "", "## What each needs", *details]) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtail.base.text import pipe_table
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.study import StudyConfig
 from longtail.report.tables.grid import Record
@@ -89,16 +90,16 @@ def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
 def markdown(coverage: Coverage, project: Project, published: Path) -> str:
     """Papers by what of them was run, then studies by how many entries were; ends in a newline."""
     ours = by_kind(coverage, project)
-    lines = ["| paper | tables | figures |", "|:--|:--|:--|"]
-    lines.append(f"| DeiT-LT (CVPR 2024) | {ours['tables']} | {ours['figures']} |")
+    papers: list[tuple[str, ...]] = [("DeiT-LT (CVPR 2024)", str(ours["tables"]), str(ours["figures"]))]
     for paper, stem in OTHERS.items():
-        lines.append(f"| {paper} | none of {len(list(published.glob(f'{stem}_table_*.csv')))} yet | none yet |")
-    lines += ["", "| study | recipe | teachers run | students run |", "|:--|:--|--:|--:|"]
+        papers.append((paper, f"none of {len(list(published.glob(f'{stem}_table_*.csv')))} yet", "none yet"))
+    studies = []
     for name, study in project.studies.items():
         folder = project.reports / "metrics" / name
         runs = []
         for items, under in ((study.teachers, folder / "teachers"), (study.experiments, folder)):
             runs.append(f"{sum((under / f'{item.name}.json').is_file() for item in items)} of {len(items)}")
-        recipe = "full" if study.comparable else "miniature"
-        lines.append(f"| `{name}` | {recipe} | {runs[0]} | {runs[1]} |")
+        studies.append((f"`{name}`", "full" if study.comparable else "miniature", *runs))
+    lines = pipe_table(("paper", "tables", "figures"), "lll", papers)
+    lines += ["", *pipe_table(("study", "recipe", "teachers run", "students run"), "llrr", studies)]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from longtail.base.text import pipe_table, signed
 from longtail.report.published import PrintedCell, printed_cells
 from longtail.report.results import Results
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
@@ -93,14 +94,6 @@ def number(value: dict | None, copied: bool = False) -> Cell:
     return Cell(f"{value['mean']:.2f}{stderr}", "ours")
 
 
-def signed(value: float | None) -> str:
-    """Points with a sign, to the tenth the papers print; nothing for None."""
-    if value is None:
-        return ""
-    text = f"{value:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
-
-
 def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     """The grid of a table. Differences are left out where the study is not comparable with what is printed."""
     wide = len(table.columns) == 1
@@ -139,7 +132,7 @@ def _wide(record: Record, grid: Grid, comparable: bool) -> list[list[Cell]]:
     for phase in OURS:
         line.append(number(getattr(record, phase), record.copied))
         if comparable:
-            line.append(Cell(signed(record.difference(phase)), "difference"))
+            line.append(Cell(signed(record.difference(phase), 1), "difference"))
     return [[*line, *_provenance(record)]]
 
 
@@ -156,7 +149,7 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cel
         for c in cells:
             cell = number(getattr(c, phase))
             if comparable and c.difference(phase) is not None:
-                cell.text += f" ({signed(c.difference(phase))})"
+                cell.text += f" ({signed(c.difference(phase), 1)})"
             line.append(cell)
         lines.append([*line, *(_provenance(first) if phase == "last" else (Cell("", "seeds"), Cell("", "entry")))])
         if run is None:  # one line says it
@@ -199,8 +192,7 @@ def to_csv(cells: list[Record], comparable: bool) -> str:
 
 def cost(study: StudyConfig, results: Results) -> str:
     """What the study's training took, as Markdown: entry, seeds, mean seconds of a seed, device; ends in a newline."""
-    lines = ["| trained | seeds | seconds a seed | on |", "|:--|--:|--:|:--|"]
-    total = 0.0
+    rows, total = [], 0.0
     for items, found in ((study.teachers, results.teachers), (study.experiments, results.experiments)):
         for item in items:
             seeds = list(found[item.name]["seeds"].values()) if item.name in found else []
@@ -208,5 +200,6 @@ def cost(study: StudyConfig, results: Results) -> str:
             total += sum(seconds)
             mean = f"{sum(seconds) / len(seconds):,.0f}" if seconds else "*not run*"
             devices = ", ".join(sorted({seed.get("device") or "" for seed in seeds}))
-            lines.append(f"| {item.label} (`{item.name}`) | {len(seconds)} | {mean} | {devices} |")
+            rows.append((f"{item.label} (`{item.name}`)", len(seconds), mean, devices))
+    lines = pipe_table(("trained", "seeds", "seconds a seed", "on"), "lrrl", rows)
     return "\n".join(lines) + f"\n\nTraining in all: {total / 60:,.0f} minutes of one process.\n"

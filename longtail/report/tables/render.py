@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from textwrap import wrap
 
+from longtail.base.text import pipe_table
 from longtail.report.pages.web import page
 from longtail.report.tables.grid import OURS, Cell, Grid
 
@@ -29,13 +30,12 @@ def to_markdown(grid: Grid) -> str:
         if cell.kind == "entry" and cell.name:
             return f"`{cell.name}`" + (f" {cell.text}" if cell.text else "")
         if cell.kind == "label":
-            return cell.text.replace("|", "\\|") if cell.span else ""
+            return cell.text if cell.span else ""
         shown = f"*{cell.text}*" if cell.kind == "missing" else cell.text
         return shown + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
-    left = [kind in ("label", "what", "entry") for kind in (c.kind for c in grid.blocks[0][0])]
-    lines = ["| " + " | ".join(grid.header) + " |", "|" + "|".join(":--" if x else "--:" for x in left) + "|"]
-    lines += ["| " + " | ".join(text(c) for c in row) + " |" for block in grid.blocks for row in block]
+    align = "".join("l" if c.kind in ("label", "what", "entry") else "r" for c in grid.blocks[0][0])
+    lines = pipe_table(grid.header, align, [[text(c) for c in row] for block in grid.blocks for row in block])
     notes = [f"<sup>{mark}</sup> {note}" for mark, note in grid.footnotes.items()]
     below = "  \n".join([*grid.remarks, *notes])
     return f"**{grid.caption}**\n\n" + "\n".join(lines) + f"\n\n{below}\n"

@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtail.base.text import signed
 from longtail.report.published import DOUBTS, read
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
-from longtail.report.tables.grid import Record, layout, signed
+from longtail.report.tables.grid import Record, layout
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
 BY_RANK = (
@@ -118,7 +119,7 @@ def _shown(record: Record, key: str, letters: dict[str, str]) -> Shown:
     if phase == "best" and record.column == ON_VIEWS:  # of a cache, which knows no best epoch
         return Shown("")
     if difference:
-        return Shown(signed(record.difference(phase)), agrees=agrees(record, phase))
+        return Shown(signed(record.difference(phase), 1), agrees=agrees(record, phase))
     ours = getattr(record, phase)
     if ours is None:
         return Shown("")

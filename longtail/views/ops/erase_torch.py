@@ -57,8 +57,8 @@ def erase_(x: Tensor, seed: int, epoch: int, positions: np.ndarray, boxes: np.nd
     rows = torch.arange(len(views), device=device)
 
     row, block = _within(rows, blocks_of, first_block, int(blocks.sum()))
-    zero = torch.zeros_like(row)
-    words = philox4x32([block, position[row], zero + epoch, zero], (seed & _LOW, rng.STREAMS["noise"]))
+    zero, (key, family) = torch.zeros_like(row), rng.key_of(seed, "noise")
+    words = philox4x32([block, position[row], zero + epoch, zero + family], key)
     halves = torch.stack([half for word in words for half in (word & _HALF, word >> 16)], 1)
     noise = _table(device)[halves].view(-1)
 

@@ -81,8 +81,15 @@ def flip(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def apply(image: Image.Image, op: str, argument: float | int | None, fill: tuple[int, int, int]) -> Image.Image:
-    """One operation on an RGB image. argument: from `level_argument`; fill: color of what moves in from outside."""
+def apply(
+    image: Image.Image,
+    op: str,
+    argument: float | int | None,
+    fill: tuple[int, int, int],
+    resample: Image.Resampling = _BICUBIC,
+) -> Image.Image:
+    """One operation on an RGB image. argument: from `level_argument`; fill: color of what moves in from outside;
+    resample: where pixels move."""
     if op == "AutoContrast":
         return _by_channel(image, _autocontrast_table)
     if op == "Equalize":
@@ -90,7 +97,7 @@ def apply(image: Image.Image, op: str, argument: float | int | None, fill: tuple
     if op == "Invert":
         return ImageChops.invert(image)
     if op == "Rotate":
-        return image.rotate(argument, resample=_BICUBIC, fillcolor=fill)
+        return image.rotate(argument, resample=resample, fillcolor=fill)
     if op == "PosterizeIncreasing":
         return _look_up(image, _posterize_table(argument))
     if op == "SolarizeIncreasing":
@@ -118,7 +125,7 @@ def apply(image: Image.Image, op: str, argument: float | int | None, fill: tuple
         matrix = (1, 0, 0, 0, 1, argument * image.size[1])
     else:
         raise ValueError(f"unknown operation {op!r}")
-    return image.transform(image.size, _AFFINE, matrix, resample=_BICUBIC, fillcolor=fill)
+    return image.transform(image.size, _AFFINE, matrix, resample=resample, fillcolor=fill)
 
 
 def _look_up(image: Image.Image, table: bytes) -> Image.Image:

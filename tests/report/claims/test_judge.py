@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import write_json
 from longtail.report.claims.judge import Claim, Judged, ledger, load, overall
-from longtail.report.claims.ledger import HEADER, counterpart, place, signed, to_csv, to_markdown
+from longtail.report.claims.ledger import HEADER, counterpart, place, to_csv, to_markdown
 from longtail.report.claims.measures import Measure
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage
 from tests.helpers.root import ROOT
@@ -347,13 +347,6 @@ def test_markdown(tmp_path):
     assert any("no run yet: CIFAR-10-LT, ρ = 50, ResNet-32 | +5.5 (?) |  |  |" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), (5.0, "+5.00"), (-12.345, "−12.35"), (0.5, "+0.50"), (-0.0334, "−0.033")]
-)
-def test_numbers_have_signs(value, text):
-    assert signed(value) == text
-
-
 def test_printed_curves():
     """Fig. 4c, read off: DeiT's rank in the first and the last block is 383 and 393, L-D-SAM's 187 and 249."""
     curve = {"figure": "feature_rank", "at": [0, 11]}
@@ -406,7 +399,7 @@ def test_a_damaged_claims_file_is_one_line(tmp_path, changes, message):
 
 def test_a_claim_stands_there_once(tmp_path):
     write_claims(tmp_path / "claims.yaml")
-    twice = yaml.safe_load((tmp_path / "claims.yaml").read_text())["claims"] * 2
+    twice = yaml_file.read(tmp_path / "claims.yaml")["claims"] * 2
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": twice}))
     with pytest.raises(UserError, match="claim 'c' stands there twice"):
         load(tmp_path / "claims.yaml")

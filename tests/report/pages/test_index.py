@@ -81,7 +81,7 @@ def record(config_hash: str) -> dict:
     """run.json of s-deit_lt: losses 2, 1.5, 1 and accuracy at the last epoch alone; seeds 0 to 2."""
     curves = {"epoch": [0, 1, 2], "loss": [2.0, 1.5, 1.0], "test_top1_avg": [None, 50.0, 60.0]}
     seed = {"seconds": 10.0, "device": "NVIDIA H200", "peak_memory_mb": 2048, "curves": curves}
-    seed["environment"] = {"torch": "2.15", "processes": 2, "fingerprint": "f" * 64}
+    seed["environment"] = {"torch": "2.15", "processes": 2, "fingerprint": "f" * 64, "dataset_digest": "d" * 64}
     about = {"schema": 1, "entry": "s-deit_lt", "kind": "experiment", "study": "s", "dataset": "d"}
     return {**about, "config_hash": config_hash, "config": {"lr": 0.1}, "seeds": {s: seed for s in "012"}}
 

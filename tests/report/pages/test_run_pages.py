@@ -259,7 +259,10 @@ def test_the_check_tells_a_page_that_is_out_of_date(tmp_path, capsys, undrawn):
         ("{", "cut short"),
         ('{"schema": 2, "entry": "e", "distilled": false}', "another schema"),
         ('{"schema": 1, "entry": "f", "distilled": false}', "not e's"),
-        ('{"schema": 1, "entry": "e", "distilled": true}', "another schema"),
+        (
+            '{"schema": 1, "entry": "e", "distilled": true}',
+            "e.json: not of schema 1: study: missing; TwoHeads needs it; run stages/experts.py e",
+        ),
     ],
 )
 def test_a_wrong_experts_file_is_named(tmp_path, capsys, content, said, undrawn):

@@ -7,7 +7,7 @@ import copy
 import pytest
 import yaml
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.report.figures.captions import FIGURES
 from longtail.report.review.coverage import ANALYSES, Coverage, Need, Place, Project, page
@@ -126,7 +126,7 @@ def test_stage_writes_and_checks(tmp_path, capsys):
 
 def test_every_table_and_figure_of_the_paper_is_listed():
     """METHODS 3.12."""
-    items = [item["item"] for item in yaml.safe_load((ROOT / "docs/coverage.yaml").read_text())["items"]]
+    items = [item["item"] for item in yaml_file.read(ROOT / "docs/coverage.yaml")["items"]]
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
     figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
     assert items == [*tables, "Supplement A.3", *figures]

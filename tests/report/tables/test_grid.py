@@ -12,7 +12,7 @@ import yaml
 
 from longtail.base.errors import UserError
 from longtail.report.results import load
-from longtail.report.tables.grid import cost, layout, records, signed, to_csv
+from longtail.report.tables.grid import cost, layout, records, to_csv
 from longtail.report.tables.render import tex, to_html, to_latex, to_markdown
 from tests.helpers.reporting import PUBLISHED, T2, run_stage, study, study_dict, write_metrics
 
@@ -127,13 +127,6 @@ def test_html_escapes_and_links(tables):
     assert '<a href="#entry-s-deit_lt">s-deit_lt</a> <small>01234567</small>' in text
     assert '<td class="missing">not run</td>' in to_html(tables["overall"][1])
     assert "79.3<sup>a</sup>" in to_html(tables["overall"][1])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(1.66, "+1.7"), (-0.94, "−0.9"), (0.04, "0.0"), (-0.04, "0.0"), (None, "")]
-)
-def test_signed(value, text):
-    assert signed(value) == text
 
 
 def test_a_head_that_is_not_there_is_told(results):

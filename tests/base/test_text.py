@@ -1,0 +1,56 @@
+"""Numbers, units and Markdown tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtail.base.text import DAY, SIZES, TIMES, number, pipe_table, points, signed, with_unit
+
+
+@pytest.mark.parametrize(("value", "text"), [(1234.5, "1,234"), (99.44, "99.4"), (0.01234, "0.0123"), (0, "0")])
+def test_three_digits(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "text"),
+    [
+        (0, TIMES, "0 s"),
+        (59, TIMES, "59 s"),
+        (95, TIMES, "1.58 min"),
+        (7200, TIMES, "2 h"),
+        (3 * DAY, TIMES, "3 days"),
+        (61 * DAY, TIMES, "2 months"),
+        (731 * DAY, TIMES, "2 years"),
+        (400, SIZES, "400 B"),
+        (1500, SIZES, "1.5 kB"),
+        (2.5e9, SIZES, "2.5 GB"),
+        (123e12, SIZES, "123 TB"),
+    ],
+)
+def test_units(value, units, text):
+    assert with_unit(value, units) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.66, "+1.7"), (-0.94, "−0.9"), (0.04, "0.0"), (-0.04, "0.0"), (None, ""), (10.0, "+10.0")]
+)
+def test_to_the_tenth(value, text):
+    assert signed(value, 1) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (5.0, "+5.00"), (-12.345, "−12.35"), (0.5, "+0.50"), (-0.0334, "−0.033"), (0, "0.00")],
+)
+def test_points(value, text):
+    assert points(value) == text
+
+
+def test_a_table_escapes_what_would_end_a_cell():
+    assert pipe_table(("a", "b|c"), "lr", [("x", 1), ("p|q", "")]) == [
+        "| a | b\\|c |",
+        "|:--|--:|",
+        "| x | 1 |",
+        "| p\\|q |  |",
+    ]

@@ -1,0 +1,148 @@
+"""Small edits of the code that decides what a run computes, each one text of a function changed for a test's time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import FunctionType
+
+MUTATIONS = [  # small entry, module:function, text, what stands in its place
+    # views of students
+    ("deit_lt", "views.mix:cutmix_box", "y - side // 2, y + side // 2", "y - side // 2, y + (side + 1) // 2"),
+    ("deit_lt", "views.mix:cutmix_box", "np.sqrt(1 - lam)", "(1 - lam)"),
+    ("deit_lt", "views.mix:draw", "epoch >= recipe.mix_until", "epoch > recipe.mix_until"),
+    ("deit_lt", "views.mix:apply_", "of_first = first.flip(0)", "of_first = first.clone()"),
+    ("deit_lt", "views.epoch:Layout.order", "np.repeat(drawn, self.repeats)", "np.tile(drawn, self.repeats)"),
+    ("deit_lt", "views.draws:crops", "np.sqrt(area * aspect)", "np.sqrt(area / aspect)"),
+    ("deit_lt", "views.draws:view_draws", "words[:, _FLIP]) < recipe.hflip", "words[:, _FLIP]) > recipe.hflip"),
+    ("deit_lt", "views.draws:erasures", "np.rint(np.sqrt(target * aspect))", "np.floor(np.sqrt(target * aspect))"),
+    ("deit_lt", "views.draws:erase_noise", '"erase', '"erased'),
+    ("deit_lt", "views.ops.randaugment:level_argument", "level * 30.0", "level * 31.0"),
+    ("deit_lt", "views.normalize:normalize", "div_(255)", "div_(256)"),
+    (
+        "deit_lt",
+        "views.batch:teacher_view",
+        "x[..., offset::stride, offset::stride]",
+        "x[..., offset::stride, ::stride]",
+    ),
+    ("deit_iii", "views.draws:_colors", "rng.below(words[:, 0], 3)", "rng.below(words[:, 0], 2)"),
+    (
+        "crt",
+        "views.epoch:class_balanced",
+        "present[rng.below(words[:, 0], len(present))]",
+        "labels[rng.below(words[:, 0], len(labels))]",
+    ),
+    # test views
+    ("vit", "views.eval_views:_views", "round((height - size) / 2)", "(height - size) // 2 + 1"),
+    ("large", "views.eval_views:_views", "BILINEAR if bilinear else", "BICUBIC if bilinear else"),
+    # losses and their targets
+    ("deit_lt", "views.mix:soft_targets", "off = smoothing / num_classes", "off = smoothing / (num_classes - 1)"),
+    (
+        "deit_lt",
+        "methods.deit_lt:Method.class_weights",
+        "epoch >= self.config.drw_epoch",
+        "epoch > self.config.drw_epoch",
+    ),
+    (
+        "deit_lt",
+        "methods.deit_lt:Method.targets",
+        "epoch < self.config.smoothing_until",
+        "epoch <= self.config.smoothing_until",
+    ),
+    ("deit_lt", "methods.deit_lt:Method.loss", "(1 - alpha) * cls_loss + alpha", "alpha * cls_loss + 1.001 * alpha"),
+    ("deit_lt", "losses.losses:drw_weights", "1 - beta**counts", "1 - beta ** (counts + 1)"),
+    ("deit_lt", "losses.losses:group_means", "weighted.sum() / weight.sum()", "weighted.mean()"),
+    ("deit_iii", "methods.deit_iii:Method.targets", "> self.config.threshold", "> self.config.threshold + 0.2"),
+    ("vit_ldam", "losses.losses:ldam_margins", "pow(-0.25)", "pow(-0.3)"),
+    # schedules and steps of students
+    ("deit_lt", "training.schedule:cosine_lr", "math.pi * t / epochs", "math.pi * (t - warmup_epochs) / epochs"),
+    ("deit_lt", "training.schedule:cosine_lr", "if t < warmup_epochs", "if t < warmup_epochs - 1"),
+    ("deit_lt", "views.epoch:Layout.lr_fraction", "step == self.steps - 1", "step == self.steps"),
+    (
+        "deit_lt",
+        "training.optimizer:build_optimizer",
+        "betas=betas, eps=eps, fused",
+        "betas=(betas[0], 0.99), eps=eps, fused",
+    ),
+    ("deit_iii", "training.optimizer:build_optimizer", "max_grad_norm=LAMB_GRADIENT_NORM", "max_grad_norm=None"),
+    ("deit_lt", "models.vit:parameter_groups", "or name in NO_DECAY", ""),
+    ("deit_lt", "training.student_step:Stepper._pass", "losses.sum() / self.over", "losses.mean() / self.over"),
+    ("deit_lt", "models.drop_path:draw", "(kept / keep)", "(kept / 1.0)"),
+    # networks
+    ("vit", "models.transformer:_normal_", "clamp_(-2, 2)", "clamp_(-0.03, 0.03)"),
+    ("vit", "models.transformer:Attention.forward", "(q, k, v)", "(q, k, v, scale=0.25)"),
+    ("deit_lt", "models.vit:head_logits", "model.head_dist(tokens[:, 1])", "model.head_dist(tokens[:, 0])"),
+    # teachers
+    ("ldam_drw_sam", "training.sam:ascend", "norm + EPSILON", "norm * 1.01"),
+    (
+        "ldam_drw_sam",
+        "training.sam:sam_step",
+        "_foreach_copy_(list(params), saved)",
+        "_foreach_copy_(saved, list(params))",
+    ),
+    ("ldam_drw_sam", "training.schedule:teacher_lr", "sum(e > milestone", "sum(e >= milestone"),
+    ("ldam_drw_sam", "training.teacher:reweighted", "epoch >= config.drw_epoch", "epoch > config.drw_epoch"),
+    ("ldam_drw_sam", "losses.losses:_ldam_logits", "scale * (cosines - torch", "scale * (cosines + torch"),
+    ("ldam_drw_sam", "views.weak_views:weak_parameters", "2 * padding + 1", "2 * padding"),
+    (
+        "balanced_softmax",
+        "losses.losses:balanced_softmax_loss",
+        "F.cross_entropy(logits + shift",
+        "F.cross_entropy(logits - shift",
+    ),
+    ("paco_sam", "models.paco:paco_loss", "& ~itself", ""),
+    ("paco_sam", "models.paco:PaCo.contrast", "alpha=1 - self.momentum", "alpha=0.5 - self.momentum / 2"),
+    (
+        "paco_sam",
+        "models.paco:PaCo.contrast",
+        "torch.cat([self.queue[len(keys) :], keys])",
+        "torch.cat([keys, self.queue[len(keys) :]])",
+    ),
+    ("paco_sam", "views.photometric_draws:cutout_boxes", "center + side // 2", "center + side // 2 - 1"),
+    ("large", "training.schedule:teacher_cosine_lr", "shift = 1 if warmup_epochs else 0", "shift = 1"),
+    ("large", "training.schedule:sam_radius", "epoch + 1 <= last", "epoch <= last"),
+    # labels
+    (
+        "cache",
+        "training.cache:teacher_logits",
+        "teacher(teacher_input(x, recipe))",
+        "teacher(teacher_input(x, recipe) * 1.001)",
+    ),
+]
+
+
+@contextmanager
+def mutated(place: str, old: str, new: str) -> Iterator[None]:
+    """The function at `module:name` (of longtail) with one text of it replaced, wherever it was imported to."""
+    module, _, name = place.partition(":")
+    module = import_module(f"longtail.{module}")
+    function = found(module, name)
+    lines, first = inspect.getsourcelines(function)
+    source = inspect.getsource(module).splitlines(keepends=True)
+    text = "".join(lines)
+    assert old in text, f"{place}: no longer has {old!r}"
+    source[first - 1 : first - 1 + len(lines)] = [text.replace(old, new, 1)]
+    namespace = dict(vars(module))
+    exec(compile("".join(source), module.__file__, "exec"), namespace)
+    there = namespace[name.partition(".")[0]]
+    edited = raw(getattr(there, name.partition(".")[2]) if "." in name else there)
+    before = function.__code__
+    function.__code__ = edited.__code__
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+def found(module, name: str) -> FunctionType:
+    value = module
+    for part in name.split("."):
+        value = getattr(value, part)
+    return raw(value)
+
+
+def raw(function) -> FunctionType:
+    """Without the cover that a decorator such as torch.no_grad puts around it."""
+    return inspect.unwrap(function)

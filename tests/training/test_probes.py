@@ -1,0 +1,61 @@
+"""Probes of the real code: of every entry on made images, as committed; and of small entries, which an edit changes.
+
+`python stages/probe.py --write` makes the committed ones again, after an edit that was meant to change them.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from longtail.runs.probe import Probe
+from longtail.training.entry_probe import PROBED, brief, committed, entry_probe
+from tests.helpers.mutations import MUTATIONS, mutated
+from tests.helpers.root import ROOT
+from tests.helpers.small_entries import STUDENTS, TABLE, TEACHERS, probe_cache, probe_student, probe_teacher
+
+SMALL = ROOT / "tests" / "training" / "probes"
+MADE = {
+    **{kind: lambda name=name: probe_student(TABLE, name) for kind, name in STUDENTS.items()},
+    **{kind: lambda name=name: probe_teacher(TABLE, name) for kind, name in TEACHERS.items()},
+    "cache": lambda: probe_cache(TABLE, STUDENTS["deit_lt"]),
+}
+
+
+@pytest.fixture(scope="module")
+def plain(one_thread) -> dict[str, Probe]:
+    return {kind: make() for kind, make in MADE.items()}
+
+
+@pytest.mark.parametrize("section", PROBED)
+def test_every_entry_does_what_is_committed(section):
+    """Views, orders, parameters, schedules and targets of every entry, on made images."""
+    known = committed(ROOT, section)
+    assert list(known) == list(TABLE[section]), "entries came or went: python stages/probe.py --write"
+    changed = {n: d for n in known if (d := known[n].differences(brief(entry_probe(TABLE, section, n))))}
+    assert not changed, "python stages/probe.py --write, if that is what was meant"
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_small_entry_of_each_method_computes_what_is_committed(kind, plain):
+    """Losses, gradients, updates and outputs."""
+    assert Probe.load(SMALL / f"{kind}.json").differences(plain[kind]) == []
+
+
+def test_a_probe_is_the_same_twice_and_another_of_another_seed(plain):
+    assert plain["deit_lt"].differences(MADE["deit_lt"]()) == []
+    other = plain["deit_lt"].differences(probe_student(TABLE, STUDENTS["deit_lt"], seed=1))
+    for fact in ("views of epoch 0", "order of epoch 0", "mixing of epoch 0", "first head.weight", "loss 1 of epoch 0"):
+        assert any(line.startswith(fact) for line in other), fact
+
+
+@pytest.mark.parametrize(("kind", "place", "old", "new"), MUTATIONS, ids=[f"{m[0]}: {m[3]}" for m in MUTATIONS])
+def test_a_small_change_of_the_code_is_caught(kind, place, old, new, plain):
+    with mutated(place, old, new):
+        assert plain[kind].differences(MADE[kind]()) != []
+
+
+def test_there_are_changes_of_every_part():
+    assert len(MUTATIONS) >= 25
+    assert json.dumps(MUTATIONS)  # rows of text
