@@ -4,7 +4,7 @@
     python benchmarks/scaling.py --device cpu --page docs/scaling.md    # measures nothing, see below
 
 Students of params.yaml train on noise of their dataset's size through longtail/training/student.py, started by
-longtail/runs/parallel.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
+longtail/runs/launch.py as a stage is (scaling_member.py). All teams stay in memory and take blocks of steps in turn:
     1 process, of one thread and of N; N processes of one thread, on CUDA of one GPU, by gloo or NCCL; the same with a
     step N times as large (weak scaling); N seeds side by side; N processes that sum gradients after the backward
     pass, or never, which shows what the overlap hides and what is left; and the sums alone.

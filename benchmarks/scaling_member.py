@@ -1,6 +1,6 @@
 """One process of scaling.py: trains through longtail.training.student, a block of steps whenever it is told to.
 
-Started by scaling.py alone. A team of several processes starts itself in them as a stage does (runs/parallel.py) and
+Started by scaling.py alone. A team of several processes starts itself in them as a stage does (runs/launch.py) and
 finds itself by longtail/runs/parallel.py. What to do next is heard, and what was measured is said, through a store that
 scaling.py keeps.
 """
@@ -25,7 +25,8 @@ from longtail.base.errors import run_main
 from longtail.cost.speed import noise
 from longtail.data.long_tail import LongTail
 from longtail.runs.execution import Execution
-from longtail.runs.parallel import Team, joined, launch
+from longtail.runs.launch import launch
+from longtail.runs.parallel import Team, joined
 from longtail.runs.seeds import pick_device
 from longtail.runs.workspace import Workspace
 from longtail.training.experiment import StudentConfig, resolve

@@ -28,7 +28,8 @@ from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import seeds as runs
 from longtail.runs.execution import add_options, chosen
-from longtail.runs.parallel import Team, joined, launch
+from longtail.runs.launch import launch
+from longtail.runs.parallel import Team, joined
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
 from longtail.training.experiment import StudentConfig, resolve

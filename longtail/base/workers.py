@@ -26,7 +26,7 @@ from longtail.base.errors import UserError
 
 
 def cores() -> int:
-    """Processor cores this process may use; of several that torchrun or runs/parallel.py started here, its share."""
+    """Processor cores this process may use; of several that torchrun or runs/launch.py started here, its share."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 

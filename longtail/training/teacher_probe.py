@@ -15,9 +15,10 @@ from longtail.runs.saver import copied
 from longtail.training.optimizer import sam_radius
 from longtail.training.teacher import TestSet, class_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import LargeViews, Order
+from longtail.training.teacher_tasks import Order
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
 from longtail.views.paco_views import PaCoViews
+from longtail.views.teacher_views import LargeViews
 
 CPU = torch.device("cpu")
 UPDATES = 3  # one sees neither momentum nor PaCo's queue

@@ -20,9 +20,9 @@ from longtail.models.paco import PaCo
 from longtail.runs.execution import Execution
 from longtail.training.teacher import build_loss, build_model
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import LargeViews, WeakViews
 from longtail.views.normalize import constants, normalize
 from longtail.views.paco_views import PaCoViews
+from longtail.views.teacher_views import LargeViews, WeakViews
 
 if TYPE_CHECKING:
     from longtail.data.long_tail import LongTail

@@ -15,9 +15,9 @@ from longtail.base.params import plain
 from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
 from longtail.training.teacher import build_model, load_teacher, save_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import weak_parameters
 from longtail.views.normalize import constants
 from longtail.views.student_views import ViewRecipe, Views
+from longtail.views.teacher_views import weak_parameters
 from tests.helpers.root import ROOT
 
 CPU = torch.device("cpu")

@@ -26,11 +26,11 @@ from longtail.models.vit import ModelConfig
 from longtail.training.experiment import StudentConfig, TrainConfig
 from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import weak_parameters
 from longtail.views import mix
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
+from longtail.views.teacher_views import weak_parameters
 
 
 @dataclass

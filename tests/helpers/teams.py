@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 
 from longtail.base.errors import run_main
-from longtail.runs.parallel import _environment, joined
+from longtail.runs.launch import _environment
+from longtail.runs.parallel import joined
 from tests.helpers.stage_processes import Run, _server, start
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import nn
 
 from longtail.base import workers
 from longtail.base.errors import UserError
-from longtail.runs import parallel
+from longtail.runs import launch, parallel
 from longtail.runs.parallel import ALONE, LOST, Team
 from longtail.runs.workspace import STOPPED
 from longtail.training import gradients
@@ -161,8 +161,8 @@ def launched(folder: Path, case: str) -> None:
     os.chdir(folder)
     os.environ["LONGTAIL_NPROC"] = "2"
     os.dup2(os.open("err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    parallel._GRACE_S = 0.5
-    parallel.launch([str(folder / "script.py"), case])
+    launch._GRACE_S = 0.5
+    launch.launch([str(folder / "script.py"), case])
 
 
 def test_one_command_runs_several_processes_and_ends_with_their_code(tmp_path):
@@ -189,12 +189,12 @@ def test_one_command_runs_several_processes_and_ends_with_their_code(tmp_path):
 def test_a_number_of_processes_that_is_none_is_refused(wanted, monkeypatch):
     monkeypatch.setenv("LONGTAIL_NPROC", wanted)
     with pytest.raises(UserError, match=f"LONGTAIL_NPROC={wanted}: a whole number from 1 is needed"):
-        parallel.launch(sys.argv)
+        launch.launch(sys.argv)
 
 
 def test_one_process_needs_no_launcher(monkeypatch):
     monkeypatch.setenv("LONGTAIL_NPROC", "1")
-    parallel.launch(sys.argv)
+    launch.launch(sys.argv)
     with parallel.joined(torch.device("cpu")) as (team, device):
         assert team is ALONE and device.type == "cpu"
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from longtail.base import yaml_file
-from longtail.runs.parallel import LOST, _environment
+from longtail.runs.launch import _environment
+from longtail.runs.parallel import LOST
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import CACHE, STUDENT, finish, start, tiny_params, until
 from tests.helpers.teams import meeting, start_team
