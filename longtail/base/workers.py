@@ -13,6 +13,7 @@ import atexit
 import mmap
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -20,7 +21,6 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import torch
 
 from longtail.base.errors import UserError
 
@@ -34,6 +34,8 @@ def cores() -> int:
 def makers() -> int:
     """Processes that make views of images that are decoded one by one: one for each thread this process was given, its
     share of the cores; 0 where there is one alone, which makes them itself."""
+    import torch
+
     threads = torch.get_num_threads()
     return threads if threads > 1 else 0
 
@@ -90,7 +92,8 @@ def deaf() -> None:
     """In a worker: no signal but SIGKILL ends it, since the parent saves its state first; and one thread."""
     for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):  # who reads and packs images works without it
+        torch.set_num_threads(1)
 
 
 def _work(work, items, writer, readers, parent: int) -> None:

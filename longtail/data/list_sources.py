@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.workers import cores, in_order
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages, read_header
 from longtail.data.file_lists import Listing, class_names, list_findings, number_of_classes, read_list
@@ -89,7 +90,6 @@ def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) ->
 
 def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Height, width and bytes of each file, int64 [N, 3], by all cores; and what is wrong with those that have none."""
-    from longtail.base.workers import cores, in_order  # loads PyTorch, which the other sources do without
 
     def read(part: np.ndarray) -> tuple[list[tuple[int, int, int]], list[str]]:
         heads, problems = [], []
