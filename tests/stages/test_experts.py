@@ -116,7 +116,7 @@ def test_what_the_teacher_names_is_what_its_cache_counted(made):
     from longtail.analysis.student import load_student
     from longtail.base import params
     from longtail.data.long_tail import LongTail
-    from longtail.training.cache import TeacherLabels
+    from longtail.training.labels import TeacherLabels
     from longtail.views.student_views import ViewRecipe, Views
 
     data = LongTail.load(made / "data/datasets/tiny.npz")
