@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-.PHONY: repro test lint status index pages readme coverage schema archive site screenshots lock clean help
+OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
+
+.PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro report@$(STUDY) scores@$(STUDY)
+	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
 	@$(MAKE) --no-print-directory index
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
@@ -28,10 +30,13 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps report@$(STUDY) scores@$(STUDY)
+	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
+
+machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
+	$(BIN)/python stages/machines.py $(STUDY)
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
-PAGES := reports docs/*.yaml params.yaml dvc.lock data/published longtail stages requirements.lock Makefile
+PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile
 SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cksum
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
@@ -51,6 +56,10 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
 		--readme README.md
+
+papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
+	@for paper in common deit_lt:DeiT-LT; do $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
+		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md

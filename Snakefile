@@ -1,5 +1,6 @@
 # dvc.yaml's stages as rules: DVC says what is stale, Snakemake runs it in parallel, here or on a cluster (docs/engines.md).
-# Targets: nothing (all), a study (`snakemake --cores 2 digits`, or --config study=digits), a stage by its name in dvc.yaml.
+# Targets: nothing (all whose raw data are here), a study (`snakemake --cores 2 digits`, or --config study=digits), a stage by
+# its name in dvc.yaml; papers need not be named.
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -8,7 +9,6 @@ from workflow import bridge, gpus, resources
 with bridge.told():
     SETTINGS = bridge.settings(config)
     PLAN = bridge.plan(dry=workflow.output_settings.dryrun) if workflow.is_main_process else bridge.load()
-    GOAL = bridge.figures(SETTINGS["study"]) if bridge.reporting() else PLAN.goal(SETTINGS["study"])
     ASKED = {stage: resources.of(stage) for stage in PLAN.stale}
 
 # jobs run on this machine: then its GPUs are ours to give out; a cluster does that itself
@@ -19,25 +19,25 @@ if LOCAL and gpus.devices():
 
 rule all:
     default_target: True
-    input: GOAL
+    input: lambda _: bridge.asked(PLAN, SETTINGS["study"])
 
 
 for target in [*PLAN.studies, *PLAN.fresh]:
 
     rule:
         name: target
-        input: PLAN.goal(target)
+        input: lambda _, target=target: bridge.asked(PLAN, target)
 
 
-for stage, upstream in PLAN.stale.items():
+for stage in PLAN.stale:
 
     rule:
         name: stage
-        input: PLAN.records(upstream)
+        input: lambda _, stage=stage: bridge.waits_for(PLAN, stage)
         output: PLAN.record(stage)
         log: bridge.log_of(stage, ".log")
         benchmark: bridge.log_of(stage, ".tsv")
-        params: stage=stage, share=SETTINGS["gpu_share"], gpus=ASKED[stage].gpus if LOCAL else 0
+        params: stage=PLAN.stages[stage], share=SETTINGS["gpu_share"], gpus=ASKED[stage].gpus if LOCAL else 0
         threads: ASKED[stage].cpus
         resources: **ASKED[stage].request(SETTINGS)
         conda: "workflow/environment.yaml"

@@ -138,7 +138,7 @@ def main() -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
     record: dict = {"environment": recording.machine(device)}
-    table = params.load(HERE.parent / "params.yaml")
+    table = params.load_all(HERE.parent)
 
     def report(part: str) -> None:
         print(f"{part}: at {time.monotonic() - began:.0f} s", flush=True)

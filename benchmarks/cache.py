@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> dict:
     device = pick_device(args.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    everything, results = params.load(HERE.parent / "params.yaml"), {}
+    everything, results = params.load_all(HERE.parent), {}
     names = list(CASES)[: 1 if args.short else 2 if device.type == "cpu" else 3]
     for name in names:
         images, number, depth = CASES[name]

@@ -214,7 +214,7 @@ def _finished(space: Timed, execution: Execution) -> Run:
     """A run that was to be compiled and was not says why."""
     marks = space.clock.marks()
     space.finish()
-    about = json.loads((space.result / "environment.json").read_text())
+    about = json.loads((space.result / "identity.json").read_text())
     fell_back = execution.engine == "compiled" and about.get("engine") != "compiled"
     return Run(marks, space.checkpoint, why_not="; ".join(space.said) or "not compiled" if fell_back else None)
 

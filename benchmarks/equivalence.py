@@ -35,7 +35,7 @@ from longtail.evaluation.predictions import load_predictions, load_test_set, pha
 from longtail.evaluation.statistics import over_seeds, over_shared_seeds
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
-from longtail.runs.workspace import Workspace
+from longtail.runs.workspace import ENVIRONMENT, IDENTITY, Workspace
 from longtail.training.experiment import resolve
 from longtail.training.labels import TeacherLabels, seed_folder
 from longtail.training.student import train_student
@@ -74,7 +74,7 @@ def why_not(execution: Execution, what: str, device: torch.device) -> str | None
 
 def students(data: LongTail, folder: Path, device: torch.device, epochs: int | None) -> tuple[Train, tuple[int, ...]]:
     """How a seed of the student is trained, and its seeds."""
-    config, seeds = resolve(params.load(ROOT / "params.yaml"), STUDENT)
+    config, seeds = resolve(params.load_all(ROOT), STUDENT)
     if epochs:
         config = replace(config, train=replace(config.train, epochs=epochs, warmup_epochs=0))
 
@@ -87,7 +87,7 @@ def students(data: LongTail, folder: Path, device: torch.device, epochs: int | N
 
 def teachers(data: LongTail, folder: Path, device: torch.device, epochs: int | None) -> tuple[Train, tuple[int, ...]]:
     """How a seed of the teacher is trained, and its seeds."""
-    entry = params.entry(params.load(ROOT / "params.yaml"), "teachers", TEACHER)
+    entry = params.entry(params.load_all(ROOT), "teachers", TEACHER)
     config = params.build(TeacherConfig, entry, f"teachers.{TEACHER}")
     if epochs:
         config = replace(config, epochs=epochs)
@@ -103,10 +103,11 @@ def end_of(train: Train, execution: Execution, dataset: Path, device: torch.devi
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder), f"seed {seed}", "", device, quiet=True)
         train(execution, seed, workspace)
-        facts = json.loads((workspace.result / "environment.json").read_text())
+        facts = json.loads((workspace.result / IDENTITY).read_text())
+        seconds = json.loads((workspace.folder / ENVIRONMENT).read_text())["seconds"]
         predictions = load_predictions(workspace.result / "predictions.npz")
         metrics = phase_metrics(predictions, load_test_set(dataset), "last")
-    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": facts["seconds"]}
+    return {"metrics": metrics, "engine": facts.get("engine", "eager"), "seconds": seconds}
 
 
 def compare(variant: dict[int, dict], reference: dict[int, dict]) -> dict[str, dict]:

@@ -45,7 +45,7 @@ def probes() -> dict[str, dict]:
     from longtail.base import params
     from tests.helpers.small_entries import STUDENTS, TEACHERS, probe_student, probe_teacher
 
-    table = params.load(ROOT / "params.yaml")
+    table = params.load_all(ROOT)
     made = {kind: probe_student(table, name) for kind, name in STUDENTS.items()}
     made |= {kind: probe_teacher(table, name) for kind, name in TEACHERS.items()}
     return {kind: asdict(probe) for kind, probe in made.items()}

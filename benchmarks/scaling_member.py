@@ -35,7 +35,7 @@ from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
 from longtail.views.student_views import Views
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+ROOT = Path(__file__).parents[1]
 PATIENCE = timedelta(hours=1)  # while others have their turn
 EPOCH = 16  # optimizer steps
 CLASSES = 10
@@ -69,7 +69,7 @@ class Turn:
 
 def config_of(job: Job) -> StudentConfig:
     """The entry at the job's size, without evaluations: it is stopped long before the last epoch."""
-    config, _ = resolve(params.load(PARAMS), job.entry)
+    config, _ = resolve(params.load_all(ROOT), job.entry)
     views = config.views
     if job.size:
         config = replace(config, model=replace(config.model, image_size=job.size))

@@ -47,7 +47,7 @@ STEPS = {224: 1, 96: 2, 24: 8}  # of a block; on a GPU eight times as many
 
 def recipe(size: int) -> ViewRecipe:
     """The published one, at another size."""
-    entry = params.entry(params.load(HERE.parent / "params.yaml"), "views", "cifar")
+    entry = params.entry(params.load_all(HERE.parent), "views", "cifar")
     published = params.build(ViewRecipe, entry, "views.cifar")
     return replace(published, size=size, teacher_stride=SOURCES[size][1], teacher_offset=0, round_to=0)
 

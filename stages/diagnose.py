@@ -1,7 +1,7 @@
 """What a trained run's predictions and folders tell: reports/runs/<study>/[teachers/]<entry>/.
 
-Reads <run>/seed<k>/{predictions.npz,environment.json,config.yaml,history.csv} of every seed of the entry, and the
-dataset file's labels and groups. Writes run.json (configuration, environment, cost, curves), diagnostics.json
+Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml,history.csv} of every seed of the entry, and the
+dataset file's labels and groups. Writes run.json (configuration, identity, curves), diagnostics.json
 (long-tail evaluation at the last epoch: confusions, per-class accuracy, reliability, fusion of the heads, shifted test
 sets) and predictions.npz (top-1 classes of every test image; numpy reads it). Formats: docs/schema. Seconds with 10
 classes.
@@ -24,7 +24,7 @@ from longtail.base.options import add_params
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import group_codes
 from longtail.evaluation.predictions import TestSet, check, load_predictions, load_test_set
-from longtail.report.run_record import read_seed, record, same_config
+from longtail.evaluation.run_record import read_seed, record, same_config
 
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 

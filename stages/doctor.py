@@ -2,15 +2,17 @@
 
     python stages/doctor.py imagenet_lt --hash
 
-For entries of sources list, inat and csv. Reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
+For entries of sources list, inat and csv: reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
 the counts given there, looks for duplicates and for test images in the training list, and decodes every image. Where
 images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root.
+Other sources are read as stages/subsample.py reads them, whose first finding is told. Writes nothing.
 Ends with a table and code 0, or with one line a finding and code 2. Reads everything once: minutes to hours by disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_params
 from longtail.base.workers import cores
-from longtail.data.config import LISTED, DatasetConfig, FilesConfig
+from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.doctor import SplitReport, check_images, read_lists
+from longtail.data.sources import make_longtail, summary
 
 
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:
@@ -53,7 +56,8 @@ def main() -> None:
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)
     if config.files is None:
-        raise UserError(f"{where}: source {config.source} is checked when it is read; this is for {', '.join(LISTED)}")
+        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False))))
+        return
     listings, findings = read_lists(config, expectations(everything, args.entry))
     reports, root = [], Path(config.files.images)
 

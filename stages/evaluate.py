@@ -1,6 +1,6 @@
 """Metrics of a trained run, from its saved test logits: reports/metrics/<study>/[teachers/]<entry>.json.
 
-Reads <run>/seed<k>/{predictions.npz,environment.json,config.yaml} of every seed of the entry, and the dataset file's
+Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml} of every seed of the entry, and the dataset file's
 labels and groups. Writes top-1/5, per-class and group accuracies (both group rules), balanced accuracy, macro-F1, ECE,
 MCE, class-wise ECE and NLL of every head (cls, dist, and avg = mean of their raw logits), at the last epoch and, beside
 it, at the best epoch on the test set (the papers' protocol), with mean and standard error over seeds. About a second.
@@ -23,26 +23,22 @@ from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 
 SCHEMA = 1
-NEEDED = ("seconds", "dataset_digest")
 INCOMPLETE = "the run is not complete, train it again"
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 
 
 def read_run(folder: Path) -> tuple[dict, str]:
-    """environment.json of one seed's result, and the hash of its config.yaml without the seed."""
+    """identity.json of one seed's result, and the hash of its config.yaml without the seed."""
     try:
-        facts = json.loads((folder / "environment.json").read_text())
+        facts = json.loads((folder / "identity.json").read_text())
         config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
-        lacking = [key for key in NEEDED if key not in facts]
-        if lacking:
-            raise KeyError(lacking[0])
+        if "dataset_digest" not in facts:
+            raise KeyError("dataset_digest")
         return facts, params.digest({k: v for k, v in config.items() if k != "seed"})
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder}: environment.json or config.yaml is damaged or lacks {error}; train it again"
-        ) from None
+        raise UserError(f"{folder}: identity.json or config.yaml is damaged or lacks {error}; train it again") from None
 
 
 def evaluate(entry: str, kind: str, study: str, seeds: list[int], run: Path, dataset: Path) -> dict:
@@ -55,8 +51,7 @@ def evaluate(entry: str, kind: str, study: str, seeds: list[int], run: Path, dat
         facts, config_hash = read_run(folder)
         check(predictions, facts, test, str(folder), str(dataset))
         hashes.setdefault(config_hash, seed)
-        phases = {phase: phase_metrics(predictions, test, phase) for phase in PHASES}
-        per_seed[str(seed)] = {**phases, "seconds": facts["seconds"], "device": facts.get("device")}
+        per_seed[str(seed)] = {phase: phase_metrics(predictions, test, phase) for phase in PHASES}
     if len(hashes) > 1:
         (a, i), (b, j) = list(hashes.items())[:2]
         raise UserError(

@@ -4,7 +4,7 @@ One self-contained page from what is in reports/; what was not run is empty, wit
 states the digest of the files in git that it was made from: with --check nothing is written, and the exit code is 1
 when they have changed since. Figures (reports/figures) are in it where they were drawn. A few seconds.
 
-  python stages/index.py --reports reports --params params.yaml --coverage docs/coverage.yaml \\
+  python stages/index.py --reports reports --coverage docs/coverage.yaml \\
       --published data/published --claims docs/claims.yaml --out reports/index.html
 """
 
@@ -34,7 +34,8 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
-    named = {"params.yaml": args.params, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
+    tables = {"params.yaml": args.params} if args.params else params.files(Path())
+    named = {**tables, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
     inputs = digest(args.reports, {**named, "data/published": args.published})
     if args.check:
         if not args.out.is_file() or stated(args.out.read_text(encoding="utf-8")) != inputs:

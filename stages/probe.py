@@ -17,6 +17,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.options import add_params
 from longtail.runs.probe import listed
 from longtail.training.entry_probe import PROBED, brief, commit, committed, entry_probe
 
@@ -24,7 +25,7 @@ from longtail.training.entry_probe import PROBED, brief, commit, committed, entr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", metavar="ENTRY", nargs="*", help="names under teachers, caches or experiments")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument("--write", action="store_true", help="keep the probes of all entries as the committed ones")
     args = parser.parse_args()
     table = params.load(args.params)

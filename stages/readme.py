@@ -1,7 +1,8 @@
 """Put the generated tables and badges into the README, between markers; no number there is typed by hand.
 
 Text between a marker on a line of its own and the next `<!-- end -->` is replaced:
-`<!-- table:STUDY/NAME -->` by <reports>/tables/STUDY/NAME.md, `<!-- reproduced -->` by how much of each paper was run,
+`<!-- table:STUDY/NAME -->` by <reports>/tables/STUDY/NAME.md, `<!-- cost:STUDY -->` by what its training took and where
+(<reports>/machines/STUDY.json), `<!-- reproduced -->` by how much of each paper was run,
 `<!-- badges -->` by badges that say so, which are written to <reports>/badges/. With --check nothing is written and the
 exit code is 1 when the README or a badge is out of date.
 
@@ -19,9 +20,10 @@ from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
+from longtail.report import machines, results
 from longtail.report.review import badges, coverage, shares
 
-START = re.compile(r"^<!-- (table:\S+|reproduced|badges) -->$", re.MULTILINE)
+START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges) -->$", re.MULTILINE)
 END = "<!-- end -->"
 
 
@@ -35,7 +37,14 @@ def fill(text: str, made: dict[str, str], tables: Path, where: str) -> str:
         following = START.search(text, marker.end())
         if stop < 0 or (following and following.start() < stop):
             raise UserError(f"{where}: marker '{marker[1]}' has no {END} after it")
-        content = made.get(marker[1]) or table(marker[1].removeprefix("table:"), tables, where)
+        kind, _, name = marker[1].partition(":")
+        if kind == "table":
+            content = table(name, tables, where)
+        elif marker[1] in made:
+            content = made[marker[1]]
+        else:
+            known = [key.partition(":")[2] for key in made if key.startswith("cost:")]
+            raise UserError(f"{where}: no study '{name}'{nearest(name, known)}")
         parts += [text[at : marker.end()], f"\n{content.strip()}\n"]
         at = stop
     if not parts:
@@ -70,6 +79,9 @@ def main() -> None:
         "reproduced": shares.markdown(items, project, args.published),
         "badges": badges.markdown(found, folder.as_posix()),
     }
+    for name, study in project.studies.items():
+        run = results.load(args.reports / "metrics" / name, name, study)
+        made[f"cost:{name}"] = machines.cost(study, run, machines.load(args.reports, name))
     old = args.readme.read_text(encoding="utf-8")
     new = fill(old, made, args.reports / "tables", str(args.readme))
     drawn = {f"{name}.svg": badges.svg(*texts) for name, texts in found.items()}

@@ -1,4 +1,4 @@
-"""A study's report: one HTML file with its tables, figures, config hashes and times, that opens from disk.
+"""A study's report: one HTML file with its tables, figures and config hashes, that opens from disk.
 
 Puts together what tables, figures and evaluate made; nothing is computed here and nothing is fetched. What is missing
 is said to be "not run".

@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
     args = parser.parse_args()
     judgements, coverage = read(Judgements, args.judgements), read(Coverage, args.coverage)
-    facts = gather(params.load(args.params), args.reports, coverage, judgements, args.params.parent)
+    root = args.params.parent if args.params else Path()
+    facts = gather(params.load(args.params), args.reports, coverage, judgements, root)
     made = pages(facts)
     if args.check:
         for name, text in made.items():

@@ -1,11 +1,11 @@
 """A page for each run: reports/pages/<study>/[teachers/]<entry>.html, self-contained, that opens from disk.
 
 Long-tail evaluation, what the two heads do, curves, cost and configuration: from reports/runs (stages diagnose and
-diagnose_teacher), reports/metrics (evaluate) and reports/experts (experts). An entry has a page where reports/runs has
-a folder of it; what else is missing is said on the page to be not run. Nothing is trained or evaluated; about two
-seconds a page.
+diagnose_teacher), reports/metrics (evaluate), reports/experts (experts) and reports/machines (make machines). An entry
+has a page where reports/runs has a folder of it; what else is missing is said on the page to be not run. Nothing is
+trained or evaluated; about two seconds a page.
 
-  python stages/run_pages.py --reports reports --params params.yaml --out reports/pages --study digits
+  python stages/run_pages.py --reports reports --out reports/pages --study digits
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from longtail.base import params, typed
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.report import reading, results
+from longtail.report import machines, reading, results
 from longtail.report.diagnosis_records import OneHead, TwoHeads
 from longtail.report.pages.run_page import Run, html, inputs
 from longtail.report.pages.web import stated
@@ -51,15 +51,17 @@ def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
     folder = reports / "runs" / below
     if not folder.is_dir():
         return None
+    record = reading.run_record(folder)
     return Run(
         entry=item.name,
         kind=kind,
         study=study,
         label=item.label,
         diagnosed=reading.diagnostics(folder),
-        record=reading.run_record(folder),
+        record=record,
         metrics=results.read(reports / "metrics" / f"{below}.json", item.name, kind, study),
         experts=experts(reports / "experts" / f"{below}.json", item.name) if kind == "experiment" else None,
+        made=machines.load(reports, study).of(kind, item.name, record and record["config_hash"]),
     )
 
 

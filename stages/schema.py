@@ -15,11 +15,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from longtail.base.errors import run_main
 from longtail.base.files import write_json
 from longtail.report.diagnosis_records import Diagnostics, Experts
-from longtail.report.records import AnyMetrics, Run
+from longtail.report.records import AnyMetrics, Run, StudyMachines
 
 FORMATS = {  # file: type, title
     "metrics": (AnyMetrics, "Metrics file, version 1"),
     "run": (Run, "Run record, version 1"),
+    "machines": (StudyMachines, "Record of machines, version 1"),
     "diagnostics": (Diagnostics, "Diagnostics, version 1"),
     "experts": (Experts, "The two experts of a distilled student: reports/experts/<study>/<entry>.json, version 1"),
 }

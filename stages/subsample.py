@@ -17,17 +17,14 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import atomic_write
 from longtail.base.options import add_params
-from longtail.data.sources import DatasetConfig, make_longtail
+from longtail.data.sources import DatasetConfig, make_longtail, summary
 
 
 def run(name: str, config: DatasetConfig, out: Path) -> None:
     """Make the dataset file and print its counts."""
     data = make_longtail(name, config)
     atomic_write(out, data.save)
-    print(
-        f"{name}: {len(data.train_labels)} training images in {data.num_classes} classes,"
-        f" {data.class_counts.max()} to {data.class_counts.min()} a class; {len(data.test_labels)} test images"
-    )
+    print(summary(data))
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
 from longtail.report.results import load
 from longtail.report.study import StudyConfig
-from longtail.report.tables.grid import cost, layout, records, to_csv
+from longtail.report.tables.grid import layout, records, to_csv
 from longtail.report.tables.render import to_html, to_latex, to_markdown
 
 
 def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path) -> None:
-    """Write out/<table>.{csv,md,tex,html} for every table of the study, and out/cost.md."""
+    """Write out/<table>.{csv,md,tex,html} for every table of the study."""
     results = load(metrics, name, study)
     with new_folder(out) as folder:
         for table in study.tables:
@@ -35,7 +35,6 @@ def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path
                 "html": to_html(grid),
             }.items():
                 write_text(folder / f"{table.name}.{suffix}", text)
-        write_text(folder / "cost.md", cost(study, results))
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ DVC alone judges what is stale. A stale stage is a rule whose output is a record
 which its job writes last. The stage's own outputs are no outputs of the rule, for Snakemake deletes those before a job.
 Records lie in a folder of their own for each plan, so none of an earlier run passes for one of this run.
 
-dvc.lock is written here and nowhere else: from records that still describe the workspace, under DVC's lock, atomically.
+A stage goes by its name alone, which is unique over the dvc.yaml of all folders. Its folder's dvc.lock is written here
+and nowhere else: from records that still describe the workspace, under DVC's lock, atomically.
 This uses parts of DVC that are not public: the version is pinned in pyproject.toml, test_engines.py covers them.
 """
 
@@ -16,17 +17,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from longtail.base.errors import UserError, nearest
 from longtail.base.files import atomic_write
-
-STATE = Path(".snakemake/dvc")  # under the repository, which all machines that run jobs must see
-PIPELINE = "dvc.yaml"
-REPORT = "report@"  # the stage that ends a study; the rest of its name is the study's
+from workflow.plan import CUT, RAW, STATE, Plan
 
 SETTINGS = {  # --config KEY=VALUE, with defaults
     "study": None,  # bring this study up to date, not everything
@@ -35,48 +33,8 @@ SETTINGS = {  # --config KEY=VALUE, with defaults
     "gpu_partition": None,  # partition of a cluster's GPU jobs
 }
 
+_told: list[str] = []  # what was said to be left out
 _lock = None  # the open lock file of this process, held until it ends
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What there is to run: `stale` maps a stage to the stale stages it directly needs, upstream first."""
-
-    name: str
-    stages: list[str]
-    stale: dict[str, list[str]]
-
-    @property
-    def studies(self) -> list[str]:
-        return [stage.removeprefix(REPORT) for stage in self.stages if stage.startswith(REPORT)]
-
-    @property
-    def fresh(self) -> list[str]:
-        """Stages that are up to date."""
-        return [stage for stage in self.stages if stage not in self.stale]
-
-    def record(self, stage: str) -> str:
-        """Path of the record that the job of a stage writes."""
-        return str(STATE / "records" / self.name / f"{stage}.json")
-
-    def records(self, stages: Iterable[str]) -> list[str]:
-        """The records of those stages that are stale."""
-        return [self.record(stage) for stage in stages if stage in self.stale]
-
-    def goal(self, target: str | None) -> list[str]:
-        """Files to ask for to bring a study or a stage up to date; None: everything.
-
-        UserError where there is no such study.
-        """
-        if target in self.fresh:
-            stages = []
-        elif target is None:
-            stages = self.stages
-        elif target in self.studies:
-            stages = [f"{REPORT}{target}"]
-        else:
-            raise UserError(f"study: no study '{target}' in params.yaml{nearest(target, self.studies)}")
-        return self.records(stages) or [PIPELINE]  # a file that is there: nothing to be done
 
 
 def settings(config: dict) -> dict:
@@ -93,15 +51,15 @@ def settings(config: dict) -> dict:
 def plan(*, dry: bool) -> Plan:
     """Record what finished, and ask DVC what is stale. A dry run writes nothing, nor does a second controller."""
     if reporting():
-        return Plan("", [], {})
+        return Plan("", {}, {}, {})
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
         finished, stale = _judge(stages, records)
         if not dry and _take_lock():
-            _write_lock(finished, records)
-        needs = _with_downstream(repo.index.graph, stale)
-        return Plan(name, [stage.name for stage in stages], needs)
+            _write_locks(finished, records, stages)
+        needs, lacking = _with_downstream(repo.index.graph, stale), _lacking(repo.index.graph, stale)
+        return Plan(name, {stage.name: stage.addressing for stage in stages}, needs, lacking)
 
 
 def start(plan: Plan) -> None:
@@ -125,8 +83,9 @@ def record() -> None:
         with _repository(wait=True) as repo:
             records = _records()
             names = {path.stem for path in records}
-            finished, _ = _judge([stage for stage in _pipeline_stages(repo) if stage.name in names], records)
-            _write_lock(finished, records)
+            stages = [stage for stage in _pipeline_stages(repo) if stage.name in names]
+            finished, _ = _judge(stages, records)
+            _write_locks(finished, records, stages)
     except UserError as error:
         print(f"error: {error}; the next snakemake records what finished", file=sys.stderr)
 
@@ -145,6 +104,24 @@ def told() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def asked(plan: Plan, target: str | None) -> list[str]:
+    """The goal of a target that Snakemake was asked for; says what a bare `snakemake` leaves out."""
+    if reporting():
+        return figures(target)
+    with told():
+        goal = plan.goal(target)
+    if target is None and plan.left_out() != _told:
+        _told[:] = plan.left_out()  # Snakemake may ask again
+        print(*_told, sep="\n", file=sys.stderr)
+    return goal
+
+
+def waits_for(plan: Plan, stage: str) -> list[str]:
+    """What the rule of a stage waits for."""
+    with told():
+        return plan.inputs(stage)
 
 
 def reporting() -> bool:
@@ -179,9 +156,15 @@ def one_line(error: Exception) -> str:
 
 
 def _pipeline_stages(repo) -> list:
+    """Of all folders. UserError where two have a stage of one name."""
     from dvc.stage import PipelineStage
 
-    return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    first: dict[str, str] = {}
+    for stage in stages:
+        if first.setdefault(stage.name, stage.relpath) != stage.relpath:
+            raise UserError(f"{stage.name}: stands in {first[stage.name]} and in {stage.relpath}; rename one entry")
+    return stages
 
 
 def _records() -> list[Path]:
@@ -226,15 +209,35 @@ def _with_downstream(graph, stale: set) -> dict[str, list[str]]:
     return {name: sorted(needs[name]) for name in sorted(needs)}
 
 
-def _write_lock(entries: dict[str, dict], records: list[Path]) -> None:
-    """Put entries into dvc.lock, then drop the records; a kill at any moment leaves the old file or the new one."""
+def _lacking(graph, stale: set) -> dict[str, dict[str, str]]:
+    """{stage that needs raw data which are not here: {data set: folder}}."""
+    import networkx as nx
+
+    found: dict[str, dict[str, str]] = {}
+    for raw in stale:
+        if not raw.name.startswith(RAW) or all(out.exists for out in raw.outs):
+            continue
+        for cut in graph.predecessors(raw):  # edges lead upstream
+            needs = {cut.name.removeprefix(CUT): str(raw.outs[0])}
+            for stage in (raw, cut, *nx.ancestors(graph, cut)):
+                found.setdefault(stage.name, {}).update(needs)
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+
+
+def _write_locks(entries: dict[str, dict], records: list[Path], stages: list) -> None:
+    """Put each entry into the dvc.lock of its stage's folder, then drop the records; a kill at any moment leaves an old
+    file or a new one."""
     from dvc.utils.serialize import dump_yaml, load_yaml
 
-    if entries:
-        path = Path("dvc.lock")
+    of_folder: dict[Path, dict[str, dict]] = {}
+    for stage in stages:
+        if stage.name in entries:
+            path = Path(stage.relpath).with_name("dvc.lock")
+            of_folder.setdefault(path, {})[stage.name] = entries[stage.name]
+    for path, new_entries in of_folder.items():
         lock = load_yaml(str(path)) if path.exists() else {"schema": "2.0"}
-        lock.setdefault("stages", {}).update(entries)
-        atomic_write(path, lambda new: dump_yaml(str(new), lock))
+        lock.setdefault("stages", {}).update(new_entries)
+        atomic_write(path, lambda new, lock=lock: dump_yaml(str(new), lock))
     for record in records:  # those that were read, no other: jobs of a killed controller may still write theirs
         record.unlink(missing_ok=True)
         with suppress(OSError):  # not empty

@@ -1,4 +1,4 @@
-"""One stage as a job of Snakemake, wherever the repository is seen: `python -m workflow.job STAGE --record FILE`.
+"""One stage as a job of Snakemake, wherever the repository is seen: `python -m workflow.job ADDRESS --record FILE`.
 
 DVC's own reproduction of the stage (its checks, its run cache, its hashes), but without DVC's lock and without writing
 dvc.lock: the new entry goes to FILE, last and atomically. {} there says that the stage was up to date after all.
@@ -29,7 +29,8 @@ from pathlib import Path
 from longtail.base.errors import UserError
 from longtail.base.files import atomic_write
 from workflow import gpus, resources
-from workflow.bridge import STATE, one_line, told
+from workflow.bridge import one_line, told
+from workflow.plan import STATE
 
 WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
 STOPPED = 143  # longtail.runs.workspace.STOPPED, whose import would bring torch
@@ -37,18 +38,22 @@ STOPPED = 143  # longtail.runs.workspace.STOPPED, whose import would bring torch
 _warned = False
 
 
-def run(name: str, record: Path) -> None:
-    """Reproduce a stage and write its record. UserError where it fails, or where its inputs changed meanwhile."""
+def run(address: str, record: Path) -> None:
+    """Reproduce a stage and write its record. UserError where it fails, or where its inputs changed meanwhile.
+
+    address: as DVC has it, `papers/deit_lt/dvc.yaml:NAME`, or the name alone of a stage of the root's dvc.yaml.
+    """
     from dvc.exceptions import DvcException
     from dvc.lock import LockNoop
     from dvc.repo import Repo
     from dvc.stage.exceptions import StageCmdFailedError
 
+    file, _, name = address.rpartition(":")
     try:
         with Repo(".") as repo, tempfile.TemporaryDirectory() as private, _alone(name):
             repo.lock, repo.tmp_dir = LockNoop(), private
             with repo.lock:
-                entry = _reproduce(repo.stage.load_one(name=name))
+                entry = _reproduce(repo.stage.load_one(file or None, name))
     except StageCmdFailedError as error:
         if _warned and error.args[0].endswith(f"exited with {STOPPED}") and _requeued():
             sys.exit(STOPPED)
@@ -118,7 +123,7 @@ def _requeued() -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", help="its name in dvc.yaml")
+    parser.add_argument("stage", help="its address: [papers/PAPER/dvc.yaml:]NAME")
     parser.add_argument("--record", type=Path, required=True, help="JSON file to write when the stage is done")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine to take for it (default: none)")
     parser.add_argument("--gpu-share", type=int, default=1, help="jobs that may share one GPU (default: %(default)s)")
@@ -133,7 +138,9 @@ def main() -> None:
         os.environ[variable] = os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {args.stage} on {socket.gethostname()}", flush=True)
     with told(), gpus.taken(args.gpus, share=args.gpu_share):
-        devices = min(resources.of(args.stage).gpus, len(gpus.devices()))  # a cluster's job sees its own alone
+        devices = min(
+            resources.of(args.stage.rpartition(":")[2]).gpus, len(gpus.devices())
+        )  # a cluster's job sees its own alone
         os.environ.setdefault("LONGTAIL_NPROC", str(max(1, devices)))
         run(args.stage, args.record)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def add_params(parser) -> None:
-    """--params, a Path."""
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    """--params, a Path or None, for longtail.base.params.load."""
+    parser.add_argument("--params", type=Path, help="one params file (default: that of the root and all papers')")
 
 
 def add_device(parser, default: str = "auto") -> None:

@@ -1,5 +1,7 @@
 """params.yaml, and the hand-written YAML files of docs/, to frozen dataclasses, strictly.
 
+The root's params.yaml holds the embedded studies, papers/<paper>/params.yaml a paper's; `place` in each says which file
+holds the sections that papers share. `load(None)` reads them all as one: names are unique over all files.
 Unknown, missing and mistyped keys stop at the start with the key's path and the nearest valid name (base/typed.py).
 An entry refers to other sections by name, one level deep: the stage reads its entry by name, and no number comes from
 the command line.
@@ -21,18 +23,64 @@ from longtail.base.typed import build
 
 __all__ = ["build", "digest", "entry", "later", "load", "merge", "plain"]
 SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
+FOR_DVC = ("place", "raw")  # what only dvc.yaml and the stage `raw` read: where files stand; {name: folder of raw data}
+SHARED = ("methods", "datasets")  # sections that may stand in another file, which `place` names from the root
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """The whole file. Raises UserError where it is missing, no YAML, or has an unknown section."""
+def load(path: str | Path | None) -> dict[str, Any]:
+    """The sections of a params file, with those that it shares; None: of all files of the repository in this folder.
+
+    Raises UserError where a file is missing, no YAML, or has an unknown section, or where a name stands in two files.
+    """
+    if path is None:
+        return load_all(Path())
     path = Path(path)
+    sections = own(path)
+    place = sections.pop("place", None) or {}
+    for section in SHARED:
+        other = path.parent / place.get("root", ".") / place.get(section, path.name)
+        if section in place and other.resolve() != path.resolve():
+            sections[section] = (sections.get(section) or {}) | (own(other).get(section) or {})
+    return sections
+
+
+def files(root: Path) -> dict[str, Path]:
+    """{name: params file}: the root's, then the papers' in the order of their names."""
+    found = [root / "params.yaml", *sorted(root.glob("papers/*/params.yaml"))]
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def load_all(root: Path) -> dict[str, Any]:
+    """The sections of all params files under a repository's root, as one. Raises UserError for a name in two files.
+
+    `place` says what DVC wants before the stages of studies and overviews that are not the root's: {name: file}.
+    """
+    together: dict[str, Any] = {section: {} for section in SECTIONS + FOR_DVC}
+    owner: dict[tuple[str, str], str] = {}
+    for file, path in files(root).items():
+        for section, entries in own(path).items():
+            if section == "place":
+                continue
+            for name, values in (entries or {}).items():
+                if (section, name) in owner:
+                    first = owner[section, name]
+                    raise UserError(f"{section}.{name}: stands in {first} and in {file}; rename one, or keep one")
+                owner[section, name] = file
+                together[section][name] = values
+                if section in ("studies", "overviews") and path.parent != root:
+                    together["place"][name] = f"{Path(file).parent.as_posix()}/dvc.yaml:"
+    return together
+
+
+def own(path: Path) -> dict[str, Any]:
+    """The sections of one file, `place` among them, as they stand there. Raises UserError as `load`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; run from the repository root or pass --params")
     params = yaml_file.read(path)
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(params).__name__}")
     for section in params:
-        if section not in SECTIONS:
+        if section not in SECTIONS + FOR_DVC:
             raise UserError(f"{path}: unknown section '{section}'{nearest(section, SECTIONS)}")
     return params
 

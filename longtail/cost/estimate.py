@@ -4,7 +4,7 @@
     python -m longtail.cost train_student@cifar10_if100-deit_lt-b
     python -m longtail.cost report@cifar10_if100 --device cuda
 
-The target is a study or a stage; what it needs is read from dvc.yaml. Counts come from params.yaml
+The target is a study or a stage; what it needs is read from dvc.yaml. Counts come from its params
 (cost/workload.py), rates from a measurement of about 20 seconds (cost/speed.py), of one thread on a CPU.
 Decoding of image files and stages that only read and write results are not in it. Nothing is trained or written.
 """
@@ -139,7 +139,7 @@ def main() -> None:
     from longtail.base.workers import cores
     from longtail.runs.seeds import pick_device
 
-    everything, root = params.load(args.params), args.params.parent
+    everything, root = params.load(args.params), args.params.parent if args.params else Path()
     known = stages(root / "dvc.yaml", everything)
     needed = needed_by(args.target, known)
     workload = Workload(everything, counted(everything, root))

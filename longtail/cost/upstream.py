@@ -1,6 +1,6 @@
 """What DVC's files say: stages with inputs and outputs, what a target needs, sizes of artefacts.
 
-How much disk the artefacts of a study take, as DVC recorded it in dvc.lock.
+How much disk the artefacts of a study take, as DVC recorded it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
-REFERENCE = re.compile(r"\$\{(key|item\.\w+)\}")
+REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?|place\.\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Stage:
 
 
 def stages(path: Path, params: dict) -> dict[str, Stage]:
-    """Every instance of every stage, by name, in the file's order. Raises UserError where the file is no pipeline."""
+    """Every instance of every stage, by name, in the file's order. params: of one folder, or of all together.
+
+    Raises UserError where the file is no pipeline.
+    """
     pipeline = yaml_file.read(path)
     try:
         blocks = pipeline["stages"]
@@ -49,19 +52,27 @@ def stages(path: Path, params: dict) -> dict[str, Stage]:
             section = params.get(block["foreach"][2:-1]) or {}
             for key, item in section.items():
                 deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
-                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, tuple(item.get("seeds") or ()))
+                found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, _seeds(item))
         return found
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
 
 
-def filled(template: str, key: str, item: dict) -> str:
-    """A text of dvc.yaml for one entry of the section that its stage goes over. Raises KeyError for what it lacks."""
-    values = {"key": key} | {f"item.{name}": value for name, value in item.items()}
+def _seeds(item: dict | str) -> tuple[int, ...]:
+    return tuple(item.get("seeds") or ()) if isinstance(item, dict) else ()
+
+
+def filled(template: str, key: str, item: dict | str, place: dict | None = None) -> str:
+    """A text of dvc.yaml for one entry of the section that its stage goes over. place: that of the params file.
+
+    Raises KeyError for what they lack.
+    """
+    values = {"key": key} | {f"place.{name}": value for name, value in (place or {}).items()}
+    values |= {f"item.{name}": value for name, value in item.items()} if isinstance(item, dict) else {"item": item}
     return REFERENCE.sub(lambda match: str(values[match[1]]), template)
 
 
-def _paths(listed: list, key: str, item: dict) -> tuple[str, ...]:
+def _paths(listed: list, key: str, item: dict | str) -> tuple[str, ...]:
     """Paths of `deps` or `outs`, each a path or {path: options}."""
     return tuple(filled(next(iter(each)) if isinstance(each, dict) else each, key, item) for each in listed)
 
@@ -107,19 +118,27 @@ def _closest(target: str, names: list[str]) -> str:
 TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
 
 
-def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
-    """{study: {folder: bytes}} of all outputs in dvc.lock; of a dataset, for every study that uses it."""
-    if not path.is_file():
-        return {}
+def recorded_sizes(root: Path, table: dict) -> dict[str, dict[str, int]]:
+    """{study: {folder: bytes}} of all outputs in the dvc.lock of the root and of each paper; of a dataset, for every
+    study that uses it. Raw data, which nobody made here, are left out."""
     users: dict[str, set[str]] = {}
     for section in TRAINED.values():
         for block in table[section].values():
             users.setdefault(block["dataset"], set()).add(block["study"])
     found: dict[str, dict[str, int]] = {}
+    for path in (root / "dvc.lock", *sorted(root.glob("papers/*/dvc.lock"))):
+        if path.is_file():
+            _add(path, table, users, found)
+    return found
+
+
+def _add(path: Path, table: dict, users: dict[str, set[str]], found: dict[str, dict[str, int]]) -> None:
     lock = yaml_file.read(path)
     try:
         for name, stage in lock["stages"].items():
-            entry = name.partition("@")[2]
+            kind, _, entry = name.partition("@")
+            if kind == "raw":
+                continue
             blocks = [table[section][entry] for section in TRAINED.values() if entry in table[section]]
             studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
             for out in stage.get("outs", ()):
@@ -129,4 +148,3 @@ def recorded_sizes(path: Path, table: dict) -> dict[str, dict[str, int]]:
                     of[folder] = of.get(folder, 0) + out["size"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or no lock file of DVC's ({error})") from None
-    return found

@@ -83,6 +83,14 @@ def make_longtail(name: str, config: DatasetConfig) -> LongTail:
     return LongTail(**values, digest=content_digest(draft))
 
 
+def summary(data: LongTail) -> str:
+    """What was cut, in a line."""
+    return (
+        f"{data.name}: {len(data.train_labels)} training images in {data.num_classes} classes,"
+        f" {data.class_counts.max()} to {data.class_counts.min()} a class; {len(data.test_labels)} test images"
+    )
+
+
 def _hold_out(
     labels: np.ndarray, per_class: int | None, config: DatasetConfig, name: str
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -106,8 +106,6 @@ class SeedMetrics(TypedDict):
 
     last: Phase
     best: Phase
-    seconds: Positive
-    device: str | None
 
 
 class Summaries(TypedDict):
@@ -156,20 +154,15 @@ class CacheMetrics(TypedDict):
 # --- reports/runs: run.json
 
 
-class Environment(TypedDict):
-    """Facts of environment.json that name no place and no machine; those a run does not tell are left out."""
+class Identity(TypedDict):
+    """Facts of identity.json, the same for any other run of the same; those that a run does not tell are left out.
+    Where and how fast it was made: machines.schema.json."""
 
-    python: NotRequired[str | None]
-    torch: NotRequired[str | None]
-    numpy: NotRequired[str | None]
-    pillow: NotRequired[str | None]
-    timm: NotRequired[str | None]
+    identity: NotRequired[
+        Annotated[Digest, Field(description="Of entry, inputs and seed; a finished run with it is kept.")]
+    ]
     backend: NotRequired[str | None]
     processes: NotRequired[Annotated[int, Field(ge=1)]]
-    git_commit: NotRequired[str | None]
-    fingerprint: NotRequired[
-        Annotated[Digest, Field(description="Of entry, inputs and code; a finished run with it is kept.")]
-    ]
     precision: NotRequired[
         Annotated[Literal["fp32", "bf16", "fp16"], Field(description="Of the forward passes; weights are float32.")]
     ]
@@ -195,13 +188,7 @@ class Environment(TypedDict):
 
 
 class SeedRun(TypedDict):
-    seconds: Positive
-    device: str | None
-    peak_memory_mb: Annotated[
-        Positive | None,
-        Field(description="Of the GPU, or of the process on a CPU; null where the run does not tell."),
-    ]
-    environment: Environment
+    identity: Identity
     curves: Annotated[
         dict[str, list[Number | None]],
         Field(
@@ -229,6 +216,43 @@ class Run(TypedDict):
         ),
     ]
     seeds: Annotated[dict[Seed, SeedRun], Field(min_length=1)]
+
+
+# --- reports/machines
+
+
+class Machine(TypedDict):
+    """Where and how fast one seed was trained; null: not recorded."""
+
+    seconds: Annotated[Positive, Field(description="Of training, attempts before an interruption included.")]
+    device: Annotated[str | None, Field(description="`cpu x2` for two threads, else the name of one GPU.")]
+    processor: Annotated[str | None, Field(description="As the system names it, with family and model.")]
+    instructions: Annotated[str | None, Field(description="The instruction set that PyTorch's kernels use.")]
+    peak_memory_mb: Annotated[Positive | None, Field(description="Of the GPU, or of the process on a CPU.")]
+    git_commit: Annotated[
+        Annotated[str, Field(pattern="^[0-9a-f]{7,40}(-dirty)?$")] | None,
+        Field(description="Of the code that trained the run."),
+    ]
+    python: str | None
+    torch: str | None
+    numpy: str | None
+    pillow: str | None
+    timm: str | None
+
+
+class RunMachines(TypedDict):
+    config_hash: Annotated[Digest, Field(description="Of the run that is told of, as in its metrics file.")]
+    seeds: Annotated[dict[Seed, Machine], Field(min_length=1)]
+
+
+class StudyMachines(TypedDict):
+    """reports/machines/<study>.json (stages/machines.py): where and how fast the committed runs of a study were made.
+    No stage of the pipeline writes or reads it."""
+
+    schema: Literal[1]
+    study: Text
+    experiments: dict[str, RunMachines]
+    teachers: dict[str, RunMachines]
 
 
 AnyMetrics = Annotated[Metrics | CacheMetrics, Field(discriminator="kind")]

@@ -54,5 +54,6 @@ def epochs_of(epochs: int, changes: Iterable[int | None]) -> list[int]:
 
 
 def schedule_epochs(epochs: int, chosen: list[int]) -> list[int]:
-    """A dozen, evenly spaced, and the chosen ones."""
-    return sorted({*np.linspace(0, epochs - 1, min(SCHEDULE, epochs)).round().astype(int).tolist(), *chosen})
+    """A dozen, evenly spaced, the chosen ones, and the ones before them."""
+    spaced = np.linspace(0, epochs - 1, min(SCHEDULE, epochs)).round().astype(int).tolist()
+    return sorted({*spaced, *chosen, *(epoch - 1 for epoch in chosen if epoch)})

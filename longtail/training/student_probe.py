@@ -157,11 +157,11 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
 
 
 def _few(batch: Batch, views: int) -> Batch:
-    """The first views of each group, mixed as they are with partners that may be left out."""
-    rows = torch.cat([torch.arange(group.start, min(group.start + views, group.stop)) for group in batch.groups])
-    sizes = [min(views, group.stop - group.start) for group in batch.groups]
-    ends = np.cumsum(sizes).tolist()
-    groups = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    """Some views of each group, the first ones and the last, which are mixed with them: `views` of them, even."""
+    size = min(views, *(group.stop - group.start for group in batch.groups)) // 2
+    every = [torch.arange(group.start, group.stop) for group in batch.groups]
+    rows = torch.cat([torch.cat([of[:size], of[-size:]]) for of in every])
+    groups = [slice(start, start + 2 * size) for start in range(0, len(rows), 2 * size)]
     parts = {name: getattr(batch, name)[rows] for name in ("x", "index", "partner", "lam", "positions")}
     return replace(batch, groups=groups, weak=None if batch.weak is None else batch.weak[rows], **parts)
 

@@ -92,8 +92,9 @@ def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
     """A few steps on a few views of the epoch, from the weights that the task has."""
     weights, size = teacher.task.weights, SMALL if teacher.config.views is None else LARGE
     step, (_, radius, _) = teacher.step_of(epoch)
-    sam = "SAM " if radius else ""
+    by = "SAM" if radius else "SGD"
     teacher.task.train()
+    first = copied(teacher.task.state())
     for update in range(UPDATES):
         of = f"{update + 1} of epoch {epoch}"
         labels, *inputs = teacher.task.batch(epoch, slice(update * size, (update + 1) * size))
@@ -101,10 +102,19 @@ def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
         loss, correct = step(labels, *inputs).tolist()
         probe.computed |= {
             f"input {of}": [number for value in inputs for number in norm_and_projection(value)],
-            f"{sam}loss {of}": [loss, correct],
-            f"{sam}gradient {of}": norm(*(w.grad for w in weights if w.grad is not None)),
-            f"{sam}update {of}": norm(*(w - b for w, b in zip(weights, before, strict=True))),
+            f"{by} loss {of}": [loss, correct],
+            f"{by} gradient {of}": norm(*(w.grad for w in weights if w.grad is not None)),
+            f"{by} update {of}": norm(*(w - b for w, b in zip(weights, before, strict=True))),
         }
+    trained = {name for name, _ in teacher.task.model.named_parameters()}
+    moved: dict[str, list[Tensor]] = {}  # what no gradient moves: batch statistics, PaCo's slow copies and queue
+    for part, state in teacher.task.state().items():
+        for name, value in state.items():
+            if value.is_floating_point() and name not in trained:
+                first_name, last_name = name.partition(".")[0], name.rpartition(".")[2]
+                kind = last_name if part == "model" else f"{first_name} {last_name}"
+                moved.setdefault(kind, []).append(value - first[part][name])
+    probe.computed |= {f"{by} change of {kind} in epoch {epoch}": norm(*changes) for kind, changes in moved.items()}
     if isinstance(teacher.task.views, LargeViews):
         teacher.task.views.close()
 

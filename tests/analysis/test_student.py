@@ -76,7 +76,7 @@ def save_run(folder, data, seed, distilled=True):
     config = {"model": plain(SHAPE), "train": {"eval_resize": 28}, "views": {"normalization": "imagenet"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     facts = {"class_order": data.class_order, "dataset_digest": data.digest, "class_names": list(data.class_names)}
-    (folder / "environment.json").write_text(json.dumps(facts))
+    (folder / "identity.json").write_text(json.dumps(facts))
     distance = ",0.25" if distilled else ""
     header = "epoch,lr,loss,test_top1_cls" + (",cls_dist_distance" if distilled else "")
     (folder / "history.csv").write_text(f"{header}\n0,0.1,1.0,{distance}\n1,0.1,0.5,62.5{distance}\n")
@@ -239,8 +239,8 @@ def cut(path):
     [
         (lambda run: (run / "seed0").rename(run / "gone"), "no such file; train the entry first"),
         (lambda run: cut(run / "seed0/model.safetensors"), r"model.safetensors: damaged or cut short"),
-        (lambda run: (run / "seed0/environment.json").write_text('{"class_or'), "environment.json: cut short"),
-        (lambda run: (run / "seed0/environment.json").write_text("{}"), "lacks 'class_order'"),
+        (lambda run: (run / "seed0/identity.json").write_text('{"class_or'), "identity.json: cut short"),
+        (lambda run: (run / "seed0/identity.json").write_text("{}"), "lacks 'class_order'"),
         (lambda run: edit(run / "seed0/config.yaml", "dim: 16", "dim: 1.5"), "model.dim: expected int"),
         (lambda run: edit(run / "seed0/config.yaml", "dim: 16", "dim: 32"), "weights do not fit config.yaml"),
         (

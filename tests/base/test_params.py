@@ -10,7 +10,7 @@ import pytest
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, nearest, run_main
-from longtail.base.params import build, digest, entry, load, merge, plain
+from longtail.base.params import build, digest, entry, load, load_all, merge, plain
 from tests.helpers.root import ROOT
 
 
@@ -306,5 +306,5 @@ def test_a_user_error_is_one_line_and_code_2(capsys):
 
 
 def test_the_repository_s_own_file_loads_with_all_its_sections():
-    read = load(ROOT / "params.yaml")
-    assert set(read) == set(params.SECTIONS) and all(read.values())
+    read = load_all(ROOT)
+    assert set(read) == set(params.SECTIONS + params.FOR_DVC) and all(read.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from longtail.base import yaml_file
 from longtail.base.errors import UserError
+from longtail.base.params import load_all
 from longtail.cost.upstream import needed_by, stages
 from tests.helpers.root import ROOT
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_such_pipeline(tmp_path, text):
 
 def test_the_quickstart():
     """README: 2 teachers, 3 caches of labels, 4 students."""
-    params = yaml_file.read(ROOT / "params.yaml")
+    params = load_all(ROOT)
     found = names(needed_by("digits", stages(ROOT / "dvc.yaml", params)))
     kinds = [name.partition("@")[0] for name in found]
     assert [kinds.count(k) for k in ("subsample", "train_teacher", "cache_logits", "train_student")] == [1, 2, 3, 4]

@@ -10,10 +10,11 @@ import pytest
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError
+from longtail.base.params import load_all
 from longtail.cost.workload import Images, Load, Workload
 from tests.helpers.root import ROOT
 
-PARAMS = yaml_file.read(ROOT / "params.yaml")
+PARAMS = load_all(ROOT)
 FULL = Workload(PARAMS)
 
 

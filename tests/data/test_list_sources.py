@@ -64,7 +64,7 @@ def test_a_wrong_entry_is_refused(tmp_path, changes, expected):
 
 
 def test_the_sources_that_are_cut_need_an_imbalance_factor():
-    block = params.load(ROOT / "params.yaml")["datasets"]["digits_if20"] | {"imbalance_factor": None}
+    block = params.load_all(ROOT)["datasets"]["digits_if20"] | {"imbalance_factor": None}
     assert "imbalance_factor None: a number for sources whose tail is cut" in told(
         lambda: params.build(DatasetConfig, block, "datasets.d")
     )
@@ -78,7 +78,7 @@ def test_the_large_entries_expect_the_published_counts():
         "places_lt": (365, 62500, 7300, 36500, 4980, 5),
     }
     for name, numbers in expected.items():
-        block = params.load(ROOT / "params.yaml")["datasets"][name]
+        block = params.load_all(ROOT)["datasets"][name]
         files = params.build(DatasetConfig, block, f"datasets.{name}").files
         found = (files.classes, files.train_images, files.val_images, files.test_images, files.largest, files.smallest)
         assert found == numbers
@@ -217,7 +217,7 @@ def test_cuts_must_leave_a_tail(imagenet):
 
 def test_the_datasets_of_before_are_the_same():
     """digest of digits_if20 as in the results that are in git."""
-    block = params.load(ROOT / "params.yaml")["datasets"]["digits_if20"]
+    block = params.load_all(ROOT)["datasets"]["digits_if20"]
     data = make_longtail("digits_if20", params.build(DatasetConfig, block, "datasets.digits_if20"))
     assert data.digest == "4e6431cdbc82d3e209c8a8e2f97a0125ad579574157ab6ea4b82c3da780b7f02"
     assert data.class_map is None

@@ -238,7 +238,7 @@ def test_over_seeds():
 
 
 def test_neither_diagnosis_nor_reading_loads_torch():
-    code = "from longtail.evaluation import diagnostics; from longtail.report import reading, run_record"
+    code = "from longtail.evaluation import diagnostics, run_record; from longtail.report import reading"
     code += "; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -25,7 +25,7 @@ from tests.helpers.official_layouts import deit, filled, saddle
 from tests.helpers.root import ROOT
 from tests.helpers.small import digits
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 CPU = torch.device("cpu")
 
 
@@ -43,7 +43,7 @@ def imported(like: Like, data: LongTail, held: dict, folder: Path) -> dict[str, 
     torch.save(held, folder / "file.pth")
     workspace = Workspace(folder / "work", "import", "f" * 64, CPU, quiet=True)
     import_run(like, data, read_checkpoint(folder / "file.pth"), None, 0, workspace, CPU)
-    facts = json.loads((workspace.result / "environment.json").read_text())
+    facts = json.loads((workspace.result / "identity.json").read_text())
     assert facts["imported"] is True and facts["dataset"] == "cifar10_if100"
     assert yaml_file.read(workspace.result / "config.yaml")
     with np.load(workspace.result / "predictions.npz") as file:

@@ -33,7 +33,7 @@ def make(root: Path) -> None:
         save(folder, labels=LABELS, class_order=ORDER, logit_scale=1.0, last_epoch=9, best_epoch=7, **{
             f"logits_{phase}_{h}": z for phase in ("last", "best") for h, z in logits.items()
         })  # fmt: skip
-        (folder / "environment.json").write_text(json.dumps({"seconds": 1.5, "dataset_digest": "d" * 64}))
+        (folder / "identity.json").write_text(json.dumps({"identity": "1" * 64, "dataset_digest": "d" * 64}))
         (folder / "config.yaml").write_text(yaml.safe_dump({"lr": 0.1, "seed": seed}))
         (folder / "history.csv").write_text("epoch,loss,test_top1_avg\n0,2.5,\n1,1.23456789,75\n")
 

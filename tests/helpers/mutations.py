@@ -10,7 +10,7 @@ from types import FunctionType
 
 MUTATIONS = [  # small entry, module:function, text, what stands in its place
     # views of students
-    ("deit_lt", "views.mix:cutmix_box", "y - side // 2, y + side // 2", "y - side // 2, y + (side + 1) // 2"),
+    ("deit_lt", "views.mix:cutmix_box", "y + half, x - half, x + half", "y + half + 1, x - half, x + half + 1"),
     ("deit_lt", "views.mix:cutmix_box", "np.sqrt(1 - lam)", "(1 - lam)"),
     ("deit_lt", "views.mix:draw", "epoch >= recipe.mix_until", "epoch > recipe.mix_until"),
     ("deit_lt", "views.mix:apply_", "of_first = first.flip(0)", "of_first = first.clone()"),
@@ -18,7 +18,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("deit_lt", "views.draws:crops", "np.sqrt(area * aspect)", "np.sqrt(area / aspect)"),
     ("deit_lt", "views.draws:view_draws", "words[:, _FLIP]) < recipe.hflip", "words[:, _FLIP]) > recipe.hflip"),
     ("deit_lt", "views.draws:erasures", "np.rint(np.sqrt(target * aspect))", "np.floor(np.sqrt(target * aspect))"),
-    ("deit_lt", "views.draws:erase_noise", '"erase', '"erased'),
+    ("deit_lt", "views.draws:erase_noise", '"noise"', '"mix"'),
     ("deit_lt", "views.ops.randaugment:level_argument", "level * 30.0", "level * 31.0"),
     ("deit_lt", "views.normalize:normalize", "div_(255)", "div_(256)"),
     (
@@ -35,7 +35,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
         "labels[rng.below(words[:, 0], len(labels))]",
     ),
     # test views
-    ("vit", "views.eval_views:_views", "round((height - size) / 2)", "(height - size) // 2 + 1"),
+    ("vit", "views.eval_views:_views", "round((height - size) / 2)", "(height - size) // 2"),
     ("large", "views.eval_views:_views", "BILINEAR if bilinear else", "BICUBIC if bilinear else"),
     # losses and their targets
     ("deit_lt", "views.mix:soft_targets", "off = smoothing / num_classes", "off = smoothing / (num_classes - 1)"),
@@ -72,7 +72,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("deit_lt", "models.drop_path:draw", "(kept / keep)", "(kept / 1.0)"),
     # networks
     ("vit", "models.transformer:_normal_", "clamp_(-2, 2)", "clamp_(-0.03, 0.03)"),
-    ("vit", "models.transformer:Attention.forward", "(q, k, v)", "(q, k, v, scale=0.25)"),
+    ("vit", "models.transformer:Attention.forward", "(q, k, v)", "(q, k, v, scale=0.24)"),
     ("deit_lt", "models.vit:head_logits", "model.head_dist(tokens[:, 1])", "model.head_dist(tokens[:, 0])"),
     # teachers
     ("ldam_drw_sam", "training.sam:ascend", "norm + EPSILON", "norm * 1.01"),

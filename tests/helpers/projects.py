@@ -1,4 +1,4 @@
-"""Repositories to run the real engines in: the project's own dvc.yaml with tiny.yaml, and one of fake stages."""
+"""Repositories to run the real engines in: the project's own dvc.yaml with tiny.yaml, and two of fake stages."""
 
 from __future__ import annotations
 
@@ -113,14 +113,14 @@ EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes s
     "a method's file": ("longtail/methods/vit.py", comment, STUDY["vit"]),
     "a method's number": ("params.yaml", put("methods.deit_lt.alpha", 0.4), STUDY["deit_lt"]),
     "a teacher": ("params.yaml", put("teachers.ldam_drw_sam-tiny.lr", 0.2), TEACHER | STUDY["deit_lt"]),
-    "the teacher's code": ("longtail/training/sam.py", comment, TEACHER | STUDY["deit_lt"]),
+    "code of training": ("longtail/training/sam.py", comment, TEACHER | STUDY["deit_lt"] | STUDY["vit"]),
     "a cache": (
         *("params.yaml", put("caches.ldam_drw_sam-tiny.epochs", 4)),
         LABELS | STUDY["deit_lt"],
     ),
     "views": ("params.yaml", put("views.tiny.hflip", 0.5), LABELS | STUDY["deit_lt"] | STUDY["vit"]),
     "a study": ("params.yaml", put("studies.tiny.title", "Another title"), REPORTS),
-    "how tables are drawn": ("longtail/report/tables/render.py", comment, {"tables@tiny", "report@tiny"}),
+    "how tables are drawn": ("longtail/report/tables/render.py", comment, REPORTS),
 }
 UNREAD = {
     "params.yaml": lambda text: "# a comment\n" + put("teachers.ldam_drw-tiny.lr", 0.2)(text),  # of another study
@@ -178,4 +178,57 @@ def fake_project(folder: Path, **items: dict) -> Path:
         (folder / "notes" / f"{entry}.txt").write_text("a note\n")
     with open(folder / ".gitignore", "a") as ignored:
         ignored.write("/out/\n/calls.txt\n/gate*\n")
+    return committed(folder)
+
+
+PAPER_PIPELINE = """
+stages:
+  raw:
+    foreach: ${raw}
+    do:
+      wdir: ${place.root}
+      cmd: test -d ${item} || { echo told what is missing; exit 2; }
+      outs:
+        - ${item}: {cache: false, persist: true}
+  subsample:
+    foreach: ${datasets}
+    do:
+      wdir: ${place.root}
+      cmd: mkdir -p out && echo ${item.kept} > out/${key}.npz
+      deps: ["${item.raw}"]
+      params:
+        - ${place.params}: ["datasets.${key}"]
+      outs: ["out/${key}.npz"]
+  report:
+    foreach: ${studies}
+    do:
+      wdir: ${place.root}
+      cmd: cp out/${item.dataset}.npz out/${key}.html
+      deps: ["out/${item.dataset}.npz"]
+      params:
+        - ${place.params}: ["studies.${key}"]
+      outs: ["out/${key}.html"]
+"""
+
+
+def paper_project(folder: Path) -> Path:
+    """Study `small` in the root, whose data are there; `large` of the paper `p`, cut from data/raw/x, which is not."""
+    tracked(folder, ENGINES)
+    (folder / "papers/p").mkdir(parents=True)
+    (folder / "given").write_text("given\n")
+    blocks = {
+        "": {"raw": {}, "datasets": {"d": {"raw": "given", "kept": 1}}, "studies": {"small": {"dataset": "d"}}},
+        "papers/p/": {
+            "raw": {"x": "data/raw/x"},
+            "datasets": {"e": {"raw": "data/raw/x", "kept": 2}},
+            "studies": {"large": {"dataset": "e"}},
+        },
+    }
+    for under, block in blocks.items():
+        file = f"{under}params.yaml"
+        place = {"root": "../.." if under else ".", "params": file, "methods": "params.yaml", "datasets": file}
+        (folder / file).write_text(yaml.safe_dump({"place": place} | block))
+        (folder / under / "dvc.yaml").write_text(PAPER_PIPELINE)
+    with open(folder / ".gitignore", "a") as ignored:
+        ignored.write("/out/\n")
     return committed(folder)

@@ -88,7 +88,6 @@ def metrics_file(entry: str, kind: str, top1: list[float], heads=("avg", "cls"),
         str(s): {
             phase: {"epoch": 9 - i, **{h: of(h, value + i) for h in heads}} for i, phase in enumerate(("last", "best"))
         }
-        | {"seconds": 10.0 + s, "device": None}
         for s, value in enumerate(top1)
     }
     summary = {

@@ -11,7 +11,8 @@ from longtail.base.files import write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import Predictions, TestSet, phase_metrics
-from longtail.report.run_record import SeedRun, record
+from longtail.evaluation.run_record import SeedRun, record
+from longtail.report.machines import FACTS
 
 NAMES = ("ant", "bee & <b>", "cat", "dog")  # what a dataset's names may hold
 LABELS = np.repeat(np.arange(4), 6)
@@ -44,13 +45,7 @@ def seed_run(seed: int, kind: str) -> SeedRun:
     else:
         curves |= {"loss": [3.0, 2.0, 1.0 + seed], "cls_dist_distance": [0.1, 0.2, 0.25]}
         curves |= {f"test_top1_{h}": [None, 40.0, 50.0 + seed] for h in ("cls", "dist", "avg")}
-    facts = {
-        "seconds": 1800.0 + seed,
-        "device": "cpu x1",
-        "torch": "2.15",
-        "fingerprint": f"{seed}" * 64,
-        "dataset_digest": "d" * 64,
-    }
+    facts = {"identity": f"{seed}" * 64, "dataset_digest": "d" * 64, "processes": 1}
     return SeedRun(dict(CONFIG if kind == "experiment" else TEACHER), facts, curves)
 
 
@@ -98,11 +93,7 @@ def recorded(entry: str = "e", kind: str = "experiment", study: str = "s") -> di
 def metrics(entry: str = "e", kind: str = "experiment", study: str = "s") -> dict:
     """The content of the metrics file, of the same logits."""
     heads = "cls" if kind == "teacher" else "cls dist"
-    seeds = {
-        str(s): {p: phase_metrics(predictions(s, heads), test_set(), p) for p in ("last", "best")}
-        | {"seconds": 1800.0, "device": "cpu x1"}
-        for s in (0, 1)
-    }
+    seeds = {str(s): {p: phase_metrics(predictions(s, heads), test_set(), p) for p in ("last", "best")} for s in (0, 1)}
     shown = ("avg", *heads.split())
     summary = {
         p: {h: {m: summarise([s[p][h][m] for s in seeds.values()]) for m in SCALARS} for h in shown}
@@ -111,6 +102,15 @@ def metrics(entry: str = "e", kind: str = "experiment", study: str = "s") -> dic
     about = {"schema": 1, "entry": entry, "kind": kind, "study": study, "dataset": "d", "config_hash": "a1" * 32}
     size = {"classes": 4, "class_counts": [200, 50, 10, 5], "groups": GROUPS}
     return {**about, **size, "seeds": seeds, "summary": summary}
+
+
+def machines(*runs: tuple[str, str, str, int], study: str = "s", **facts) -> dict:
+    """The record of reports/machines: runs of (section, entry, config hash, seeds) with these facts each."""
+    of = dict.fromkeys(FACTS) | {"seconds": 1800.0, "device": "cpu x1", "peak_memory_mb": 512} | facts
+    found: dict = {"schema": 1, "study": study, "experiments": {}, "teachers": {}}
+    for section, entry, config_hash, seeds in runs:
+        found[section][entry] = {"config_hash": config_hash, "seeds": {str(s): dict(of) for s in range(seeds)}}
+    return found
 
 
 def write(root: Path, label: str = "A student") -> Path:
@@ -122,6 +122,8 @@ def write(root: Path, label: str = "A student") -> Path:
         write_json(reports / "runs" / "s" / below / "run.json", recorded(entry, kind))
         write_json(reports / "metrics" / "s" / f"{below}.json", metrics(entry, kind))
     write_json(reports / "experts" / "s" / "e.json", experts("e"))
+    both = (("experiments", "e", "a1" * 32, 2), ("teachers", "t", "a1" * 32, 2))
+    write_json(reports / "machines" / "s.json", machines(*both, git_commit="c" * 40, torch="2.15"))
     rows = [{"label": "x", "entry": "e"}]
     study = {
         "title": "T",

@@ -24,8 +24,9 @@ from longtail.views.student_views import Views
 from tests.helpers.root import ROOT
 from tests.helpers.small import Teacher
 
-TABLE = params.load(ROOT / "params.yaml")
+TABLE = params.load_all(ROOT)
 SIDE = 24
+TEACHER_SEES = {"teacher_stride": 2, "teacher_offset": 1}
 STUDENTS = {  # an experiment of each method, and of each kind of network
     "deit_lt": "cifar10_if100-deit_lt-b",
     "vit": "cifar10_if100-vit-b",
@@ -48,7 +49,7 @@ def student_entry(table: dict, name: str) -> tuple[StudentConfig, LongTail]:
     """An experiment with a network of two thin blocks that sees few small views, and its dataset in small."""
     config, _ = resolve(table, name)
     side = 64 if isinstance(config.model, CnnConfig) else SIDE  # its last layer still has four pixels
-    views = replace(config.views, size=side, mix_group=8, round_to=8, teacher_stride=1, teacher_offset=0)
+    views = replace(config.views, size=side, mix_group=8, round_to=8, **TEACHER_SEES)
     if isinstance(config.model, CnnConfig):
         model = CnnConfig("regnetx_002", side)
     else:

@@ -125,8 +125,9 @@ def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: No
 def command(stage: str, key: str) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry of tiny.yaml: the script's name, then its arguments."""
     block = yaml_file.read(ROOT / "dvc.yaml")["stages"][stage]
-    entry = yaml_file.read(TINY)[block["foreach"][2:-1]][key]
-    _, script, *arguments = filled(block["do"]["cmd"], key, entry).split()
+    params = yaml_file.read(TINY)
+    entry = params[block["foreach"][2:-1]][key]
+    _, script, *arguments = filled(block["do"]["cmd"], key, entry, params["place"]).split()
     return Path(script).stem, *arguments
 
 

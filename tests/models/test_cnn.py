@@ -302,7 +302,7 @@ def test_a_run_that_cannot_label_is_refused(run, data, tmp_path):
     ):
         (copy / "config.yaml").write_text(yaml.safe_dump(config | {"model": model}))
         assert expected in told(lambda: load_labeller("students", copy, data, same_size()))
-    (copy / "environment.json").write_text(json.dumps({"class_order": data.class_order}))
-    assert "environment.json lacks 'dataset_digest'" in told(lambda: load_labeller("students", copy, data, same_size()))
+    (copy / "identity.json").write_text(json.dumps({"class_order": data.class_order}))
+    assert "identity.json lacks 'dataset_digest'" in told(lambda: load_labeller("students", copy, data, same_size()))
     (copy / "model.safetensors").unlink()
     assert "no such file; run the stage that makes it first" in told(lambda: labeller_digest("students", copy))

@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 
 from longtail.base import yaml_file
+from longtail.base.params import files as params_files
+from longtail.base.params import load_all
 from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
 
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
-PARAMS = yaml_file.read(ROOT / "params.yaml")
+PARAMS = load_all(ROOT)
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 BESIDE = {  # what a module reads that is no module
     "longtail/report/figures/style.py": {"longtail/report/figures/longtail.mplstyle"}
 }
-SAYING = ("longtail/__init__.py", "longtail/methods/__init__.py")
 METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")
 
 
@@ -51,13 +52,9 @@ def imports(path: str) -> frozenset[str]:
 
 
 def files(module: str) -> set[str]:
-    """Files of this repository that importing a module runs: its packages' __init__.py and its own. That of a folder
-    is a sentence and does nothing; only those of the library and of the methods can change a result."""
-    parts = module.split(".")
-    names = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    packages = [f"{name}/__init__.py" for name in names]
-    options = [name for name in packages if name in SAYING] + [f"{names[-1]}.py"]
-    return {name for name in options if name.startswith("longtail") and (ROOT / name).is_file()}
+    """The file of a module of this repository; the __init__.py of its folders are a sentence each and do nothing."""
+    name = f"{module.replace('.', '/')}.py"
+    return {name} if name.startswith("longtail/") and (ROOT / name).is_file() else set()
 
 
 def templates(path: str) -> set[str]:
@@ -91,16 +88,25 @@ def code_deps(stage: str) -> list[str]:
 
 @pytest.mark.parametrize("stage", DAG)
 def test_declared_code_is_the_code_that_runs(stage):
-    """Nothing that is imported is missing, and nothing else makes the stage stale."""
+    """All that is imported is in the declared folders and files, and each of them holds something that is imported."""
     needed = {script(stage)} | closure(script(stage))
     if stage == "train_student":  # its method's file is found by name
-        needed |= {"longtail/methods/${item.method}.py", "longtail/methods/__init__.py"}
+        needed.add("longtail/methods/${item.method}.py")
         for method in METHODS:
             needed |= closure(f"longtail/methods/{method}.py")
         assert not needed & {f"longtail/methods/{m}.py" for m in METHODS}, "a method imports another"
     declared = code_deps(stage)
     assert len(declared) == len(set(declared))
-    assert set(declared) == needed
+    covered = {name: {file for file in needed if file == name or file.startswith(f"{name}/")} for name in declared}
+    assert needed == set().union(*covered.values())
+    assert all(covered.values()), [name for name, files in covered.items() if not files]
+
+
+def test_no_module_is_listed_twice():
+    """Folders are named, and beside each script the file of the method."""
+    listed = re.findall(r"(?:longtail|stages)/[\w/${}.]+\.py(?=[\"\],])", (ROOT / "dvc.yaml").read_text())
+    assert [name for name in listed if not name.startswith("stages/")] == ["longtail/methods/${item.method}.py"]
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 350
 
 
 def test_the_init_of_a_folder_is_a_sentence():
@@ -117,8 +123,11 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/index.py",
     "stages/run_pages.py",
     "stages/review.py",
+    "stages/machines.py",
     "stages/doctor.py",
     "stages/pack.py",
+    "stages/paper.py",
+    "stages/probe.py",
     "stages/schema.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
@@ -187,7 +196,7 @@ def test_command_lines_hold_no_number():
             "figures",
             "analysis",
         }
-        assert names <= paths | {"kind"}, stage
+        assert names <= paths | {"kind", "params", "folder"}, stage
 
 
 # --- params
@@ -215,9 +224,9 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
 
 
 def outputs(path: Path) -> dict[str, bytes]:
-    """{file: content} without what differs by machine and moment: the times in environment.json."""
+    """{file: content}."""
     names = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return {n.name: n.read_bytes() for n in names if n.name != "environment.json"}
+    return {n.name: n.read_bytes() for n in names}
 
 
 @pytest.fixture(scope="module")
@@ -233,17 +242,21 @@ def made(tiny, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("stage", DAG)
 def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     """Without any other entry the stage does the same; without one of the declared it cannot."""
+    if stage not in ENTRIES:  # `raw`: it reads no entry of its own
+        assert "params" not in DAG[stage]["do"]
+        return
     shutil.copytree(made, tmp_path, True, shutil.ignore_patterns("logs"), dirs_exist_ok=True)
     tiny = yaml_file.read(TINY)
     line, key = command(stage, ENTRIES[stage]), ENTRIES[stage]
-    declared = {filled(p, key, tiny[SECTION[stage]][key]) for p in DAG[stage]["do"]["params"]}
+    named = [name for block in DAG[stage]["do"]["params"] for names in block.values() for name in names]
+    declared = {filled(name, key, tiny[SECTION[stage]][key]) for name in named}
 
     def keep(only: set[str]) -> None:
         """Names stay, as references are checked; what is not kept has no content."""
 
         def empty(params: dict) -> None:
             for section, entries in params.items():
-                for name in entries:
+                for name in entries if section != "place" else ():
                     if f"{section}.{name}" not in only:
                         entries[name] = None
 
@@ -252,7 +265,7 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     keep(declared)
     run = finish(tmp_path, *line)
     if stage in ("train_teacher", "cache_logits", "train_student"):
-        assert "seed 0: already there" in run.out  # by its fingerprint
+        assert "seed 0: already there" in run.out  # by its identity
     assert outputs(tmp_path / line[-1]) == outputs(made / line[-1])
     for name in declared:
         keep(declared - {name})
@@ -266,11 +279,12 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory) -> dict:
-    """{name: stage} as DVC resolves dvc.yaml and params.yaml, in a copy that holds nothing else."""
+    """{name: stage} as DVC resolves the pipeline in every folder, in a copy that holds nothing else."""
     from dvc.repo import Repo
 
     folder = tmp_path_factory.mktemp("dag")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+    for name in (".dvcignore", *(f for file in params_files(ROOT) for f in (file, file.replace("params", "dvc")))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet", folder], check=True)
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
@@ -338,7 +352,7 @@ def test_every_entry_builds():
     from longtail.training.teacher_config import TeacherConfig
     from longtail.views.recipe import ViewRecipe
 
-    assert list(PARAMS) == list(params.SECTIONS)
+    assert list(PARAMS) == list(params.SECTIONS + params.FOR_DVC)
     kinds = {"datasets": DatasetConfig, "views": ViewRecipe, "teachers": TeacherConfig, "caches": CacheConfig}
     built = {
         section: {name: params.build(kind, values, f"{section}.{name}") for name, values in PARAMS[section].items()}

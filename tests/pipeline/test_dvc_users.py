@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from longtail.base import yaml_file
+from longtail.base.params import load_all
 from tests.helpers.projects import WHO, call, edited, run
 from tests.helpers.root import ROOT
 
-DVC_YAML = yaml_file.read(ROOT / "dvc.yaml")
-PLOTS = {name: plot for block in DVC_YAML["plots"] for name, plot in block.items()}
+SHOWN = yaml_file.read(ROOT / "reports/dvc.yaml")
+PLOTS = {name: plot for block in SHOWN["plots"] for name, plot in block.items()}
 SCORES = {
     "tiny-vit": "reports/scores/tiny/tiny-vit.json",
     "tiny-deit_lt": "reports/scores/tiny/tiny-deit_lt.json",
@@ -28,7 +29,7 @@ DONE = ("report@tiny", "scores@tiny", "--with-deps")  # the study of the miniatu
 
 
 def tiny_plots(text: str) -> str:
-    """dvc.yaml with its plots and artifacts of the digits study made those of the tiny one, which has fewer entries."""
+    """reports/dvc.yaml with the plots and artifacts of the digits study made those of the tiny one of fewer entries."""
     lines = [line for line in text.splitlines(keepends=True) if not re.search("digits-deit_lt-", line)]
     return "".join(lines).replace("digits_if20", "tiny").replace("digits", "tiny")
 
@@ -38,7 +39,7 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
     """A project whose results, scores included, are committed."""
     folder = tmp_path_factory.mktemp("users") / "repo"
     shutil.copytree(made_by_dvc, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "__pycache__"))
-    (folder / "dvc.yaml").write_text(tiny_plots((folder / "dvc.yaml").read_text()))
+    (folder / "reports/dvc.yaml").write_text(tiny_plots((ROOT / "reports/dvc.yaml").read_text()))
     run(folder, "dvc", "repro", "scores@tiny")
     run(folder, "git", "add", "--all")
     run(folder, "git", *WHO, "commit", "--quiet", "--message", "results")
@@ -94,19 +95,20 @@ def series(spec: dict, column: str, rev: str = "workspace", **where: str) -> lis
     return [row[column] for row in rows if all(row[key.replace("_", "::")].endswith(v) for key, v in where.items())]
 
 
-# --- as written in dvc.yaml
+# --- as written in reports/dvc.yaml
 
 
 def test_plots_and_artifacts_name_what_the_digits_study_makes():
     """Plots of several entries name files, so a renamed entry must be renamed there."""
-    study = yaml_file.read(ROOT / "params.yaml")["studies"]["digits"]
+    study = load_all(ROOT)["studies"]["digits"]
     entries = {item["name"] for item in study["experiments"]}
-    outs = {f"data/students/{name}" for name in entries} | {f"data/teachers/{t['name']}" for t in study["teachers"]}
-    files = {f"data/students/{name}/seed0/history.csv" for name in entries}
-    files |= {f"reports/scores/digits/{name}.json" for name in entries}
+    outs = {f"../data/students/{name}" for name in entries}
+    outs |= {f"../data/teachers/{item['name']}" for item in study["teachers"]}
+    files = {f"../data/students/{name}/seed0/history.csv" for name in entries}
+    files |= {f"scores/digits/{name}.json" for name in entries}
     named = {path for plot in PLOTS.values() if isinstance(plot["y"], dict) for path in plot["y"]}
     assert named <= files and len(named) >= 6
-    assert {artifact["path"] for artifact in DVC_YAML["artifacts"].values()} <= outs
+    assert {artifact["path"] for artifact in SHOWN["artifacts"].values()} <= outs
     for plot in PLOTS.values():
         assert plot["x_label"] and plot["y_label"] and (plot.get("title") or isinstance(plot["y"], str))
 

@@ -100,7 +100,7 @@ def test_after_dvc_repro_snakemake_has_nothing_to_do(repo):
     assert NOTHING in run(repo, *snakemake("--dry-run", "tiny"))
 
 
-@pytest.mark.parametrize("what", ["a method's number", "a method's file", "how tables are drawn", "the teacher's code"])
+@pytest.mark.parametrize("what", ["a method's number", "a method's file", "how tables are drawn", "code of training"])
 def test_an_edit_makes_the_same_stages_stale_in_both(repo, what, monkeypatch):
     monkeypatch.chdir(repo)
     name, change, expected = EDITS[what]
@@ -308,7 +308,7 @@ def test_settings_are_checked(config, message):
 def test_a_mistake_is_told_in_one_line(fakes):
     done = call(fakes, *snakemake("--dry-run", "--config", "study=digit"))
     assert done.returncode == 2
-    assert done.stdout.splitlines()[-1] == "error: study: no study 'digit' in params.yaml; valid: nothing"
+    assert done.stdout.splitlines()[-1] == "error: study: no study 'digit' in any params.yaml; valid: nothing"
     assert "Traceback" not in done.stdout
 
 

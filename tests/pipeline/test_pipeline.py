@@ -83,7 +83,7 @@ def test_metrics_follow_the_schema(repo, name, kind, heads):
             assert values["many"] is None
             assert metrics["summary"][phase][head]["top1"] == {"mean": values["top1"], "stderr": None, "n": 1}
     assert metrics["seeds"]["0"]["last"]["epoch"] == (1 if kind == "teacher" else 2)
-    assert metrics["seeds"]["0"]["seconds"] > 0
+    assert set(metrics["seeds"]["0"]) == {"last", "best"}
 
 
 def test_afterwards_all_is_up_to_date(repo):

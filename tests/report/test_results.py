@@ -56,7 +56,7 @@ WRONG = [
     (put("summary", "last", "avg", "ece", "n", value=True), "ece.n: expected int, found True"),
     (put("seeds", value={}), "seeds: expected at least 1 values, found 0"),
     (put("seeds", value=[]), "seeds: expected a block of keys, found []"),
-    (lose("seeds", "1", "seconds"), "seeds.1.seconds: missing"),
+    (lose("seeds", "1", "best"), "seeds.1.best: missing"),
     (put("seeds", "2", "best", "avg", "per_class", value={}), "seeds.2.best.avg.per_class: expected a list"),
     (
         put("seeds", "2", "best", "avg", "per_class", 1, value="x"),

@@ -14,14 +14,18 @@ from jsonschema.exceptions import best_match
 from tests.helpers.made_up_runs import make
 from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
+from tests.helpers.run_files import machines
 
 SCHEMAS = {
-    n: json.loads((ROOT / f"docs/schema/{n}.schema.json").read_text()) for n in ("metrics", "run", "diagnostics")
+    n: json.loads((ROOT / f"docs/schema/{n}.schema.json").read_text())
+    for n in ("metrics", "run", "diagnostics", "machines")
 }
+OF_RUNS = ("metrics", "run", "diagnostics")  # what stages make of a run
 _stage = runpy.run_path(str(ROOT / "stages/schema.py"))
 MADE = {name: _stage["schema"](name) for name in _stage["FORMATS"]}
 METRICS = sorted((ROOT / "reports/metrics").rglob("*.json"))
 RUNS = sorted((ROOT / "reports/runs").rglob("*.json"))
+MACHINES = sorted((ROOT / "reports/machines").glob("*.json"))
 
 
 def error(name: str, found: dict) -> str | None:
@@ -40,7 +44,8 @@ def made(tmp_path_factory) -> dict[str, dict]:
         given = (entry, "--kind", kind, "--run", root / entry, "--dataset", root / "d.npz", "--params")
         assert run_stage("diagnose", *given, root / "params.yaml", "--out", root / "out" / entry) == 0
         assert run_stage("evaluate", *given, root / "params.yaml", "--out", root / f"out/{entry}/metrics.json") == 0
-        found |= {f"{entry}/{name}": json.loads((root / f"out/{entry}/{name}.json").read_text()) for name in SCHEMAS}
+        found |= {f"{entry}/{name}": json.loads((root / f"out/{entry}/{name}.json").read_text()) for name in OF_RUNS}
+    found["e/machines"] = machines(("experiments", "e", "a" * 64, 1))
     return found
 
 
@@ -76,8 +81,13 @@ def test_committed_runs_are_valid():
         assert error(path.stem, json.loads(path.read_text())) is None, path
 
 
+def test_committed_machines_are_valid():
+    for path in MACHINES:
+        assert error("machines", json.loads(path.read_text())) is None, path
+
+
 @pytest.mark.parametrize("entry", ["e", "t"])
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", OF_RUNS)
 def test_what_the_stages_write_is_valid(made, entry, name):
     assert error(name, made[f"{entry}/{name}"]) is None
 
@@ -110,7 +120,11 @@ WRONG = {
     "an unknown kind": ("metrics", put("kind", "tables"), "$.kind: 'tables' is not one of"),
     "a seed of no number": ("metrics", put("seeds.first", {}), "'first' does not match"),
     "a seed in the configuration": ("run", put("config.seed", 3), "$.config: "),
-    "a host": ("run", put("seeds.0.environment.hostname", "x"), "'hostname' was unexpected"),
+    "a host": ("run", put("seeds.0.identity.hostname", "x"), "'hostname' was unexpected"),
+    "a clock in the metrics": ("metrics", put("seeds.0.seconds", 1.5), "'seconds' was unexpected"),
+    "a fact that is not told": ("machines", put("experiments.e.seeds.0.processor", None), "'processor' is a required"),
+    "a record that names a host": ("machines", put("experiments.e.seeds.0.host", "x"), "'host' was unexpected"),
+    "no commit": ("machines", put("experiments.e.seeds.0.git_commit", "main"), "'main' does not match"),
     "no curve of epochs": ("run", put("seeds.0.curves.epoch", None), "$.seeds['0'].curves: 'epoch' is a required"),
     "text in a curve": ("run", put("seeds.1.curves.loss.0", "x"), "$.seeds['1'].curves.loss[0]: 'x' is not of type"),
     "no hash": ("run", put("config_hash", "abc"), "$.config_hash: 'abc' does not match"),

@@ -77,13 +77,13 @@ def test_printed_curves_need_a_comparable_study():
     assert study(curves=curves).curves[0].method == "y"
 
 
-STUDIES = params.load(ROOT / "params.yaml").get("studies") or {}
+STUDIES = params.load_all(ROOT).get("studies") or {}
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_names_entries_that_exist_and_cells_that_are_printed(name):
     """The studies of params.yaml itself: a typo in a selector is found here, not after the training."""
-    values = params.load(ROOT / "params.yaml")
+    values = params.load_all(ROOT)
     built = params.build(StudyConfig, STUDIES[name], f"studies.{name}")
     for section in ("experiments", "teachers", "caches"):
         missing = {item.name for item in getattr(built, section)} - set(values[section])

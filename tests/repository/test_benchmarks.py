@@ -25,7 +25,7 @@ from tests.helpers.projects import WHO, committed
 from tests.helpers.root import ROOT
 
 FOLDER = ROOT / "benchmarks"
-TABLE = params.load(FOLDER.parent / "params.yaml")
+TABLE = params.load_all(FOLDER.parent)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def benchmark(monkeypatch):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """What the benchmark reads of data/: the digits, and labels of two epochs by a stand-in teacher."""
-    folder, everything = tmp_path_factory.mktemp("data"), params.load(ROOT / "params.yaml")
+    folder, everything = tmp_path_factory.mktemp("data"), params.load_all(ROOT)
     source = params.build(DatasetConfig, everything["datasets"]["digits_if20"], "datasets.digits_if20")
     data = make_longtail("digits_if20", source)
     (folder / "datasets").mkdir()

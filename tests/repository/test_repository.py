@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
-import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.projects import committed
 from tests.helpers.root import ROOT
 
 MACHINE = re.compile(r"(?<![\w.$}])/(?:work|root|home|Users)/[\w.]")
@@ -66,22 +68,44 @@ def test_the_lock_covers_the_project():
     assert {re.sub("[._]", "-", re.match(r"[\w.-]+", w)[0].lower()) for w in wanted} <= locked
 
 
-def test_the_readme_and_its_badges_show_what_is_there():
-    if not (ROOT / "README.md").is_file():
-        pytest.skip("no README yet")
-    place = ["--reports", "reports", "--coverage", "docs/coverage.yaml", "--published", "data/published"]
-    check = [sys.executable, "stages/readme.py", *place, "--readme", "README.md", "--check"]
-    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_coverage_page_is_what_is_there():
-    """docs/coverage.md, from docs/coverage.yaml, params.yaml and the reports in git."""
-    place = ["--coverage", "docs/coverage.yaml", "--reports", "reports", "--out", "docs/coverage.md", "--check"]
-    done = subprocess.run([sys.executable, "stages/coverage.py", *place], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_ci_is_the_test_command():
+def test_ci_is_the_two_commands_of_the_readme():
+    """The quickstart, then the tests, then a look at what they left."""
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
-    assert "make test" in (ROOT / ".ci/run").read_text()
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert lines[-3:] == ["make repro", "make test", ".ci/unchanged digits"]
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """A repository with the script and a few reports; its Python says that the study was made at the same place."""
+    for name in ("reports/metrics/s/a.json", "reports/metrics/t/a.json", "reports/index.html", "dvc.lock", "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    (tmp_path / ".gitignore").write_text("/.venv/")
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/unchanged", tmp_path / ".ci")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    committed(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "same", "other"),
+    [
+        ((), 0, 0),
+        (("reports/metrics/s/a.json", "reports/index.html", "dvc.lock"), 1, 0),
+        (("reports/metrics/t/a.json",), 1, 1),
+        (("reports/index.html", "README.md"), 1, 1),
+        (("reports/metrics/s/b.json",), 1, 1),
+    ],
+)
+def test_what_the_quickstart_may_leave(changed, same, other, clone):
+    """Nothing at the place of the record; elsewhere its study's numbers and the pages with them, and no new file."""
+    for name in changed:
+        (clone / name).write_text("2")
+    for python, code in (("true", same), ("false", other)):
+        (clone / ".venv/bin/python").unlink(missing_ok=True)
+        (clone / ".venv/bin/python").symlink_to(shutil.which(python))
+        done = subprocess.run([clone / ".ci/unchanged", "s"], capture_output=True, text=True)
+        assert done.returncode == code, done.stdout
+        assert all((name in done.stdout) == bool(code) for name in changed if name.startswith("README"))

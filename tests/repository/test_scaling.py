@@ -8,12 +8,13 @@ import re
 import pytest
 
 from longtail.base import yaml_file
+from longtail.base.params import load_all
 from longtail.cost.workload import Load, Workload
 from longtail.runs import execution
 from tests.helpers.root import ROOT
 from workflow import resources
 
-PARAMS = yaml_file.read(ROOT / "params.yaml")
+PARAMS = load_all(ROOT)
 FULL = Workload(PARAMS)
 PAGE = ROOT / "docs/scaling.md"
 STUDENTS = ("cifar10_if100-deit_lt-b", "imagenet_lt-deit_lt-b", "inat18-deit_lt-b")

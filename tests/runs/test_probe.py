@@ -44,7 +44,7 @@ def test_a_file_that_is_none_is_no_probe(tmp_path, text):
         ),
         ({"exact": {"order of epoch 0": [1, 3]}}, "order of epoch 0: [1, 3], was [3, 1]"),
         ({"close": {"lr at epoch 1100": [2.0e-5]}}, "lr at epoch 1100: 2e-05, was 2.5e-05"),
-        ({"close": {"lr at epoch 1100": [2.5e-5 * (1 + 2e-9)]}}, "lr at epoch 1100: 2.500000005e-05, was 2.5e-05"),
+        ({"close": {"lr at epoch 1100": [2.5e-5 * (1 + 4e-9)]}}, "lr at epoch 1100: 2.50000001e-05, was 2.5e-05"),
         ({"computed": {"loss 1 of epoch 0": [2.1, 0.0]}}, "loss 1 of epoch 0: [2.1, 0], was [2, 0]"),
         ({"computed": {"loss 1 of epoch 0": [float("nan"), 0.0]}}, "loss 1 of epoch 0: [nan, 0], was [2, 0]"),
         ({"exact": {"views of epoch 7": "a" * 64}}, "views of epoch 7: new"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -23,7 +24,8 @@ from longtail.base.params import digest
 from longtail.runs import seeds as runs
 from longtail.runs import workspace as workspaces
 from longtail.runs.parallel import Team
-from longtail.runs.seeds import fingerprint, finished_fingerprint, run_seeds
+from longtail.runs.seeds import run_seeds
+from longtail.runs.single_run import code_digest, finished_identity, identity
 from longtail.runs.workspace import STOPPED, Workspace
 
 CPU = torch.device("cpu")
@@ -49,7 +51,7 @@ def workspace(folder: Path, **changes) -> Workspace:
     return Workspace(folder, "entry seed 0", "f" * 64, CPU, **{"quiet": True} | changes)
 
 
-# ---- fingerprints
+# ---- identities
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,33 @@ class Config:
     cuts: tuple[int, ...] = (3, 7)
 
 
-def test_a_fingerprint_tells_every_part_apart():
+def test_an_identity_tells_every_part_apart():
     parts = [(Config(), 0, "a"), (Config(lr=0.2), 0, "a"), (Config(), 1, "a"), (Config(), 0, "b"), (Config(), 0, None)]
-    assert len({fingerprint(*p) for p in parts}) == len(parts)
-    assert fingerprint(Config(), {"a": 1, "b": 2}) == fingerprint(Config(), {"b": 2, "a": 1})
+    assert len({identity(*p) for p in parts}) == len(parts)
+    assert identity(Config(), {"a": 1, "b": 2}) == identity(Config(), {"b": 2, "a": 1})
 
 
 @pytest.mark.parametrize("name", ["longtail.made_up", "longtail.methods.made_up", "__main__"])
-def test_a_fingerprint_depends_on_the_source_of_what_runs(tmp_path, monkeypatch, name):
-    module, before = ModuleType(name), fingerprint("x")
+def test_a_code_digest_depends_on_the_source_of_what_runs(tmp_path, monkeypatch, name):
+    module, before = ModuleType(name), code_digest()
     module.__file__ = str(tmp_path / "made_up.py")
     monkeypatch.setitem(sys.modules, name, module)
     seen = {before}
     for source in ("a = 1\n", "a = 2\n"):
         Path(module.__file__).write_text(source)
-        seen.add(fingerprint("x"))
+        seen.add(code_digest())
     assert len(seen) == 3
     Path(module.__file__).write_text("a = 1\n")
-    assert fingerprint("x") in seen
+    assert code_digest() in seen
 
 
-def test_a_fingerprint_does_not_depend_on_other_packages(tmp_path, monkeypatch):
-    before = fingerprint("x")
+def test_a_code_digest_does_not_depend_on_other_packages(tmp_path, monkeypatch):
+    before = code_digest()
     module = ModuleType("longtails")  # not ours
     module.__file__ = str(tmp_path / "m.py")
     Path(module.__file__).write_text("a = 1\n")
     monkeypatch.setitem(sys.modules, "longtails", module)
-    assert fingerprint("x") == before
+    assert code_digest() == before
 
 
 # ---- files
@@ -221,11 +223,14 @@ def test_what_is_written_beside_a_result(tmp_path):
     space = workspace(tmp_path / "w")
     space.write_meta(Config(), seed=3, class_order="c")
     assert yaml_file.read(space.result / "config.yaml") == {"lr": 0.1, "cuts": [3, 7]}
-    facts = json.loads((space.result / "environment.json").read_text())
-    assert facts["seed"] == 3 and facts["class_order"] == "c" and facts["fingerprint"] == "f" * 64
-    assert facts["config_hash"] == digest(Config()) and facts["torch"] == torch.__version__
-    assert facts["seconds"] >= 0 and facts["peak_memory_mb"] > 0 and facts["device"].startswith("cpu x")
-    assert finished_fingerprint(space.result) == "f" * 64
+    facts = json.loads((space.result / "identity.json").read_text())
+    assert facts["seed"] == 3 and facts["class_order"] == "c" and facts["identity"] == "f" * 64
+    assert facts["config_hash"] == digest(Config()) and facts["processes"] == 1
+    made = json.loads((space.folder / "environment.json").read_text())
+    assert made["torch"] == torch.__version__ and made["processor"] and made["instructions"]
+    assert made["seconds"] >= 0 and made["peak_memory_mb"] > 0 and made["device"].startswith("cpu x")
+    assert not facts.keys() & made.keys()
+    assert finished_identity(space.result) == "f" * 64
 
 
 def test_a_machine_without_git_only_lacks_the_commit(tmp_path, monkeypatch):
@@ -234,10 +239,10 @@ def test_a_machine_without_git_only_lacks_the_commit(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", ""])
-def test_a_folder_without_a_whole_environment_is_not_finished(tmp_path, content):
+def test_a_folder_without_a_whole_identity_is_not_finished(tmp_path, content):
     if content is not None:
-        (tmp_path / "environment.json").write_text(content)
-    assert finished_fingerprint(tmp_path) is None
+        (tmp_path / "identity.json").write_text(content)
+    assert finished_identity(tmp_path) is None
 
 
 def test_devices(monkeypatch):
@@ -281,7 +286,7 @@ def test_finished_seeds_stay_changed_ones_run_again_and_unnamed_ones_go(jobs, ca
     assert "entry seed 0: already there" in capfd.readouterr().out
     run(partial(work, note="third"), {0: "b0", 2: "a2"}, jobs)  # seed 0 has another configuration, seed 1 is gone
     assert results(out) == {"seed0": "0 third", "seed2": "2 second"}
-    assert finished_fingerprint(out / "seed0") == "b0"
+    assert finished_identity(out / "seed0") == "b0"
     assert list(Path("scratch").iterdir()) == []  # neither folders nor locks
 
 
@@ -302,7 +307,7 @@ def test_a_result_appears_only_when_it_is_complete():
 
     with pytest.raises(UserError, match="stopped in the middle"):
         run(half, {0: "new"})
-    assert results(out) == {"seed0": "0 old"} and finished_fingerprint(out / "seed0") == "old"
+    assert results(out) == {"seed0": "0 old"} and finished_identity(out / "seed0") == "old"
     run(partial(work, note="new"), {0: "new"})
     assert results(out) == {"seed0": "0 new"}
 
@@ -378,12 +383,12 @@ def test_two_callers_of_one_run_do_it_once(monkeypatch, capsys):
         wait_for(Path("asked").exists)
         work(seed, space, note="first")
 
-    def flock(file, flags, original=runs.fcntl.flock):
-        if flags == runs.fcntl.LOCK_EX:
+    def flock(file, flags, original=fcntl.flock):
+        if flags == fcntl.LOCK_EX:
             Path("asked").touch()
         original(file, flags)
 
-    monkeypatch.setattr(runs.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     first = fork.Process(target=run, args=(slow, {0: "a"}))
     first.start()
     wait_for(Path("started").exists)

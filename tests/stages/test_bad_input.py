@@ -452,7 +452,7 @@ def checksum(found: dict) -> list[str]:
     return ["0" * 64, *found["pixel_checksums"][1:]]
 
 
-other_run = meta(f"{STUDENT_RUN}/environment.json", dataset_digest="0" * 64)
+other_run = meta(f"{STUDENT_RUN}/identity.json", dataset_digest="0" * 64)
 FILES: dict[str, tuple[Spoil, tuple, str]] = {
     "dataset missing": (gone(NPZ), TEACHER, "data/datasets/tiny.npz: no such dataset file; make it with stages/subsam"),
     "dataset cut short": (cut(NPZ), TEACHER, "data/datasets/tiny.npz: cut short or no dataset file"),
@@ -547,8 +547,8 @@ FILES: dict[str, tuple[Spoil, tuple, str]] = {
     ),
     "predictions of another dataset content": (other_run, EVALUATE, "trained on dataset content 000000000000, but"),
     "run's facts cut short": (
-        *(cut(f"{STUDENT_RUN}/environment.json"), EVALUATE),
-        "environment.json or config.yaml is damaged",
+        *(cut(f"{STUDENT_RUN}/identity.json"), EVALUATE),
+        "identity.json or config.yaml is damaged",
     ),
     "teacher's predictions cut short": (
         *(cut(f"{TEACHER_RUN}/predictions.npz"), EVALUATE_TEACHER),

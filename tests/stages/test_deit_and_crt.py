@@ -52,7 +52,9 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key]).split()
+    _, script, *arguments = filled(
+        DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key], params["place"]
+    ).split()
     return Path(script).stem, *arguments
 
 
@@ -80,7 +82,7 @@ def made(tiny, tmp_path_factory) -> Path:
 
 
 def environment(folder: Path, entry: str) -> dict:
-    return json.loads((folder / f"data/students/{entry}/seed0/environment.json").read_text())
+    return json.loads((folder / f"data/students/{entry}/seed0/identity.json").read_text())
 
 
 def test_deit_learns_the_labels_of_a_regnety_of_its_own_size(made):

@@ -153,7 +153,7 @@ def test_an_online_teacher_agrees_as_its_cache_does(copy):
 
 
 def test_an_imported_run_has_no_agreement(copy):
-    path = copy / RUN / "environment.json"
+    path = copy / RUN / "identity.json"
     facts = json.loads(path.read_text())
     del facts["teacher_digest"]
     path.write_text(json.dumps(facts | {"imported": True}))
@@ -227,7 +227,7 @@ def test_missing_raw_images_are_told_as_subsample_tells_it(copy):
 
 
 def test_labels_of_another_teacher_are_refused(copy):
-    path = copy / RUN / "environment.json"
+    path = copy / RUN / "identity.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher_digest": "0" * 64}))
     said = refused(copy, *EXPERTS)
     assert f"data/caches/ldam_drw_sam-tiny/seed0: another teacher than {RUN} learnt from; train the student" in said

@@ -69,7 +69,7 @@ def test_a_teacher_comes_back_as_the_run_it_was(folder):
     out = finish(folder, "import_checkpoint", "ckpt.pth.tar", *LIKE_TEACHER, "--out", "data/teachers/official").out
     assert "CIFAR ResNet-8, NormedLinear head, 10 classes; top-1 on the test set" in out
     ours, theirs = folder / TEACHER_RUN, folder / "data/teachers/official/seed0"
-    assert {p.name for p in theirs.iterdir()} == {p.name for p in ours.iterdir()}
+    assert {p.name for p in theirs.iterdir()} == {p.name for p in ours.iterdir()} - {"probe.json"}
     best = (ours / "model_best.safetensors").read_bytes()  # the entry's `select`
     assert best == (theirs / "model_best.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
     for phase in ("last", "best"):
@@ -77,7 +77,7 @@ def test_a_teacher_comes_back_as_the_run_it_was(folder):
     assert logits(theirs, "logit_scale") == 30.0  # METHODS trap 24
     assert (theirs / "config.yaml").read_bytes() == (ours / "config.yaml").read_bytes()
     assert (theirs / "history.csv").read_text().count("\n") == 1
-    facts = json.loads((theirs / "environment.json").read_text())
+    facts = json.loads((theirs / "identity.json").read_text())
     digest = hashlib.sha256((folder / "ckpt.pth.tar").read_bytes()).hexdigest()
     assert facts["imported"] is True and (facts["source"], facts["source_sha256"]) == ("ckpt.pth.tar", digest)
     assert facts["top1"] == pytest.approx(
@@ -104,7 +104,7 @@ def test_a_student_comes_back_as_the_run_it_was(folder):
     assert set(torch.load(folder / "best_checkpoint.pth", weights_only=True)) == {"model"}
     finish(folder, "import_checkpoint", "best_checkpoint.pth", *LIKE_STUDENT, "--out", "data/students/official")
     ours, theirs = folder / STUDENT_RUN, folder / "data/students/official/seed0"
-    assert {p.name for p in theirs.iterdir()} == {p.name for p in ours.iterdir()}
+    assert {p.name for p in theirs.iterdir()} == {p.name for p in ours.iterdir()} - {"probe.json"}
     assert (ours / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
     assert (ours / "config.yaml").read_bytes() == (theirs / "config.yaml").read_bytes()
     for head in ("cls", "dist"):
@@ -189,11 +189,11 @@ def test_another_order_of_classes_is_refused_and_applied_on_request(folder):
     found = [folder / f"data/teachers/{name}/seed0" for name in ("right", "moved")]
     assert np.array_equal(*(logits(place, "logits_best_cls") for place in found))
     assert (found[0] / "model.safetensors").read_bytes() == (found[1] / "model.safetensors").read_bytes()
-    facts = [json.loads((place / "environment.json").read_text()) for place in found]
+    facts = [json.loads((place / "identity.json").read_text()) for place in found]
     assert facts[0]["source_class_order"] is None and facts[1]["source_class_order"] == order.tolist()
     assert facts[0]["top1"] == facts[1]["top1"] > 50
     finish(folder, "import_checkpoint", "moved.pth", *mapped, "as_is")  # another import may take its place
-    accepted = json.loads((found[1] / "environment.json").read_text())
+    accepted = json.loads((found[1] / "identity.json").read_text())
     assert accepted["top1"] < facts[0]["top1"] - 20 and accepted["source_class_order"] is None
     for given, message in {
         "frequency": "neither a file nor an order that differs from the dataset's",
@@ -212,7 +212,7 @@ def test_a_file_a_seed(folder):
     like = ("--kind", "teacher", "--like", "ce-tiny", "--dataset", NPZ, "--out", "data/teachers/two")
     finish(folder, "import_checkpoint", "a.pth", "b.pth", *like)
     for seed, name in enumerate("ab"):
-        facts = json.loads((folder / f"data/teachers/two/seed{seed}/environment.json").read_text())
+        facts = json.loads((folder / f"data/teachers/two/seed{seed}/identity.json").read_text())
         assert (facts["seed"], facts["source"]) == (seed, f"{name}.pth")
     assert finish(folder, "import_checkpoint", "a.pth", "b.pth", *like).out.count("already there") == 2
     assert "3 files, but teachers.ce-tiny has 2 seeds" in refused(
@@ -326,7 +326,7 @@ def test_timm_builds_deit_iii(folder):
     place.mkdir(parents=True)
     config = yaml_file.read(folder / "data/students/tiny-vit/seed0/config.yaml")
     (place / "config.yaml").write_text(yaml.safe_dump(config | {"model": values}))
-    shutil.copy(folder / "data/students/tiny-vit/seed0/environment.json", place)
+    shutil.copy(folder / "data/students/tiny-vit/seed0/identity.json", place)
     save_file(model.state_dict(), place / "model.safetensors")
     finish(folder, "export_checkpoint", place, "--out", "exports/model.safetensors")
     theirs = timm.create_model(f"local-dir:{folder / 'exports'}", pretrained=True).eval()
@@ -360,7 +360,7 @@ def test_imported_runs_are_part_of_the_pipeline(tmp_path, tiny):
         ("data/teachers/ldam_drw_sam-tiny", "teachers/ldam_drw_sam-tiny"),
         ("data/students/tiny-deit_lt", "tiny-deit_lt"),
     ):
-        facts = json.loads((repo / place / "seed0/environment.json").read_text())
+        facts = json.loads((repo / place / "seed0/identity.json").read_text())
         found = json.loads((repo / f"reports/metrics/tiny/{metrics}.json").read_text())
         assert facts["imported"] is True
         assert found["seeds"]["0"]["best"]["avg"]["top1"] == pytest.approx(facts["top1"])

@@ -68,7 +68,7 @@ def test_the_resolved_entry_stands_beside_the_result(made):
     for name in NAMES:
         config = yaml_file.read(result(made, name) / "config.yaml")
         assert (config["loss"], config["drop_last"], config["paco"]["queue"]) == ("paco", True, 32)
-        assert {p.name for p in result(made, name).iterdir()} == {*FILES, "environment.json"}
+        assert {p.name for p in result(made, name).iterdir()} == {*FILES, "identity.json", "probe.json"}
     assert config["sam_rho"] == [[1, 0.05], [None, 0.1]]
     first = [(result(made, name) / "history.csv").read_text().splitlines()[1] for name in NAMES]
     losses = [float(row.split(",")[2]) for row in first]

@@ -71,7 +71,7 @@ def place(undisturbed, tmp_path):
 
 def same_bytes(folder: Path, undisturbed: Path, command: tuple, seed: int = 0) -> None:
     made, wanted = result(folder, command, seed), result(undisturbed, command, seed)
-    assert {p.name for p in made.iterdir()} == FILES[command[0]] | {"environment.json"}
+    assert {p.name for p in made.iterdir()} == FILES[command[0]] | {"identity.json", "probe.json"}
     for name in FILES[command[0]]:
         assert (made / name).read_bytes() == (wanted / name).read_bytes(), name
 
@@ -220,11 +220,12 @@ def test_scratch_on_another_file_system_without_git(place, undisturbed):
         pytest.skip("no second file system here")
     stale = result(folder, VIT)
     stale.mkdir(parents=True)
-    (stale / "environment.json").write_text('{"fingerprint": "of another run"}')
+    (stale / "identity.json").write_text('{"identity": "of another run"}')
     (stale / "stale.txt").touch()
     with tempfile.TemporaryDirectory(dir=elsewhere) as scratch:
         finish(folder, *VIT, LONGTAIL_SCRATCH=scratch, PATH="")
         assert os.listdir(scratch) == []
     same_bytes(folder, undisturbed, VIT)
     assert [p.name for p in stale.parent.iterdir()] == ["seed0"]
-    assert json.loads((stale / "environment.json").read_text())["git_commit"] is None
+    made = stale.parent.with_name(f"{stale.parent.name}.environment") / "seed0.json"
+    assert json.loads(made.read_text())["git_commit"] is None

@@ -132,9 +132,9 @@ def test_processes_of_their_own(how, place, undisturbed):
         environment["LONGTAIL_NPROC"] = "2"
     run = subprocess.run([sys.executable, *command], cwd=place, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert '"processes": 2' in (place / RESULT / "environment.json").read_text()
+    assert '"processes": 2' in (place / RESULT / "identity.json").read_text()
     same_result(place, undisturbed)
-    assert "seed 0: already there" in finish(place, *STUDENT).out  # the way it was started is in no fingerprint
+    assert "seed 0: already there" in finish(place, *STUDENT).out  # the way it was started is no part of the identity
     if how == "LONGTAIL_NPROC":
         assert run.stderr == ""
         environment["LONGTAIL_NPROC"] = "two"

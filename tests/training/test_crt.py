@@ -20,7 +20,7 @@ from longtail.data.long_tail import LongTail, class_order, content_digest
 from longtail.losses.targets import Targets
 from longtail.methods import crt
 from longtail.models.vit import ModelConfig, build_vit, head_logits, parameter_groups, special_tokens
-from longtail.runs.seeds import fingerprint
+from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.student import train_student
@@ -281,9 +281,9 @@ def test_views_take_the_stream_that_the_recipe_names(data):
 # ---- what it starts from
 
 
-def test_the_weights_it_starts_from_are_part_of_the_fingerprint(first, tmp_path):
+def test_the_weights_it_starts_from_are_part_of_the_identity(first, tmp_path):
     def of(run: Path) -> str:
-        return fingerprint(config_of("second"), SEED, "data", None, start_digest(run, SEED))
+        return identity(config_of("second"), SEED, "data", None, start_digest(run, SEED))
 
     other = tmp_path / "first" / f"seed{SEED}"
     other.mkdir(parents=True)
@@ -295,7 +295,7 @@ def test_the_weights_it_starts_from_are_part_of_the_fingerprint(first, tmp_path)
 
 
 def test_an_entry_that_says_start_none_is_the_entry_that_says_nothing():
-    assert fingerprint(config_of("first", start="none")) == fingerprint(config_of("first"))
+    assert identity(config_of("first", start="none")) == identity(config_of("first"))
 
 
 def test_a_start_that_does_not_belong_is_refused(first, data, tmp_path):
@@ -315,17 +315,17 @@ def test_a_start_that_does_not_belong_is_refused(first, data, tmp_path):
     assert start(swapped).endswith("its output column for class i is [1, 0, 2, 3, 4, 5, 6, 7, 8, 9][i]")
     folder = tmp_path / f"seed{SEED}"
     folder.mkdir()
-    for name in ("config.yaml", "environment.json"):
+    for name in ("config.yaml", "identity.json"):
         (folder / name).write_text((first / f"seed{SEED}" / name).read_text())
     assert start(folder=tmp_path).endswith(
         "model.safetensors: no such file; train the entry first (stages/train_student.py)"
     )
     (folder / "model.safetensors").write_bytes((first / f"seed{SEED}" / "model.safetensors").read_bytes()[:-9])
     assert "model.safetensors: damaged or cut short" in start(folder=tmp_path)
-    facts = json.loads((folder / "environment.json").read_text())
+    facts = json.loads((folder / "identity.json").read_text())
     del facts["class_order"]
-    (folder / "environment.json").write_text(json.dumps(facts))
-    assert start(folder=tmp_path).endswith("environment.json lacks 'class_order'; train the entry again")
+    (folder / "identity.json").write_text(json.dumps(facts))
+    assert start(folder=tmp_path).endswith("identity.json lacks 'class_order'; train the entry again")
 
 
 def test_weights_of_another_shape_are_refused(first, data):

@@ -259,7 +259,7 @@ def test_a_run_goes_on_eagerly_and_says_so(data, tmp_path, monkeypatch):
     eager = train(tmp_path / "eager", config, data, Teacher())
     asked = train(tmp_path / "asked", config, data, Teacher(), execution=Execution(engine="compiled"))
     assert "not compiled, goes on eagerly (no compiler)" in (tmp_path / "asked/run.log").read_text()
-    kept = [json.loads((result / "environment.json").read_text()) for result in (eager, asked)]
+    kept = [json.loads((result / "identity.json").read_text()) for result in (eager, asked)]
     assert [each["engine"] for each in kept] == ["eager", "eager"]
     assert (kept[1]["precision"], kept[1]["attention"]) == ("fp32", None)
 

@@ -193,7 +193,7 @@ def test_compiled(data, tmp_path, monkeypatch):
     train = {"epochs": 100, "eval_every": 100}
     one_size = config(accumulate=3, train=train, model={"drop_path_mode": "constant"})
     run = fast(tmp_path, one_size, data, execution=Execution(engine="compiled"))
-    assert json.loads((run.result / "environment.json").read_text())["engine"] == "compiled"
+    assert json.loads((run.result / "identity.json").read_text())["engine"] == "compiled"
     plain = train_deit_lt(one_size, data, SEED, Teacher())
     assert plain.steps == 100 and largest_difference(run, plain) < FLOAT32
 
@@ -252,8 +252,8 @@ def teacher_in_double(*shape) -> nn.Module:
 
 
 def identity(result: Path) -> tuple:
-    facts = json.loads((result / "environment.json").read_text())
-    return (result / "config.yaml").read_bytes(), facts["config_hash"], facts["fingerprint"]
+    facts = json.loads((result / "identity.json").read_text())
+    return (result / "config.yaml").read_bytes(), facts["config_hash"], facts["identity"]
 
 
 @pytest.mark.parametrize("command", [STUDENT, TEACHER], ids=["student", "teacher"])

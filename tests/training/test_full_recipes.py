@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.base import params, rng, yaml_file
+from longtail.base import params, rng
 from longtail.data.long_tail import LongTail, author_groups, count_groups, longtail_counts
 from longtail.losses.losses import drw_weights
 from longtail.losses.targets import Targets
@@ -28,7 +28,7 @@ from longtail.training.teacher_training import epoch_size, train_teacher
 from longtail.views.student_views import Views
 from tests.helpers.root import ROOT
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
 BALANCED = "cifar10_if1"  # ViT and DeiT-LT alone
 FULL = [
@@ -429,4 +429,4 @@ def test_reweighting_acts_from_epoch_1100(dataset):
 
 def test_params_file_is_what_was_read():
     """The entries above come through the strict loader, and mean what plain YAML says."""
-    assert yaml_file.read(ROOT / "params.yaml") == PARAMS
+    assert params.load_all(ROOT) == PARAMS

@@ -24,7 +24,7 @@ from longtail.views.recipe import LargeViewRecipe
 from tests.helpers.root import ROOT
 from tests.helpers.small import digits
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 EPOCHS = {"imagenet_lt": (1400, 1200), "inat18": (1000, 900)}  # all, and the first of DRW
 LARGE = [name for name, block in PARAMS["experiments"].items() if block["study"] in EPOCHS]
 

@@ -71,7 +71,7 @@ def run(folder, config, data, workspace=Remembering, device=CPU, **how) -> Works
 
 
 def facts_of(ws: Workspace) -> dict:
-    return json.loads((ws.result / "environment.json").read_text())
+    return json.loads((ws.result / "identity.json").read_text())
 
 
 def momentum_of(ws: Remembering) -> list[torch.Tensor]:

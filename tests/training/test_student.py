@@ -216,7 +216,7 @@ def test_a_teacher_online_and_a_method_without_one_need_no_cache():
 )
 def test_the_published_recipe_stands_in_params_yaml(dataset, images, views, micro_batches, steps):
     """METHODS 3.5, 3.7 and 11, for each of the sizes."""
-    everything = params.load(ROOT / "params.yaml")
+    everything = params.load_all(ROOT)
     source = params.build(DatasetConfig, everything["datasets"][dataset], dataset)
     factor = float(dataset.rpartition("_if")[2])
     assert (source.imbalance_factor, source.n_max, source.subset_seed) == (factor, None, 0)
@@ -248,7 +248,7 @@ def test_the_published_recipe_stands_in_params_yaml(dataset, images, views, micr
 
 
 def test_every_experiment_of_params_yaml_resolves_and_fits_its_cache():
-    everything = params.load(ROOT / "params.yaml")
+    everything = params.load_all(ROOT)
     for name, block in everything["experiments"].items():
         config, seeds = resolve(everything, name)
         assert seeds and config.study in everything["studies"]
@@ -441,17 +441,18 @@ def test_the_config_is_kept_fully_resolved(trained, data):
     kept = yaml_file.read(trained / "config.yaml")
     assert kept == {**plain(config), "seed": SEED}
     assert kept["loss"]["drw_beta"] == 0.9999 and kept["model"]["drop_path"] == 0.5 and kept["views"]["size"] == SIZE
-    facts = json.loads((trained / "environment.json").read_text())
-    assert facts["config_hash"] == digest(kept) and facts["fingerprint"] == "f" * 64
+    facts = json.loads((trained / "identity.json").read_text())
+    assert facts["config_hash"] == digest(kept) and facts["identity"] == "f" * 64
     assert (facts["seed"], facts["dataset"], facts["dataset_digest"]) == (SEED, "tiny", data.digest)
     assert facts["class_order"] == data.class_order and facts["class_names"] == list(data.class_names)
-    assert facts["seconds"] > 0 and facts["timm"]
+    made = json.loads((trained.parent / "environment.json").read_text())
+    assert made["seconds"] > 0 and made["timm"] and not {"seconds", "timm"} & facts.keys()
 
 
 def test_extra_facts_are_kept(data, tmp_path):
     config = config_of(("experiments.e.method", "vit"), train={"epochs": 1})
     result = train(tmp_path, config, data, None, facts={"teacher_digest": "d"})
-    assert json.loads((result / "environment.json").read_text())["teacher_digest"] == "d"
+    assert json.loads((result / "identity.json").read_text())["teacher_digest"] == "d"
 
 
 def test_a_cache_gives_the_same_student_as_the_teacher_at_hand(trained, data, tmp_path):

@@ -22,7 +22,7 @@ from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses import losses
 from longtail.runs import workspace
 from longtail.runs.execution import Execution
-from longtail.runs.seeds import fingerprint
+from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
 from longtail.training.optimizer import teacher_lr
 from longtail.training.teacher import build_loss, build_model, evaluate, load_teacher, recipe
@@ -168,7 +168,7 @@ def test_wrong_entries_are_refused(changes, message):
 
 
 def test_the_published_cifar_teachers_stand_in_params_yaml():
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         config = params.build(TeacherConfig, teachers[f"ldam_drw_sam-{entry}"], entry)
         assert (config.dataset, config.arch, config.loss, config.normalization) == (entry, "resnet32", "ldam", "cifar")
@@ -182,7 +182,7 @@ def test_the_published_cifar_teachers_stand_in_params_yaml():
 
 def test_the_published_paco_teachers_stand_in_params_yaml():
     """METHODS 2.5's CIFAR-100 column for both datasets, 2.6 with SAM; floors are the printed accuracies (9.2)."""
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     floors = {"cifar10_if100": 86.8, "cifar10_if50": 88.6, "cifar100_if100": 52.8, "cifar100_if50": 56.6}
     for entry, printed in floors.items():
         plain, sam = (params.build(TeacherConfig, teachers[f"{name}-{entry}"], entry) for name in ("paco", "paco_sam"))
@@ -207,7 +207,7 @@ def test_the_published_paco_teachers_stand_in_params_yaml():
 
 def test_the_ce_teachers_stand_in_params_yaml():
     """SAM's radii are SAD:run.sh's, those of imbalance factor 100 at 50 too (METHODS 2.4)."""
-    teachers = params.load(ROOT / "params.yaml")["teachers"]
+    teachers = params.load_all(ROOT)["teachers"]
     for entry in ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50"):
         names = ("ce", "ce_sam", "ce_drw", "ce_drw_sam", "ldam_drw", "balanced_softmax")
         of = {name: params.build(TeacherConfig, teachers[f"{name}-{entry}"], name) for name in names}
@@ -502,7 +502,7 @@ def test_stage_trains_each_seed_once(data, tmp_path):
     assert done.returncode == 0, done.stderr
     first, second, _ = done.stdout.split("ended\n")
     assert "already there" in second and "already there" not in first
-    assert {f.name for f in (tmp_path / "out" / "seed4").iterdir()} == {*FILES, "environment.json"}
+    assert {f.name for f in (tmp_path / "out" / "seed4").iterdir()} == {*FILES, "identity.json", "probe.json"}
     _, config = load_teacher(tmp_path / "out" / "seed4", data)
     assert config == config_of(epochs=1, seeds=[])
 
@@ -584,6 +584,6 @@ def test_weights_of_another_architecture_are_refused(trained, data, tmp_path):
         load_teacher(folder, data)
 
 
-def test_fingerprints_tell_seeds_and_settings_apart():
-    marks = [fingerprint(recipe(config_of(**c)), s, "d") for c, s in (({}, 0), ({}, 1), ({"lr": 0.2}, 0), ({}, 0))]
+def test_identities_tell_seeds_and_settings_apart():
+    marks = [identity(recipe(config_of(**c)), s, "d") for c, s in (({}, 0), ({}, 1), ({"lr": 0.2}, 0), ({}, 0))]
     assert len(set(marks)) == 3 and marks[0] == marks[3]

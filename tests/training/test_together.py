@@ -114,9 +114,9 @@ def test_processes_train_the_student_of_one(size, accumulate, micro_batch, alone
         (epoch, position) for epoch in range(3) for position in range(POSITIONS)
     ]
     assert [len(part) for part in parts] == {2: [66, 66], 3: [0, 66, 66]}[size]
-    facts = json.loads((tmp_path / "team/result/environment.json").read_text())
+    facts = json.loads((tmp_path / "team/result/identity.json").read_text())
     assert (facts["processes"], facts["backend"]) == (size, "gloo")
-    facts = json.loads((alone / "environment.json").read_text())
+    facts = json.loads((alone / "identity.json").read_text())
     assert (facts["processes"], facts["backend"]) == (1, None)
 
 

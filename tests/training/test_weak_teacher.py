@@ -27,7 +27,7 @@ from tests.helpers.root import ROOT
 from tests.helpers.small import Teacher, digits
 from tests.helpers.stage_processes import CACHE, STUDENT, finish, tiny_params
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 CPU = torch.device("cpu")
 
 

@@ -23,7 +23,7 @@ from tests.helpers.root import ROOT
 CUDA = torch.cuda.is_available()
 BACKENDS = [("torch", "cpu")] + ([("torch", "cuda"), ("pil", "cuda")] if CUDA else [])
 needs_cuda = pytest.mark.skipif(not CUDA, reason="needs CUDA")
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 
 
 def recipe(name: str, **changes) -> ViewRecipe:

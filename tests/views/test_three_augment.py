@@ -23,7 +23,7 @@ from longtail.views.student_views import Views
 from tests.helpers.pictures import small
 from tests.helpers.root import ROOT
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 ADJUST = dict(zip(JITTER, (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue), strict=True))
 SMALL = {"size": 24, "mix_group": 16, "accumulate": 1}
 

@@ -21,7 +21,7 @@ from longtail.views.student_views import Views
 from tests.helpers.pictures import Listed, small
 from tests.helpers.root import ROOT
 
-PARAMS = params.load(ROOT / "params.yaml")
+PARAMS = params.load_all(ROOT)
 RATIO = (0.75, 4 / 3)
 
 

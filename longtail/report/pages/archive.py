@@ -24,6 +24,7 @@ HOLDS = {  # what stands under reports/
     "analysis": "feature rank, attention, entropy and curves, measured on the trained models",
     "runs": "what each run was (run.json), how it does on the long tail (diagnostics.json), what it predicts",
     "experts": "CLS, DIST and their fusion, and agreement with the teacher",
+    "machines": "where and how fast the runs in git were made",
     "pages": "a page for each run",
     "review": "reviewers' pages: reproducibility, checklists, cost",
     "badges": "the README's badges",

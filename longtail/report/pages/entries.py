@@ -1,4 +1,4 @@
-"""The entries of all studies as the index shows them: settings, seeds, environment, cost and curves of what was run."""
+"""The entries of all studies as the index shows them: settings, seeds, machine, cost and curves of what was run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError
+from longtail.report import machines
+from longtail.report.machines import Machines
 from longtail.report.reading import run_record
 from longtail.report.results import Results
 from longtail.report.study import Item, StudyConfig
@@ -71,7 +73,12 @@ CURVES = (  # title, columns of a student's and of a teacher's history
     ("Training loss", ("loss", "train_loss")),
     ("Test accuracy, averaged head (%)", ("test_top1_avg", "test_top1")),
 )
-HIDDEN = ("fingerprint", "class_order")  # long digests that dvc.lock and the run's folder keep
+HIDDEN = (
+    "class_order",
+    "seconds",
+    "device",
+    "peak_memory_mb",
+)  # a long digest that the run's folder keeps; shown apart
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,9 @@ class Seed:
     last: dict[str, float | None]  # top1, head, mid, tail
     best: float
     best_epoch: int  # from 1
-    seconds: float
-    device: str
-    environment: dict[str, object]
+    seconds: float | None  # None = not recorded, like device
+    device: str | None
+    facts: dict[str, object]  # of its identity, and of the machine where that is recorded
 
 
 @dataclass(frozen=True)
@@ -103,26 +110,29 @@ class Entry:
     curves: tuple[Curve, ...] = ()
     page: str | None = None  # address of its own page, relative to the index
     gpu_hours: float | None = None  # None = not run on a GPU
-    facts: dict[str, str] = field(default_factory=dict)  # of the environment, the same for all seeds
+    facts: dict[str, str] = field(default_factory=dict)  # of the seeds, once where they are the same
 
     @property
-    def hours(self) -> float:
-        """Training time of all seeds, of one process each."""
-        return sum(seed.seconds for seed in self.seeds) / 3600
+    def hours(self) -> float | None:
+        """Training time of all seeds, of one process each; None where that of one is not recorded."""
+        seconds = [seed.seconds for seed in self.seeds]
+        return None if None in seconds else sum(seconds) / 3600
 
 
 def entries(name: str, study: StudyConfig, results: Results, params: Mapping, reports: Path) -> Iterator[Entry]:
     """The study's experiments, then its teachers, in its order. Raises UserError for a damaged file, by name."""
+    machine = machines.load(reports, name)
     for item in study.experiments:
-        yield _entry(item, "experiment", name, results.experiments.get(item.name), params, reports)
+        yield _entry(item, "experiment", name, results.experiments.get(item.name), params, reports, machine)
     for item in study.teachers:
-        yield _entry(item, "teacher", name, results.teachers.get(item.name), params, reports)
+        yield _entry(item, "teacher", name, results.teachers.get(item.name), params, reports, machine)
 
 
-def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapping, reports: Path) -> Entry:
+def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapping, reports: Path, machine: Machines):
     about = (item.name, item.label, kind, study)
     if metrics is None:
         return Entry(*about)
+    made = machine.of(kind, item.name, metrics["config_hash"])
     place = f"{study}/{'teachers/' if kind == 'teacher' else ''}{item.name}"
     record = run_record(reports / "runs" / place)
     if record and record["config_hash"] != metrics["config_hash"]:
@@ -132,7 +142,9 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
     histories = histories or _analysed(reports / "analysis" / study / item.name / "curves.csv")
     drawn = (curve(title, histories, c) for title, columns in CURVES for c in columns)
     page = f"pages/{place}.html"
-    seeds = tuple(_seed(number, run, told.get(number)) for number, run in metrics["seeds"].items())
+    seeds = tuple(
+        _seed(number, run, told.get(number), made.get(number, {})) for number, run in metrics["seeds"].items()
+    )
     config = record["config"] if record else params.get(f"{kind}s", {}).get(item.name, {})
     return Entry(
         *about,
@@ -148,30 +160,31 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
     )
 
 
-def _seed(number: str, run: dict, told: dict | None) -> Seed:
+def _seed(number: str, run: dict, told: dict | None, made: dict) -> Seed:
+    """told: of run.json; made: of the record of machines."""
     last, best = run["last"]["avg"], run["best"]
     scores = {metric: last[metric] for metric in ("top1", "head", "mid", "tail")}
-    environment = dict(told["environment"]) if told else {}
-    if told and told["peak_memory_mb"] is not None:
-        environment["peak memory"] = f"{told['peak_memory_mb']:,.0f} MB"
-    shown = {key: value for key, value in environment.items() if value is not None and key not in HIDDEN}
-    device = run.get("device") or ""
-    return Seed(number, scores, best["avg"]["top1"], best["epoch"] + 1, run["seconds"], device, shown)
+    facts = (told["identity"] if told else {}) | made
+    shown = {key: value for key, value in facts.items() if value is not None and key not in HIDDEN}
+    if made.get("peak_memory_mb") is not None:
+        shown["peak memory"] = f"{made['peak_memory_mb']:,.0f} MB"
+    device, seconds = made.get("device"), made.get("seconds")
+    return Seed(number, scores, best["avg"]["top1"], best["epoch"] + 1, seconds, device, shown)
 
 
 def _gpu_hours(seeds: tuple[Seed, ...]) -> float | None:
     """Hours of GPUs: a seed's time by the processes it had, one GPU each."""
     on_gpu = [seed for seed in seeds if seed.device and not seed.device.startswith("cpu")]
-    hours = sum(seed.seconds * int(seed.environment.get("processes", 1)) for seed in on_gpu) / 3600
+    hours = sum(seed.seconds * int(seed.facts.get("processes", 1)) for seed in on_gpu) / 3600
     return hours if on_gpu else None
 
 
 def _common(seeds: tuple[Seed, ...]) -> dict[str, str]:
     """Facts that all seeds share, and for others each seed's."""
-    keys = dict.fromkeys(key for seed in seeds for key in seed.environment)
+    keys = dict.fromkeys(key for seed in seeds for key in seed.facts)
     found = {}
     for key in keys:
-        values = [str(seed.environment.get(key, "–")) for seed in seeds]
+        values = [str(seed.facts.get(key, "–")) for seed in seeds]
         found[key.replace("_", " ")] = values[0] if len(set(values)) == 1 else " · ".join(values)
     return found
 

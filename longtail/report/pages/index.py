@@ -196,7 +196,7 @@ def _figure(place: Place, project: Project, drawn: Drawing | None, embedded: boo
     if place.overview:
         overview = project.overviews[place.overview]
         title, caption, comparable = overview.title, overview.note, True
-        command = f"dvc repro {place.target}"
+        command = f"dvc repro {project.address(place.target)}"
     else:
         study = project.studies[place.study]
         title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable

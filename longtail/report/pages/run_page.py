@@ -6,7 +6,7 @@ network with one) is left out.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 from longtail.base import params
@@ -28,6 +28,7 @@ class Run:
     record: dict | None  # run.json beside it
     metrics: dict | None  # reports/metrics/<study>/[teachers/]<entry>.json
     experts: dict | None  # reports/experts/<study>/<entry>.json
+    made: dict[str, dict] = field(default_factory=dict)  # {seed: facts} of reports/machines/<study>.json
 
     @property
     def folder(self) -> str:
@@ -68,7 +69,8 @@ def _diagnosed(run: Run) -> list[Section]:
 def _recorded(run: Run) -> list[Section]:
     if run.record is None:
         return [Section("curves", "Curves, cost and configuration", absent=run.stage)]
-    return [make(run.record) for make in (record_sections.curves, record_sections.cost, record_sections.config)]
+    told = record_sections.cost(run.record, run.made)
+    return [record_sections.curves(run.record), told, record_sections.config(run.record)]
 
 
 def sentence(run: Run) -> str:

@@ -1,6 +1,8 @@
 """What a run's page is made of: sections of text, charts and tables; those of its record.
 
-Sections of a run's page that tell how it was made: curves, environment, cost and configuration, from run.json.
+Sections of a run's page that tell how it was made: curves, cost, machine and configuration, from run.json and
+
+reports/machines.
 """
 
 from __future__ import annotations
@@ -125,29 +127,34 @@ def _over_seeds(values: list[list], epochs: int) -> dict[str, list]:
     return {of: [p[of] for p in points] for of in ("mean", "stderr")}
 
 
-def cost(record: dict) -> Section:
-    """Time, device and memory of each seed; the environment, once where all seeds agree."""
-    seeds = record["seeds"]
-    rows = [(seed, *(s[k] for k in ("seconds", "device", "peak_memory_mb"))) for seed, s in seeds.items()]
-    spent = sum(s["seconds"] for s in seeds.values())
-    facts = sorted({key for s in seeds.values() for key in s["environment"]})
+MEASURED = ("seconds", "device", "peak_memory_mb")  # of each seed, in columns
+
+
+def cost(record: dict, made: dict[str, dict]) -> Section:
+    """Time, device and memory of each seed; what it was and where it was made, once where all seeds agree.
+
+    made: {seed: facts} of the record of machines; empty where none is there.
+    """
+    seeds = {seed: {**of["identity"], **made.get(seed, {})} for seed, of in record["seeds"].items()}
     listed = []
-    for key in facts:
-        values = {seed: _brief(s["environment"].get(key)) for seed, s in seeds.items()}
+    for key in sorted({key for of in seeds.values() for key in of} - {*MEASURED}):
+        values = {seed: _brief(of.get(key)) for seed, of in seeds.items()}
         same = set(values.values())
         text = same.pop() if len(same) == 1 else "; ".join(f"seed {seed}: {v}" for seed, v in values.items())
         if text:
             listed.append((key.replace("_", " "), text))
+    told = table("What it was; digests by their first 12 digits.", ("Fact", "Value"), listed, True)
+    if not made:
+        text = "Time and machine are not recorded: `make machines` does that where a study was made."
+        return Section("cost", "Cost and machine", text, tables=[told])
+    rows = [(seed, *(made.get(seed, {}).get(key) for key in MEASURED)) for seed in seeds]
+    spent = sum(of["seconds"] for of in made.values())
+    text = f"Training took {spent:,.1f} s in all, {spent / 3600:.2f} hours of the device named."
     return Section(
         "cost",
-        "Cost and environment",
-        f"Training took {spent:,.1f} s in all, {spent / 3600:.2f} hours of the device named.",
-        tables=[
-            table("Each seed.", ("Seed", "Seconds", "Device", "Peak memory (MB)"), rows),
-            table(
-                "Environment; digests by their first 12 digits.", ("Fact", "Value"), [r for r in listed if r[1]], True
-            ),
-        ],
+        "Cost and machine",
+        text,
+        tables=[table("Each seed.", ("Seed", "Seconds", "Device", "Peak memory (MB)"), rows), told],
     )
 
 

@@ -23,12 +23,6 @@ class EntryLine:
     metrics: dict | None  # None = not run
     analysed: bool | None  # None = nothing of it is analysed
 
-    @property
-    def seconds(self) -> float:
-        """Mean training time of a seed."""
-        seconds = [seed["seconds"] for seed in self.metrics["seeds"].values()]
-        return sum(seconds) / len(seconds)
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -45,7 +45,7 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-REPORTS = ("metrics", "tables", "analysis", "runs", "experts")  # folders of reports/ that are in git
+REPORTS = ("metrics", "tables", "analysis", "runs", "experts", "machines")  # folders of reports/ that are in git
 META = re.compile(r'<meta name="inputs" content="([0-9a-f]{64})">')
 
 

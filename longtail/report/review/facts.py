@@ -1,6 +1,6 @@
 """Facts for the reviewers' pages: what was run, what it took, what it says, what it leaves; all of it read from files.
 
-Times are those of training, from reports/metrics; sizes are those that DVC recorded in dvc.lock; verdicts are those of
+Times are those of training, from reports/machines; sizes are those that DVC recorded; verdicts are those of
 the claim ledger, reports/claims.csv. What was not run is None or empty, never 0.
 """
 
@@ -15,6 +15,8 @@ from pathlib import Path
 from longtail.base.errors import UserError
 from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
+from longtail.report import machines
+from longtail.report.machines import Machines
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, Project
 from longtail.report.study import StudyConfig, Table
@@ -93,7 +95,7 @@ class Hours:
 
 
 def hours(seconds: float, device: str | None) -> Hours:
-    """device: as environment.json says, `cpu x2` for two threads, else the name of one GPU."""
+    """device: as the record of machines says, `cpu x2` for two threads, else the name of one GPU."""
     if not device:
         return Hours(other=seconds / 3600)
     if cpu := re.fullmatch(r"cpu x(\d+)", device):
@@ -117,7 +119,9 @@ class StudyFacts:
     name: str
     config: StudyConfig
     results: Results
-    hours: Hours | None  # None: nothing was run
+    machines: Machines
+    hours: Hours | None  # None: nothing was run, or nothing of it is recorded
+    unrecorded: int  # runs, each seed one, whose time and machine are not recorded
     devices: tuple[str, ...]
     disk: dict[str, int]  # bytes that DVC recorded, by folder: datasets, teachers, caches, students, reports
     left: Estimate | None  # None: everything was run, or it is not known how many images there are
@@ -154,9 +158,11 @@ class Facts:
     judgements: Judgements
     licence: str | None  # name of the file
     total: Hours = field(init=False)
+    unrecorded: int = field(init=False)  # runs, each seed one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "total", sum((s.hours for s in self.studies if s.hours), Hours()))
+        object.__setattr__(self, "unrecorded", sum(s.unrecorded for s in self.studies))
 
     @property
     def done(self) -> list[StudyFacts]:
@@ -176,22 +182,25 @@ class Facts:
 
 
 def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgements, root: Path) -> Facts:
-    """Raises UserError for a damaged file. root: where dvc.lock and the licence lie."""
+    """Raises UserError for a damaged file. root: of the repository, for its dvc.lock files and licence."""
     project, workload = Project(table, reports), Workload(table)
-    sizes = recorded_sizes(root / "dvc.lock", table)
+    sizes = recorded_sizes(root, table)
     studies = []
     for name, config in project.studies.items():
         results = load(reports / "metrics" / name, name, config)
-        seeds = [
-            seed
-            for found in (results.teachers, results.experiments)
-            for m in found.values()
-            for seed in m["seeds"].values()
+        record = machines.load(reports, name)
+        made = [
+            record.of(kind, entry, metrics["config_hash"]).get(seed)
+            for kind, found in (("teacher", results.teachers), ("experiment", results.experiments))
+            for entry, metrics in found.items()
+            for seed in metrics["seeds"]
         ]
-        spent = sum((hours(seed["seconds"], seed.get("device")) for seed in seeds), Hours()) if seeds else None
-        devices = tuple(sorted({seed.get("device") or "not recorded" for seed in seeds}))
+        told = [facts for facts in made if facts]
+        spent = sum((hours(facts["seconds"], facts.get("device")) for facts in told), Hours()) if told else None
+        devices = tuple(sorted({machines.place(facts or {}) for facts in made}))
         left = not_run(name, config, results, table, workload)
-        studies.append(StudyFacts(name, config, results, spent, devices, sizes.get(name, {}), left))
+        about = (name, config, results, record, spent, len(made) - len(told), devices)
+        studies.append(StudyFacts(*about, sizes.get(name, {}), left))
     licences = sorted(path.name for path in root.glob("LICEN[CS]E*"))
     return Facts(
         tuple(studies), claims(reports / "claims.csv"), coverage, project, judgements, next(iter(licences), None)

@@ -8,6 +8,7 @@ from html import escape
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longtail.base import text
+from longtail.report.machines import cost
 from longtail.report.review.facts import Facts
 
 PAGES = ("reproducibility", "neurips_checklist", "acm_badges", "cost")
@@ -30,6 +31,6 @@ def pages(facts: Facts) -> dict[str, str]:
         "number": text.number,
         "signed": lambda of_ledger: text.points(float(of_ledger) if of_ledger else None),
     }
-    values = {"facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
+    values = {"cost": cost, "facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
     made = {page: environment.get_template(f"review_{page}.md.j2").render(values) for page in PAGES}
     return {f"{page}.md": re.sub(r"\n{3,}", "\n\n", words).strip() + "\n" for page, words in made.items()}

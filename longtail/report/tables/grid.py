@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtail.base.text import pipe_table, signed
+from longtail.base.text import signed
 from longtail.report.published import PrintedCell, printed_cells
 from longtail.report.results import Results
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
@@ -188,18 +188,3 @@ def to_csv(cells: list[Record], comparable: bool) -> str:
             line += [ours.get("mean"), ours.get("stderr"), ours.get("n"), None if gap is None else f"{gap:.4f}"]
         writer.writerow(line)
     return out.getvalue()
-
-
-def cost(study: StudyConfig, results: Results) -> str:
-    """What the study's training took, as Markdown: entry, seeds, mean seconds of a seed, device; ends in a newline."""
-    rows, total = [], 0.0
-    for items, found in ((study.teachers, results.teachers), (study.experiments, results.experiments)):
-        for item in items:
-            seeds = list(found[item.name]["seeds"].values()) if item.name in found else []
-            seconds = [seed["seconds"] for seed in seeds]
-            total += sum(seconds)
-            mean = f"{sum(seconds) / len(seconds):,.0f}" if seconds else "*not run*"
-            devices = ", ".join(sorted({seed.get("device") or "" for seed in seeds}))
-            rows.append((f"{item.label} (`{item.name}`)", len(seconds), mean, devices))
-    lines = pipe_table(("trained", "seeds", "seconds a seed", "on"), "lrrl", rows)
-    return "\n".join(lines) + f"\n\nTraining in all: {total / 60:,.0f} minutes of one process.\n"

@@ -430,7 +430,7 @@ def test_no_torch():
 
 # --- docs/claims.yaml
 
-TABLE = params.load(ROOT / "params.yaml")
+TABLE = params.load_all(ROOT)
 LEDGER = load(ROOT / "docs/claims.yaml")
 PAIRS = [
     (c, pair, miniature)

@@ -99,8 +99,8 @@ def test_a_long_curve_is_thinned_and_keeps_its_end():
 
 
 def seed(device: str, processes: int | None) -> Seed:
-    environment = {"processes": processes} if processes else {}
-    return Seed("0", {}, 0.0, 1, 1800.0, device, environment)
+    facts = {"processes": processes} if processes else {}
+    return Seed("0", {}, 0.0, 1, 1800.0, device, facts)
 
 
 def test_cost_is_of_all_seeds_and_gpu_hours_of_gpus_alone():

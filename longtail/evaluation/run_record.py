@@ -1,4 +1,4 @@
-"""What a run was, from its seeds' folders: configuration, environment, cost and curves. The content of run.json."""
+"""What a run was, from its seeds' folders: configuration, identity and curves. The content of run.json."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 
 SCHEMA = 1
-NEEDED = ("seconds", "dataset_digest")
-ENVIRONMENT = (  # facts of environment.json that name no place and no machine; what a run does not tell is left out
-    *("python", "torch", "numpy", "pillow", "timm", "backend", "processes", "git_commit", "fingerprint"),
-    *("precision", "engine", "attention"),
+NEEDED = ("identity", "dataset_digest")
+IDENTITY = (  # facts of identity.json, the same for any other run of the same; what it does not tell is left out
+    *("identity", "backend", "processes", "precision", "engine", "attention"),
     *("class_order", "dataset_digest", "teacher_digest", "start_digest"),
     *("imported", "source", "source_sha256", "source_layout", "source_weights", "source_top1"),
 )
@@ -29,7 +28,7 @@ class SeedRun:
     """One seed's folder without its logits and weights."""
 
     config: dict[str, Any]  # config.yaml, fully resolved, without the seed
-    facts: dict[str, Any]  # environment.json
+    facts: dict[str, Any]  # identity.json
     curves: dict[str, list[float | int | None]]  # columns of history.csv; None where an epoch has no value
 
     @property
@@ -41,7 +40,7 @@ class SeedRun:
 def read_seed(folder: Path) -> SeedRun:
     """<run>/seed<k>. Raises UserError where a file is missing or damaged."""
     try:
-        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
         config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
         with open(folder / "history.csv", newline="", encoding="utf-8") as file:
             names, *rows = csv.reader(file, strict=True)
@@ -54,7 +53,7 @@ def read_seed(folder: Path) -> SeedRun:
         raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
-            f"{folder}: environment.json, config.yaml or history.csv is damaged or lacks {error}; train it again"
+            f"{folder}: identity.json, config.yaml or history.csv is damaged or lacks {error}; train it again"
         ) from None
 
 
@@ -88,8 +87,7 @@ def record(about: dict[str, Any], runs: dict[int, SeedRun]) -> dict[str, Any]:
         "config": next(iter(runs.values())).config,
         "seeds": {
             str(seed): {
-                **{key: run.facts.get(key) for key in ("seconds", "device", "peak_memory_mb")},
-                "environment": {key: run.facts[key] for key in ENVIRONMENT if key in run.facts},
+                "identity": {key: run.facts[key] for key in IDENTITY if key in run.facts},
                 "curves": run.curves,
             }
             for seed, run in runs.items()

@@ -1,0 +1,118 @@
+"""The generated parts of a paper's README: its claims; its entries with their cost, what is printed and what is ours.
+
+Nothing here is measured but accuracies: hours and memory are counted from the params files (cost/workload.py) and
+turned into time with the assumptions of docs/review.yaml, so that the page says the same on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from longtail.base.errors import UserError
+from longtail.base.text import SIZES, number, pipe_table, with_unit
+from longtail.cost.workload import Workload
+from longtail.report.results import Results, load
+from longtail.report.review.coverage import Project
+from longtail.report.review.facts import Assumptions, claims
+from longtail.report.study import StudyConfig
+from longtail.report.tables.grid import Record, records
+
+END = "<!-- end -->"
+HEADS = {"cls": "CLS", "dist": "DIST"}
+
+
+def filled(text: str, made: dict[str, str], where: str) -> str:
+    """The text with what stands between `<!-- NAME -->` and the next `<!-- end -->` replaced, for every name of `made`.
+
+    Raises UserError where a marker is missing.
+    """
+    for name, content in made.items():
+        pattern = re.compile(rf"^<!-- {name} -->\n.*?^{END}$", re.MULTILINE | re.DOTALL)
+        text, found = pattern.subn(lambda _, block=f"<!-- {name} -->\n{content}{END}": block, text)
+        if found != 1:
+            raise UserError(f"{where}: {found} markers <!-- {name} --> with {END} after them; one is needed")
+    return text
+
+
+def claim_table(paper: str, ledger: Path) -> str:
+    """The paper's claims with their verdicts: by the full recipes as a whole, by each miniature. Ends in a newline.
+
+    ledger: reports/claims.csv. Raises UserError where it is missing or something else.
+    """
+    rows = claims(ledger)
+    if rows is None:
+        raise UserError(f"{ledger}: no such file; run stages/claims.py (make index)")
+    of_claim: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row["paper"] == paper:
+            of_claim.setdefault(row["id"], []).append(row)
+    lines = []
+    for found in of_claim.values():
+        first = found[0]
+        small = [f"{r['study']}: {r['verdict']}" for r in found if r["miniature"] == "1"]
+        lines.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
+    return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", lines)) + "\n"
+
+
+def entry_tables(
+    folder: str, own: dict, everything: dict, project: Project, published: Path, assumed: Assumptions
+) -> str:
+    """A table of entries for every study of a paper. Ends in a newline.
+
+    folder: the paper's, from the root. own: the sections of its params file; everything: those of all files.
+    """
+    workload, parts = Workload(everything), []
+    for name in own["studies"]:
+        study = project.studies[name]
+        results = load(project.reports / "metrics" / name, name, study)
+        first = _shown(study, results, published)
+        rows = []
+        for section, stage in (("teachers", "train_teacher"), ("experiments", "train_student")):
+            for item in getattr(study, section):
+                row, kind = first.get(item.name), "evaluate_teacher" if section == "teachers" else "evaluate"
+                cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
+                command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
+                rows.append((item.label, *cost, _printed(row), _ours(item.name, row, results), command))
+        head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
+        lines = [
+            f"### {study.title}",
+            "",
+            f"`dvc repro {folder}/dvc.yaml:report@{name}`, or `make repro STUDY={name}`.",
+        ]
+        parts.append("\n".join([*lines, "", *pipe_table(head, "lrrrrrl", rows)]) + "\n")
+    return "\n".join(parts)
+
+
+def _cost(workload: Workload, stage: str, entry: str, seeds: int, assumed: Assumptions) -> list[str]:
+    """Seeds, hours and memory of training; dashes where it is not known how many images there are."""
+    try:
+        work = workload.of(stage, entry)
+    except UserError:
+        return [str(seeds), "–", "–"]
+    low, high = assumed.gpu_hours(seeds * work.flop)
+    hours = "< 1" if high < 1 else f"{number(low)} to {number(high)}"  # below, launches and decoding decide
+    return [str(seeds), hours, with_unit(work.memory, SIZES)]
+
+
+def _shown(study: StudyConfig, results: Results, published: Path) -> dict[str, Record]:
+    """{entry: its overall accuracy}: of a row that has a printed number, if any; averaged heads before others."""
+    found: dict[str, Record] = {}
+    rows = [r for table in study.tables for r in records(table, results, published) if r.name and r.column == "top1"]
+    for row in sorted(rows, key=lambda r: (r.printed is None, r.head in HEADS)):
+        found.setdefault(row.name, row)
+    return found
+
+
+def _printed(row: Record | None) -> str:
+    return row.printed.text if row and row.printed else "–"
+
+
+def _ours(name: str, row: Record | None, results: Results) -> str:
+    """Overall accuracy at the last epoch: of the head that is printed, else of the averaged heads."""
+    metrics = (results.experiments | results.teachers).get(name)
+    if metrics is None:
+        return "not run"
+    ours = row.last if row else metrics["summary"]["last"]["avg"]["top1"]
+    error = ours["stderr"]
+    return f"{ours['mean']:.2f}" + ("" if error is None else f" ± {error:.2f}")
