@@ -1,8 +1,5 @@
-"""The students' optimizers, and learning rates and SAM radii as pure functions of the epoch.
-
-The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10).
-
-Learning-rate schedules as pure functions of the epoch.
+"""The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10), and learning rates and
+SAM radii as pure functions of the epoch.
 """
 
 from __future__ import annotations
