@@ -1,4 +1,4 @@
-"""The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10), and learning rates and
+"""The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10), learning rates and
 SAM radii as pure functions of the epoch.
 """
 

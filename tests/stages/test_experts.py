@@ -172,7 +172,7 @@ def test_a_plain_vit_has_no_experts(copy):
 
 
 def block(curves: dict[int, list[float]], held: list[int]) -> dict:
-    """Two seeds, three classes a, b, c of one test image each: seed 0 as in test_fusion_choice.py, seed 1 always right."""
+    """Two seeds, three classes a, b, c of one test image each: seed 0 as in test_fusion_choice, seed 1 all right."""
     from longtail.data.heldout import HeldOut
     from longtail.evaluation.predictions import Predictions, TestSet
 
