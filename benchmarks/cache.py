@@ -37,8 +37,9 @@ from longtail.data.long_tail import LongTail, class_order  # noqa: E402
 from longtail.models.resnet import cifar_resnet  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
 from longtail.runs.workspace import Workspace  # noqa: E402
-from longtail.training.cache import TeacherLabels, build_cache  # noqa: E402
+from longtail.training.cache import build_cache  # noqa: E402
 from longtail.training.experiment import StudentConfig, resolve  # noqa: E402
+from longtail.training.labels import TeacherLabels  # noqa: E402
 from longtail.training.student import train_student  # noqa: E402
 from longtail.views.student_views import Views  # noqa: E402
 from tests.helpers.pictures import digits, small  # noqa: E402

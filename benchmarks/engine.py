@@ -26,8 +26,8 @@ from longtail.cost.speed import noise
 from longtail.cost.workload import Workload
 from longtail.data.long_tail import LongTail
 from longtail.runs.execution import Execution
-from longtail.training.cache import TeacherLabels
 from longtail.training.experiment import StudentConfig, resolve
+from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
 from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig

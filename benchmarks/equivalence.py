@@ -36,8 +36,8 @@ from longtail.evaluation.statistics import over_seeds, over_shared_seeds
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
 from longtail.runs.workspace import ENVIRONMENT, IDENTITY, Workspace
-from longtail.training.cache import TeacherLabels, seed_folder
 from longtail.training.experiment import resolve
+from longtail.training.labels import TeacherLabels, seed_folder
 from longtail.training.student import train_student
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import train_teacher

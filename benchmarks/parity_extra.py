@@ -20,14 +20,14 @@ from torch import Tensor
 
 from longtail.base.errors import run_main
 from longtail.base.rng import below
-from longtail.views import eval_views, photometric_draws
+from longtail.views import draws, eval_views
 from longtail.views.ops import (
     autoaugment,
     autoaugment_torch,
-    evaluation_torch,
     padded_crop,
     photometric,
     photometric_torch,
+    resample_torch,
 )
 from longtail.views.ops.photometric import JITTER, THREE
 from tests.helpers.pictures import small
@@ -56,7 +56,7 @@ def plain(name: str, images: np.ndarray, rng: np.random.Generator, device: torch
 
 
 def blur(images: np.ndarray, rng: np.random.Generator, device: torch.device):
-    radius = photometric_draws.uniform(words(rng, len(images), 1)[:, 0], 0.1, 2.0)
+    radius = draws.uniform(words(rng, len(images), 1)[:, 0], 0.1, 2.0)
     ours = photometric_torch.gaussian_blur(batch(images, device), radius)
     return unbatch(ours), one_by_one(photometric.gaussian_blur, images, radius.tolist())
 
@@ -71,15 +71,15 @@ def part(name: str, images: np.ndarray, rng: np.random.Generator, device: torch.
 
 def jitter(images: np.ndarray, rng: np.random.Generator, device: torch.device):
     """PaCo's: .4, .4, .4, .1, applied with probability .8."""
-    drawn = words(rng, len(images), photometric_draws.JITTER_WORDS)
-    order, factors = photometric_draws.jitter(drawn, (0.4, 0.4, 0.4, 0.1), 0.8)
+    drawn = words(rng, len(images), draws.JITTER_WORDS)
+    order, factors = draws.jitter(drawn, (0.4, 0.4, 0.4, 0.1), 0.8)
     ours = photometric_torch.color_jitter(batch(images, device), order, factors)
     return unbatch(ours), one_by_one(photometric.color_jitter, images, order.tolist(), factors.tolist())
 
 
 def three(images: np.ndarray, rng: np.random.Generator, device: torch.device):
     drawn = words(rng, len(images), 2)
-    choice, radius = below(drawn[:, 0], len(THREE)), photometric_draws.uniform(drawn[:, 1], 0.1, 2.0)
+    choice, radius = below(drawn[:, 0], len(THREE)), draws.uniform(drawn[:, 1], 0.1, 2.0)
 
     def op(image: Image.Image, kind: int, r: float) -> Image.Image:
         if THREE[kind] == "blur":
@@ -93,7 +93,7 @@ def three(images: np.ndarray, rng: np.random.Generator, device: torch.device):
 def padded(reflect: bool, images: np.ndarray, rng: np.random.Generator, device: torch.device):
     """The whole size, 4 pixels on every side, half of them mirrored."""
     n, size = images.shape[:2]
-    corner, flip = photometric_draws.corners(words(rng, n, 2), size, size, size, 4), rng.random(n) < 0.5
+    corner, flip = draws.corners(words(rng, n, 2), size, size, size, 4), rng.random(n) < 0.5
     theirs = [padded_crop.padded_crop(i, *c, size, 4, reflect) for i, c in zip(images, corner.tolist(), strict=True)]
     theirs = np.stack([t[:, ::-1] if f else t for t, f in zip(theirs, flip, strict=True)])
     given = torch.from_numpy(corner).to(device), torch.from_numpy(flip).to(device)
@@ -101,7 +101,7 @@ def padded(reflect: bool, images: np.ndarray, rng: np.random.Generator, device: 
 
 
 def cutout(images: np.ndarray, rng: np.random.Generator, device: torch.device):
-    boxes = photometric_draws.cutout_boxes(words(rng, len(images), 2), images.shape[1], images.shape[1] // 4 * 2)
+    boxes = draws.cutout_boxes(words(rng, len(images), 2), images.shape[1], images.shape[1] // 4 * 2)
     theirs = np.stack([padded_crop.cutout(i, box) for i, box in zip(images, boxes, strict=True)])
     return unbatch(padded_crop.cutouts(batch(images, device), torch.from_numpy(boxes).to(device))), theirs
 
@@ -110,7 +110,7 @@ def evaluate(side: int | None, images: np.ndarray, rng: np.random.Generator, dev
     """The shorter side to 256 / 224 of the view, then its center; of the images themselves or of 32 px."""
     n, size = images.shape[:2]
     source = images if side is None else small(256)[rng.integers(0, len(small(256)), n)]
-    ours = evaluation_torch.eval_pixels(batch(source, device), size, round(size * 256 / 224))
+    ours = resample_torch.eval_pixels(batch(source, device), size, round(size * 256 / 224))
     return unbatch(ours), unbatch(eval_views.eval_pixels(source, size, round(size * 256 / 224)))
 
 

@@ -36,7 +36,7 @@ from torchvision import transforms
 from longtail.data.long_tail import LongTail
 from longtail.losses.losses import drw_weights
 from longtail.training.experiment import StudentConfig
-from longtail.training.schedule import sam_radius
+from longtail.training.optimizer import sam_radius
 from longtail.training.teacher import build_loss, build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import learning_rate

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from scaling_member import Job, Turn, command, config_of, step_views
 
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import write_text
+from longtail.base.files import write_text
 from longtail.base.text import pipe_table
 from longtail.base.workers import cores
 from longtail.runs.execution import Execution, add_options, chosen

@@ -29,9 +29,9 @@ from longtail.runs.launch import launch
 from longtail.runs.parallel import Team, joined
 from longtail.runs.seeds import pick_device
 from longtail.runs.workspace import Workspace
-from longtail.training.cache import TeacherLabels
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.gradients import Gradients
+from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
 from longtail.views.student_views import Views
 

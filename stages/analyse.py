@@ -34,8 +34,8 @@ from longtail.analysis.student import (
 )
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import new_folder
 from longtail.base.options import add_device, add_params
-from longtail.base.output import new_folder
 from longtail.data.long_tail import LongTail
 from longtail.runs.seeds import pick_device
 

@@ -28,10 +28,11 @@ from longtail.data.long_tail import LongTail
 from longtail.runs import seeds
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
-from longtail.training.cache import CacheConfig, TeacherLabels, build_cache, seed_folder, verify, views_hash
+from longtail.training.cache import CacheConfig, build_cache, verify
 from longtail.training.cache_probe import cache_probe
-from longtail.training.floor import check_floor
 from longtail.training.labeller import labeller_digest, load_labeller
+from longtail.training.labels import TeacherLabels, seed_folder, views_hash
+from longtail.training.teacher_config import check_floor
 from longtail.views.student_views import ViewRecipe, Views
 
 

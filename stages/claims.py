@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from longtail.base.errors import run_main
-from longtail.base.output import write_text
+from longtail.base.files import write_text
 from longtail.report.claims.judge import ledger, load
-from longtail.report.claims.text import to_csv, to_markdown
+from longtail.report.claims.ledger import to_csv, to_markdown
 
 
 def main() -> None:

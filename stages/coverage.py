@@ -15,8 +15,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.base.output import write_text
 from longtail.report.review.coverage import Project, page, read
 
 

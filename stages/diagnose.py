@@ -19,10 +19,10 @@ import numpy as np
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import new_folder, write_json
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
-from longtail.evaluation.group_means import group_codes
+from longtail.evaluation.metrics import group_codes
 from longtail.evaluation.predictions import TestSet, check, load_predictions, load_test_set
 from longtail.evaluation.run_record import read_seed, record, same_config
 

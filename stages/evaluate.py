@@ -17,8 +17,8 @@ from pathlib import Path
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import write_json
 from longtail.base.options import add_params
-from longtail.base.output import write_json
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import write_json
 from longtail.base.options import add_params
-from longtail.base.output import write_json
 from longtail.evaluation.metrics import summarise
 
 SCHEMA = 1

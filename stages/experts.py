@@ -28,13 +28,12 @@ from longtail.analysis.agreement import answers, compare, epochs_shown, over_see
 from longtail.analysis.student import Student, load_student
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import write_json
 from longtail.base.options import add_device, add_params
-from longtail.base.output import write_json
 from longtail.data.config import DatasetConfig
 from longtail.data.heldout import HeldOut, held_out
 from longtail.data.long_tail import LongTail
-from longtail.evaluation.fusion import WEIGHTS
-from longtail.evaluation.fusion_choice import balanced_curve, choose, on_test
+from longtail.evaluation.fusion import WEIGHTS, balanced_curve, choose, on_test
 from longtail.evaluation.metrics import summarise
 from longtail.evaluation.predictions import Predictions, TestSet, check, load_predictions, load_test_set
 from longtail.models.vit import head_logits, special_tokens

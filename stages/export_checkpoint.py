@@ -22,8 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtail.base.errors import UserError, run_main
-from longtail.base.files import atomic_write
-from longtail.base.output import write_json
+from longtail.base.files import atomic_write, write_json
 from longtail.exchange.exported import Run, read_run, timm_config
 from longtail.exchange.official import in_container, to_official
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import new_folder
 from longtail.base.options import add_params
-from longtail.base.output import new_folder
 from longtail.evaluation.predictions import read_npz
-from longtail.report.figures import epochs as epoch_figures
 from longtail.report.figures import study_figures
+from longtail.report.figures import study_figures as epoch_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.rollout import rollout, rollout_mean
 from longtail.report.figures.style import colors_of, save

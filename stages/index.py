@@ -16,11 +16,11 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.base.output import write_text
 from longtail.report.claims.judge import ledger, load
 from longtail.report.pages.index import page
-from longtail.report.pages.inputs import digest, stated
+from longtail.report.pages.web import digest, stated
 from longtail.report.review.coverage import read
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.evaluation.run_record import read_seed
 from longtail.report import machines, results
 from longtail.report.study import StudyConfig

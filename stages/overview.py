@@ -14,8 +14,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_text
 from longtail.report.figures.style import save
 from longtail.report.tables.overview import OverviewConfig, printed, table, tail_accuracy, tails
 from longtail.report.tables.render import to_html, to_latex, to_markdown

@@ -16,9 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from longtail.base import docs_file, params
+from longtail.base import params
 from longtail.base.errors import UserError, run_main
-from longtail.base.output import write_text
+from longtail.base.files import write_text
 from longtail.report.review.coverage import Project
 from longtail.report.review.facts import Judgements
 from longtail.report.review.paper_page import claim_table, entry_tables, filled
@@ -39,7 +39,7 @@ def main() -> None:
         readme, everything = args.folder / "README.md", params.load(None)
         if not readme.is_file():
             raise UserError(f"{readme}: no such file; write it, with the markers <!-- claims --> and <!-- entries -->")
-        assumed = docs_file.read(Judgements, args.review).assumptions
+        assumed = params.read(Judgements, args.review).assumptions
         project = Project(everything, args.reports)
         made = {
             "claims": claim_table(args.name, args.reports / "claims.csv"),

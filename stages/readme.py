@@ -18,8 +18,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
+from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_text
 from longtail.report import machines, results
 from longtail.report.review import badges, coverage, shares
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.base.output import write_text
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages.study_page import EntryLine, page
 from longtail.report.results import load

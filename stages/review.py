@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 from longtail.base import params
-from longtail.base.docs_file import read
 from longtail.base.errors import run_main
+from longtail.base.files import new_folder
 from longtail.base.options import add_params
-from longtail.base.output import new_folder
+from longtail.base.params import read
 from longtail.report.review.coverage import Coverage
 from longtail.report.review.facts import Judgements, gather
 from longtail.report.review.pages import pages

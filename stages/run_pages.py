@@ -17,12 +17,12 @@ from pathlib import Path
 
 from longtail.base import params, typed
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.base.output import write_text
 from longtail.report import machines, reading, results
 from longtail.report.diagnosis_records import OneHead, TwoHeads
-from longtail.report.pages.inputs import stated
 from longtail.report.pages.run_page import Run, html, inputs
+from longtail.report.pages.web import stated
 from longtail.report.study import Item, StudyConfig
 
 

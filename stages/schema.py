@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from longtail.base.errors import run_main
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report.diagnosis_records import Diagnostics, Experts
 from longtail.report.records import AnyMetrics, Run, StudyMachines
 

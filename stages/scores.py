@@ -14,8 +14,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.files import new_folder, write_json
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_json
 from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
 from longtail.report.results import load
 from longtail.report.study import StudyConfig

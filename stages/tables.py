@@ -13,8 +13,8 @@ from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import run_main
+from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
-from longtail.base.output import new_folder, write_text
 from longtail.report.results import load
 from longtail.report.study import StudyConfig
 from longtail.report.tables.grid import layout, records, to_csv

@@ -23,12 +23,13 @@ import torch
 from longtail.analysis.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
+from longtail.base.files import new_folder
 from longtail.base.options import add_device, add_params
-from longtail.base.output import new_folder
 from longtail.data.long_tail import LongTail
 from longtail.runs.seeds import pick_device
-from longtail.training.cache import CacheConfig, seed_folder
+from longtail.training.cache import CacheConfig
 from longtail.training.labeller import Labeller, load_labeller
+from longtail.training.labels import seed_folder
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.student_views import ViewRecipe, Views
 

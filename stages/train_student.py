@@ -32,13 +32,13 @@ from longtail.runs.launch import launch
 from longtail.runs.parallel import Team, joined
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
-from longtail.training.cache import TeacherLabels, seed_folder
 from longtail.training.experiment import StudentConfig, resolve
-from longtail.training.floor import check_floor
-from longtail.training.start import read_start, start_digest
+from longtail.training.labels import TeacherLabels, seed_folder
 from longtail.training.student import train_student
 from longtail.training.student_probe import student_probe
+from longtail.training.student_run import read_start, start_digest
 from longtail.training.teacher import load_teacher, teacher_digest
+from longtail.training.teacher_config import check_floor
 from longtail.views.student_views import Views
 
 

@@ -17,7 +17,8 @@ from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail
 from longtail.evaluation.metrics import DECIMALS, summarise
 from longtail.models.vit import head_logits, special_tokens
-from longtail.training.cache import TeacherLabels, seed_folder, teacher_labels
+from longtail.training.cache import teacher_labels
+from longtail.training.labels import TeacherLabels, seed_folder
 from longtail.training.teacher import load_teacher, teacher_digest
 from longtail.views import mix
 from longtail.views.recipe import ViewRecipe

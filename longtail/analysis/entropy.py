@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from longtail.data.long_tail import LongTail
 from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_tasks import supervised_views
 from longtail.views.batch import teacher_input
 from longtail.views.normalize import constants, normalize
 from longtail.views.student_views import Views
-from longtail.views.teacher_views import supervised_views
 
 BATCH = 500  # images
 

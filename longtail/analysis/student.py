@@ -14,11 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from longtail.analysis.attention import attention_probabilities, mean_attention_distance, rollout_rows, scale_to_peak
-from longtail.analysis.rank import basis_of, block_tokens, rank_in
+from longtail.analysis.attention import (
+    attention_probabilities,
+    basis_of,
+    block_tokens,
+    mean_attention_distance,
+    rank_in,
+    rollout_rows,
+    scale_to_peak,
+)
 from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail
-from longtail.models.network import NetworkConfig, build_network, network_config
+from longtail.models.build import NetworkConfig, build_network, network_config
 from longtail.models.vit import ModelConfig
 from longtail.training.student_run import read_run
 from longtail.views.eval_views import eval_batch, eval_pixels

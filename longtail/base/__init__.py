@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, parameters, random numbers, worker processes. Imports nothing of ours."""
+"""What everything stands on: errors, files, parameters, random numbers, workers, devices. Imports nothing of ours."""

@@ -1,10 +1,12 @@
-"""params.yaml to frozen dataclasses, strictly.
+"""params.yaml, and the hand-written YAML files of docs/, to frozen dataclasses, strictly.
 
 The root's params.yaml holds the embedded studies, papers/<paper>/params.yaml a paper's; `place` in each says which file
 holds the sections that papers share. `load(None)` reads them all as one: names are unique over all files.
 Unknown, missing and mistyped keys stop at the start with the key's path and the nearest valid name (base/typed.py).
 An entry refers to other sections by name, one level deep: the stage reads its entry by name, and no number comes from
 the command line.
+
+A hand-written YAML file of docs/ as a dataclass: the map of the paper's items, the claims, the judgements.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
@@ -128,3 +130,11 @@ def digest(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of a dataclass, mapping or list."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+T = TypeVar("T")
+
+
+def read(cls: type[T], path: Path) -> T:
+    """The file as `cls`. Raises UserError where it is missing, no YAML, or not of its shape."""
+    return build(cls, yaml_file.read(path), str(path))

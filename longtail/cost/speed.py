@@ -17,8 +17,8 @@ from torch import nn
 from longtail.base import params
 from longtail.cost.workload import Load, Workload
 from longtail.data.long_tail import LongTail
-from longtail.models import drop_path
-from longtail.models.network import build_network
+from longtail.models import transformer
+from longtail.models.build import build_network
 from longtail.models.vit import head_logits, special_tokens
 from longtail.runs.execution import Execution
 from longtail.training.experiment import load_method, resolve
@@ -110,12 +110,12 @@ class Speeds:
         execution, images = Execution("bf16" if half else "fp32"), BATCH
         if self.device.type == "cpu":
             images = int(min(BATCH, max(2, STEP_FLOP // (2 * load.shape.train_macs))))
-        x, branches = torch.randn(images, 3, size, size, device=self.device), drop_path.branches(network)
-        factors = torch.from_numpy(drop_path.draw(branches, 0, 0, np.arange(images))).to(self.device)
+        x, branches = torch.randn(images, 3, size, size, device=self.device), transformer.branches(network)
+        factors = torch.from_numpy(transformer.draw(branches, 0, 0, np.arange(images))).to(self.device)
 
         def step() -> int:
             network.zero_grad(set_to_none=True)
-            drop_path.use(branches, factors)
+            transformer.use(branches, factors)
             with execution.autocast(self.device):
                 answer = forward(x)
             answer.float().square().mean().backward()

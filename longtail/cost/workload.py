@@ -140,7 +140,7 @@ class Workload:
 
     def student_shape(self, name: str) -> Shape:
         from longtail.models import shapes
-        from longtail.models.network import network_config
+        from longtail.models.build import network_config
 
         entry, model, _ = self.student_blocks(name)
         method, config = self._method(name), network_config(model, f"experiments.{name} (its model)")

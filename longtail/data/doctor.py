@@ -18,9 +18,8 @@ from longtail.base.errors import UserError
 from longtail.base.workers import in_order
 from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.file_images import read_rgb
-from longtail.data.file_lists import Listing, read_list
+from longtail.data.file_lists import SPLITS, Listing, list_findings, read_list
 from longtail.data.layout_causes import likely_cause
-from longtail.data.list_checks import SPLITS, list_findings
 
 CHUNK = 100  # images a worker reads before it answers
 NAMED = 3

@@ -1,4 +1,9 @@
-"""Datasets that are long-tailed as they come, their images named by lists: ImageNet-LT, iNaturalist, Places-LT, csv."""
+"""Datasets that are long-tailed as they come, their images named by lists: ImageNet-LT, iNaturalist, Places-LT, csv.
+
+DeiT-LT numbers the classes of ImageNet-LT and iNaturalist by their count of training images, PaCo's teachers and the
+lists by synset or category: a teacher that ignores this distills near-random labels and still trains.
+The published order of equal counts is that of an unstable sort and differs by NumPy version; here it is natural.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from longtail.base.errors import UserError
+from longtail.base.workers import cores, in_order
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages, read_header
-from longtail.data.file_lists import Listing, class_names, read_list
-from longtail.data.list_checks import list_findings, number_of_classes
+from longtail.data.file_lists import Listing, class_names, list_findings, number_of_classes, read_list
 from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
 from longtail.data.packed_images import packed
-from longtail.data.relabel import frequency_rank, natural_labels
+
+
+def frequency_rank(class_counts: np.ndarray) -> np.ndarray:
+    """Our label of each natural label, int64 [C]: 0 for the largest class; equal counts in natural order."""
+    class_map = np.empty(len(class_counts), np.int64)
+    class_map[np.argsort(-class_counts, kind="stable")] = np.arange(len(class_counts))
+    return class_map
+
+
+def natural_labels(class_map: np.ndarray) -> np.ndarray:
+    """Natural label of each of ours, int64 [C]: `logits[:, natural_labels(class_map)]` puts the columns of a model
+    that was trained on natural labels into our order."""
+    return np.argsort(class_map)
+
 
 CHUNK = 500  # files a worker reads before it answers
 
@@ -72,7 +90,6 @@ def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) ->
 
 def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Height, width and bytes of each file, int64 [N, 3], by all cores; and what is wrong with those that have none."""
-    from longtail.base.workers import cores, in_order  # loads PyTorch, which the other sources do without
 
     def read(part: np.ndarray) -> tuple[list[tuple[int, int, int]], list[str]]:
         heads, problems = [], []

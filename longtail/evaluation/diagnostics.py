@@ -1,4 +1,4 @@
-"""Long-tail evaluation of a run at its last epoch, from saved test logits. The content of diagnostics.json.
+"""Long-tail evaluation of a run at its last epoch, from saved test logits: diagnostics.json.
 
 Every accuracy and share is in %; over seeds {mean, stderr, n} as in the metrics files. Counts are summed over seeds.
 """
@@ -10,11 +10,46 @@ from typing import Any
 
 import numpy as np
 
-from longtail.evaluation import fusion, reliability
-from longtail.evaluation.group_means import class_means, flows, group_means
-from longtail.evaluation.metrics import DECIMALS, average_heads, log_softmax, summarise
+from longtail.evaluation import fusion
+from longtail.evaluation.metrics import (
+    BINS,
+    DECIMALS,
+    average_heads,
+    class_means,
+    flows,
+    group_means,
+    log_softmax,
+    summarise,
+)
 from longtail.evaluation.predictions import PHASES, Predictions, TestSet
 from longtail.evaluation.shifts import TESTS, shifted_accuracies
+
+
+def bin_sums(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """float64 [3, bins]: images, sum of confidences, images predicted rightly. Bins as metrics.calibration_gaps has
+    them (METHODS 5.5): equal, right-closed edges.
+
+    confidence: float64 [M] in [0, 1]; right: 0/1 [M].
+    """
+    bin_of = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
+    return np.stack([np.bincount(bin_of, weights, bins) for weights in (np.ones(len(right)), confidence, right)])
+
+
+def ece(sums: np.ndarray) -> float | None:
+    """Expected calibration error in %, from bin_sums; None without images."""
+    images, confidence, right = sums
+    return round(100.0 * float(np.abs(right - confidence).sum() / images.sum()), DECIMALS) if images.any() else None
+
+
+def diagram(sums: np.ndarray) -> dict[str, list]:
+    """{"count": images a bin, "confidence": mean in %, "accuracy": %}; None in an empty bin."""
+    images, confidence, right = sums
+
+    def percent(total: np.ndarray) -> list[float | None]:
+        return [round(100.0 * t / n, DECIMALS) if n else None for t, n in zip(total.tolist(), images, strict=True)]
+
+    return {"count": images.astype(int).tolist(), "confidence": percent(confidence), "accuracy": percent(right)}
+
 
 SCHEMA = 1
 LARGEST_MATRIX = 100  # classes up to which a confusion matrix is kept
@@ -39,7 +74,7 @@ def top1(predictions: Predictions) -> dict[str, dict[str, np.ndarray]]:
 def measure(predictions: Predictions, test: TestSet) -> dict[str, Any]:
     """One seed: {"heads": {head: {accuracy, per_class, shifts, bins}}, "fusion", "routing", "agreement"}.
 
-    The last three are None for a run with one head. bins: {"all" or group: sums of longtail.evaluation.reliability}.
+    The last three are None for a run with one head. bins: {"all" or group: sums of longtail.evaluation.diagnostics}.
     """
     labels, scale, groups = test.labels, predictions.logit_scale, all_groups(test)
     heads, classes = predictions.logits["last"], len(test.class_names)
@@ -52,7 +87,7 @@ def measure(predictions: Predictions, test: TestSet) -> dict[str, Any]:
             "accuracy": group_means(right, labels, classes, groups),
             "per_class": [None if a != a else round(a, DECIMALS) for a in per_class],
             "shifts": shifted_accuracies(z, labels, test.class_counts, scale),
-            "bins": {name: reliability.bin_sums(confidence[m], right[m]) for name, m in members.items()},
+            "bins": {name: bin_sums(confidence[m], right[m]) for name, m in members.items()},
         }
     if "dist" in heads:
         pair = heads["cls"], heads["dist"], labels, groups
@@ -102,8 +137,8 @@ def _head(measured: Sequence[dict], predicted: Sequence[np.ndarray], test: TestS
         "flows": {rule: flows(stacked, labels, classes, groups) for rule, groups in test.groups.items()},
         "reliability": {
             name: {
-                "ece": summarise([reliability.ece(m["bins"][name]) for m in measured]),
-                **reliability.diagram(np.sum([m["bins"][name] for m in measured], 0)),
+                "ece": summarise([ece(m["bins"][name]) for m in measured]),
+                **diagram(np.sum([m["bins"][name] for m in measured], 0)),
             }
             for name in measured[0]["bins"]
         },

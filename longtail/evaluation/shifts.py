@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from longtail.data.long_tail import longtail_counts
-from longtail.evaluation.group_means import class_means
-from longtail.evaluation.metrics import DECIMALS
+from longtail.evaluation.metrics import DECIMALS, class_means
 
 LARGEST = 50  # images of the largest class of a shifted test set, as of ImageNet-LT's
 FACTORS = (50, 25, 10, 5, 2)

@@ -22,13 +22,12 @@ from longtail.data.long_tail import LongTail, check_class_order
 from longtail.exchange.checkpoints import Checkpoint
 from longtail.exchange.official import fit, recognise, reorder_classes
 from longtail.exchange.permutation import Verdict, examine, moves
-from longtail.models.network import build_network
+from longtail.models.build import build_network
 from longtail.models.vit import head_logits, special_tokens
 from longtail.runs.workspace import Workspace
 from longtail.training.experiment import StudentConfig, load_method
-from longtail.training.teacher import WEIGHTS, build_model, recipe, save_weights
+from longtail.training.teacher import WEIGHTS, TestSet, build_model, recipe, save_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_evaluation import TestSet
 from longtail.views.eval_views import eval_batch
 
 BATCH = 256  # images in an evaluation batch

@@ -1,1 +1,1 @@
-"""Losses and the targets of a step: pure functions, tensors in, tensors out. Knows no network and no data."""
+"""Losses and what a step is trained towards: pure functions of tensors. Knows no network and no data."""

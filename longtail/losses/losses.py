@@ -6,7 +6,9 @@ loss is a weighted *mean*, sum(w_y·l) / sum(w_y), so the scale of the weights c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -99,3 +101,56 @@ def grouped_binary_cross_entropy(logits: Tensor, targets: Tensor, groups: Sequen
     """
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return group_means(losses.mean(1), groups)
+
+
+EPSILON = 1e-9  # added to the class frequencies before their logarithm
+
+
+@dataclass(frozen=True)
+class PaCoWeights:
+    """The numbers of PaCo's loss (METHODS §2.5)."""
+
+    alpha: float  # weight of each positive of the contrast set
+    beta: float  # weight of the classifier's term
+    gamma: float  # weight of the contrast set in the denominator
+    supt: float  # temperature of the classifier's logits, prior included
+    temperature: float  # of the similarities
+
+
+def log_prior(class_counts: Sequence[int]) -> Tensor:
+    """log(n_c / N + 1e-9), float32 [C]; it belongs to the training loss alone (METHODS trap 27)."""
+    counts = torch.as_tensor(class_counts).to(torch.float64)
+    return (counts / counts.sum() + EPSILON).log().to(torch.float32)
+
+
+def paco_loss(
+    logits: Tensor,
+    query: Tensor,
+    labels: Tensor,
+    contrast: Tensor,
+    contrast_labels: Tensor,
+    prior: Tensor,
+    config: PaCoWeights,
+) -> Tensor:
+    """Mean over the N queries of L_i (METHODS §2.5); scalar, float32, or float64 where that is given.
+
+    logits [N, C] of the classifier; query [N, d] and contrast [M, d] projections, those of the query and its key at
+    unit length; labels int64 [N], contrast_labels [M]; prior [C] from `log_prior`. The contrast set of query i is all
+    other queries and all of `contrast`, its own key included (trap 28); gradients go to both queries of a pair.
+
+        u_c = (logits_ic + prior_c) / supt,  v_j = q_i·f_j / temperature
+        log Z_i = log(sum_c e^{u_c} + gamma sum_j e^{v_j}),  P = those j with the label of i
+        L_i = -[beta (u_y - log Z_i) + alpha sum_{j in P} (v_j - log Z_i)] / (beta + alpha |P|)
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    logits, query, contrast = (x.to(dtype) for x in (logits, query, contrast))
+    classes = (logits + prior.to(dtype)) / config.supt
+    pairs = query @ torch.cat([query, contrast]).T / config.temperature
+    itself = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
+    positive = (labels[:, None] == torch.cat([labels, contrast_labels])) & ~itself
+    weighted = pairs.masked_fill(itself, -torch.inf) + (math.log(config.gamma) if config.gamma else -math.inf)
+    log_z = torch.cat([classes, weighted], 1).logsumexp(1)
+    number = positive.sum(1, dtype=dtype)
+    of_class = classes.gather(1, labels[:, None]).squeeze(1) - log_z
+    of_pairs = (pairs * positive).sum(1) - number * log_z
+    return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()

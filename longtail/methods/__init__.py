@@ -8,7 +8,7 @@ _epoch or _until. Of itself it says
     distilled      the model has a DIST token
     needs_teacher  the loss reads the teacher's labels
     takes_mixed    the loss can read mixed labels; without it the views must not be mixed
-    head_only      a new head is trained on the frozen backbone of the run it starts from (longtail/training/start.py)
+    head_only      a new head is trained on the frozen backbone of the run it starts from (training/student_run.py)
     head           of the CLS token: "linear" gives logits, "normed" cosines
     logit_scale    factor of the exported logits before a softmax: that of the cosines, else 1 (METHODS trap 24)
 """

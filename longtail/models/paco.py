@@ -1,4 +1,4 @@
-"""Parametric contrastive learning: the loss, the queue and the momentum encoder (METHODS §2.5; PACO:PaCo/LT).
+"""Parametric contrastive learning: the queue and the momentum encoder (METHODS §2.5; PACO:PaCo/LT); no loss.
 
 An encoder and its classifier are trained by one softmax over C class logits and a contrast set: the queries of the
 batch, their keys (another view through a slowly following copy of the encoder) and the keys of earlier batches.
@@ -8,8 +8,7 @@ What is used afterwards is the encoder with its classifier alone, whose logits a
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,48 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail.base import rng
-from longtail.training.paco_config import PaCoConfig
-
-EPSILON = 1e-9  # added to the class frequencies before their logarithm
 
 
-def log_prior(class_counts: Sequence[int]) -> Tensor:
-    """log(n_c / N + 1e-9), float32 [C]; it belongs to the training loss alone (METHODS trap 27)."""
-    counts = torch.as_tensor(class_counts).to(torch.float64)
-    return (counts / counts.sum() + EPSILON).log().to(torch.float32)
+@dataclass(frozen=True)
+class PaCoSizes:
+    """The numbers of PaCo's network: its projection, its queue and how slowly its copies follow."""
 
-
-def paco_loss(
-    logits: Tensor,
-    query: Tensor,
-    labels: Tensor,
-    contrast: Tensor,
-    contrast_labels: Tensor,
-    prior: Tensor,
-    config: PaCoConfig,
-) -> Tensor:
-    """Mean over the N queries of L_i (METHODS §2.5); scalar, float32, or float64 where that is given.
-
-    logits [N, C] of the classifier; query [N, d] and contrast [M, d] projections, those of the query and its key at
-    unit length; labels int64 [N], contrast_labels [M]; prior [C] from `log_prior`. The contrast set of query i is all
-    other queries and all of `contrast`, its own key included (trap 28); gradients go to both queries of a pair.
-
-        u_c = (logits_ic + prior_c) / supt,  v_j = q_i·f_j / temperature
-        log Z_i = log(sum_c e^{u_c} + gamma sum_j e^{v_j}),  P = those j with the label of i
-        L_i = -[beta (u_y - log Z_i) + alpha sum_{j in P} (v_j - log Z_i)] / (beta + alpha |P|)
-    """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    logits, query, contrast = (x.to(dtype) for x in (logits, query, contrast))
-    classes = (logits + prior.to(dtype)) / config.supt
-    pairs = query @ torch.cat([query, contrast]).T / config.temperature
-    itself = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
-    positive = (labels[:, None] == torch.cat([labels, contrast_labels])) & ~itself
-    weighted = pairs.masked_fill(itself, -torch.inf) + (math.log(config.gamma) if config.gamma else -math.inf)
-    log_z = torch.cat([classes, weighted], 1).logsumexp(1)
-    number = positive.sum(1, dtype=dtype)
-    of_class = classes.gather(1, labels[:, None]).squeeze(1) - log_z
-    of_pairs = (pairs * positive).sum(1) - number * log_z
-    return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()
+    queue: int  # keys of earlier batches; a multiple of the batch
+    key_momentum: float  # of the key encoder: how much of it stays at each step
+    dim: int  # of the projection
 
 
 def initial_queue(seed: int, size: int, dim: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +52,7 @@ class PaCo(nn.Module):
     kept as published although nothing uses it.
     """
 
-    def __init__(self, encoder: nn.Module, config: PaCoConfig, seed: int) -> None:
+    def __init__(self, encoder: nn.Module, config: PaCoSizes, seed: int) -> None:
         super().__init__()
         self.momentum = config.key_momentum
         self.encoder = encoder

@@ -17,9 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from longtail.models.backbone import ARCHITECTURES
-from longtail.models.cnn import CnnConfig
-from longtail.models.network import NetworkConfig, build_network
+from longtail.models.build import ARCHITECTURES, CnnConfig, NetworkConfig, build_network
 from longtail.models.resnet import Head
 from longtail.models.transformer import Block
 
@@ -54,7 +52,7 @@ def student(config: NetworkConfig, classes: int, distilled: bool = False, head: 
 
 @cache
 def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
-    """An architecture of longtail/models/backbone.py on images of `size` pixels."""
+    """An architecture of longtail/models/build.py on images of `size` pixels."""
     with torch.device("meta"):
         network = ARCHITECTURES[arch](classes, head)
     return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")

@@ -57,7 +57,7 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head
 
     head: of the CLS token; "normed" keeps NormedLinear's own initial weights (METHODS trap 25). Raises ValueError for a
     distilled model without special positions: timm has none, and no paper trains one. In training, drop path wants its
-    views' factors before each forward pass: longtail/models/drop_path.py.
+    views' factors before each forward pass: longtail/models/transformer.py.
     """
     if distilled and not config.special_positions:
         raise ValueError("special_positions: a model with a DIST token needs true")

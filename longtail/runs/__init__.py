@@ -1,1 +1,1 @@
-"""How a run lives: identity, folders, resume, processes, execution. Knows nothing of what is trained."""
+"""How a run lives: identity, probes, folders, resume, processes, execution. Knows nothing of what is trained."""

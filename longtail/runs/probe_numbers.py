@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtail.base.checksum import view_checksums
+from longtail.base.device import view_checksums
 
 SCHEDULE = 12  # epochs at which schedules are kept
 _PERIOD = 9973  # a prime: no shape of a layer repeats with it

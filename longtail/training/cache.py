@@ -9,13 +9,11 @@ probabilities in float16; the rest of the probability is spread evenly over the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,10 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from longtail.base.errors import UserError
-from longtail.base.params import digest
 from longtail.base.workers import in_order
-from longtail.data.long_tail import LongTail, check_class_order, check_labels
 from longtail.runs.workspace import Workspace
+from longtail.training.labels import TeacherLabels, _sha256, views_hash
 from longtail.views.batch import Batch, teacher_input
 from longtail.views.student_views import ViewRecipe, Views, combine
 
@@ -49,17 +46,6 @@ class CacheConfig:
             raise ValueError(f"epochs must be at least 1, found {self.epochs}")
         if self.top_k < 0:
             raise ValueError(f"top_k must not be negative, found {self.top_k}")
-
-
-def seed_folder(folder: Path, seed: int) -> Path:
-    """<folder>/seed<k> that serves `seed`: its own, or the only one. Raises UserError where there is neither."""
-    available = sorted(path for path in folder.glob("seed*") if path.is_dir())
-    if (wanted := folder / f"seed{seed}") in available:
-        return wanted
-    if len(available) == 1:
-        return available[0]
-    found = ", ".join(path.name for path in available) or "no seed"
-    raise UserError(f"{folder}: holds {found}, seed {seed} is asked for; add it there, or keep a single seed for all")
 
 
 def teacher_labels(teacher: nn.Module, x: Tensor, recipe: ViewRecipe) -> Tensor:
@@ -89,11 +75,6 @@ def _exact_float32() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
-
-
-def views_hash(recipe: ViewRecipe) -> str:
-    """Identity of a view stream apart from seed and images."""
-    return digest(recipe)
 
 
 def build_cache(
@@ -185,85 +166,6 @@ def _answers(
             top = (scale * logits).log_softmax(1).topk(top_k)
             answers |= {"topk_classes": top.indices.cpu(), "topk_logprob": top.values.cpu()}
         yield batch, answers
-
-
-def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-@dataclass(frozen=True)
-class TeacherLabels:
-    """A cache of one seed, read and checked."""
-
-    table: np.ndarray  # uint8 or uint16 [epochs, positions]
-    meta: dict
-    topk: dict[str, np.ndarray] = field(default_factory=dict)  # classes, logprob (float16): [epochs, positions, top_k]
-
-    def at(self, epoch: int, positions: Tensor) -> Tensor:
-        """The teacher's labels of these views, int64 [n]."""
-        return torch.from_numpy(self.table[epoch, positions.numpy()].astype(np.int64))
-
-    def probabilities(self, epoch: int, positions: Tensor) -> Tensor:
-        """The teacher's softmax of these views, float32 [n, C], rows sum to 1: the classes that were kept as they were
-        (to float16), what is left shared evenly by the others. Raises UserError where only labels were kept."""
-        if not self.topk:
-            raise UserError(
-                f"cache {self.meta['cache']} holds labels only; set caches.{self.meta['cache']}.top_k and make it again"
-            )
-        classes = torch.from_numpy(self.topk["topk_classes"][epoch, positions.numpy()].astype(np.int64))
-        kept = torch.from_numpy(self.topk["topk_logprob"][epoch, positions.numpy()].astype(np.float32)).exp()
-        number, others = self.meta["num_classes"], self.meta["num_classes"] - kept.shape[1]
-        total = kept.sum(1, keepdim=True)
-        if others == 0:
-            return torch.zeros(len(kept), number).scatter_(1, classes, kept / total)
-        rest = (1 - total).clamp(min=0)
-        return (rest / others).repeat(1, number).scatter_(1, classes, kept) / (total + rest)
-
-    @classmethod
-    def load(cls, folder: Path) -> TeacherLabels:
-        """Read <cache>/seed<k>. Raises UserError where it is missing, cut short or altered."""
-        try:
-            meta = json.loads((folder / "meta.json").read_text())
-            arrays = {name: np.load(folder / f"{name}.npy") for name in meta["checksums"]}
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename}: missing; make the cache with stages/cache_logits.py") from None
-        except Exception as error:  # a damaged file makes NumPy raise many kinds
-            raise UserError(f"{folder}: cache cut short or unreadable ({error}); make it again") from None
-        table = arrays.pop("labels")
-        if table.shape != (meta["epochs"], meta["positions"]):
-            raise UserError(
-                f"{folder}: labels are {table.shape}, meta.json says {meta['epochs']} x {meta['positions']}"
-            )
-        check_labels(table, meta["num_classes"], f"{folder}/labels.npy")
-        for name, array in {"labels": table, **arrays}.items():
-            if _sha256(array) != meta["checksums"][name]:
-                raise UserError(f"{folder}/{name}.npy: altered since it was made; make the cache again")
-        return cls(table, meta, arrays)
-
-    def check(self, views: Views, data: LongTail, seed: int, epochs: int, where: str, sample: int = 2) -> None:
-        """Refuse labels made for another dataset, recipe, seed, class order, or for other pixels in sampled epochs."""
-        check_class_order(data, self.meta["class_order"], self.meta["class_names"], where)
-        wanted = {
-            "dataset": (data.name, "dataset"),
-            "dataset_digest": (data.digest, "dataset content"),
-            "views_hash": (views_hash(views.recipe), "view recipe"),
-            "seed": (seed, "seed"),
-        }
-        for key, (value, name) in wanted.items():
-            if self.meta[key] != value:
-                raise UserError(
-                    f"{where}: made for {name} {self.meta[key]}, this run has {value}; make the cache again"
-                )
-        if self.meta["epochs"] < epochs:
-            raise UserError(
-                f"{where}: holds {self.meta['epochs']} epochs, the run needs {epochs}; raise caches.*.epochs"
-            )
-        for epoch in sorted({0, epochs - 1} if sample >= 2 else {0}):
-            if views.checksum(epoch) != self.meta["pixel_checksums"][epoch]:
-                raise UserError(
-                    f"{where}: pixels of epoch {epoch} differ from those the teacher labelled"
-                    f" (Pillow or code of another version?); make the cache again"
-                )
 
 
 def verify(cache: TeacherLabels, teacher: nn.Module, views: Views, epochs: int, workers: int = 1) -> str:

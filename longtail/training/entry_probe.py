@@ -16,24 +16,23 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from longtail.base.output import write_text
+from longtail.base.files import write_text
 from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
-from longtail.models.network import build_network
+from longtail.models.build import build_network
 from longtail.runs.probe import Probe
 from longtail.training.cache import CacheConfig
 from longtail.training.cache_probe import cache_facts
 from longtail.training.experiment import load_method, resolve
-from longtail.training.start import freeze
 from longtail.training.student_probe import student_facts
+from longtail.training.student_run import freeze
 from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_facts
-from longtail.training.teacher_tasks import contrastive_views
+from longtail.training.teacher_tasks import contrastive_views, supervised_views
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
-from longtail.views.teacher_views import supervised_views
 
 PROBED = ("teachers", "caches", "experiments")  # sections whose entries are trained or made by a network
 VIEWS = 4  # of an epoch

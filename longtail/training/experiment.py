@@ -10,8 +10,7 @@ from typing import Any
 
 from longtail.base.errors import UserError, nearest
 from longtail.base.params import build, entry, merge
-from longtail.models.cnn import CnnConfig
-from longtail.models.network import NetworkConfig, network_config
+from longtail.models.build import CnnConfig, NetworkConfig, network_config
 from longtail.training.optimizer import OptimizerName
 from longtail.views.recipe import ViewRecipe
 

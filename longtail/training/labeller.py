@@ -12,7 +12,7 @@ from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.base.params import build
 from longtail.data.long_tail import LongTail
-from longtail.models.cnn import CnnConfig, PooledCnn
+from longtail.models.build import CnnConfig, PooledCnn
 from longtail.training.student_run import WEIGHTS, StudentRun, read_run
 from longtail.training.teacher import load_teacher, teacher_digest
 from longtail.training.teacher_config import TeacherConfig

@@ -1,7 +1,11 @@
-"""The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10)."""
+"""The students' optimizers, on groups of parameters with a weight decay each (METHODS 3.5, 3.10), learning rates and
+SAM radii as pure functions of the epoch.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -25,3 +29,51 @@ def build_optimizer(
     from timm.optim.lamb import Lamb  # timm takes a core seconds to load; one recipe wants it
 
     return Lamb(groups, lr=lr, betas=betas, eps=eps, max_grad_norm=LAMB_GRADIENT_NORM)
+
+
+def teacher_lr(
+    epoch: int, base: float, warmup_epochs: int, milestones: Sequence[int], factors: Sequence[float]
+) -> float:
+    """Learning rate of a CIFAR teacher in a 0-based epoch (METHODS §2.3, LDAM:cifar_train.py).
+
+    With e = epoch + 1: base·e/warmup_epochs for e <= warmup_epochs; after milestones[i] (e > milestones[i]) it is
+    base·factors[i], i.e. factors are of the base, not of one another (trap 38: .01 and .0001 after 160 and 180).
+    """
+    e = epoch + 1
+    if e <= warmup_epochs:
+        return base * e / warmup_epochs
+    passed = sum(e > milestone for milestone in milestones)
+    return base * factors[passed - 1] if passed else base
+
+
+def teacher_cosine_lr(epoch: int, base: float, epochs: int, warmup_epochs: int) -> float:
+    """Learning rate of a CNN teacher on the large datasets in a 0-based epoch; constant within it (METHODS §2.4, §2.5).
+
+    Without warm-up a half cosine from base to 0 over all epochs (SAD). With one, base·(epoch + 1)/warmup_epochs, then a
+    half cosine whose clock starts at 1 in the first epoch after it and has one epoch more than are left (PACO).
+    """
+    if epoch < warmup_epochs:
+        return base * (epoch + 1) / warmup_epochs
+    shift = 1 if warmup_epochs else 0
+    passed, period = epoch - warmup_epochs + shift, epochs - warmup_epochs + shift
+    return base * 0.5 * (1 + math.cos(math.pi * passed / period))
+
+
+def sam_radius(rho: float | Sequence[tuple[int | None, float]] | None, epoch: int) -> float | None:
+    """SAM's radius in a 0-based epoch; of steps [epoch counted from 1, radius] the first not over (METHODS §2.4)."""
+    if rho is None or isinstance(rho, float):
+        return rho
+    return next(radius for last, radius in rho if last is None or epoch + 1 <= last)
+
+
+def cosine_lr(t: float, base: float, epochs: int, warmup_epochs: int, warmup_lr: float, min_lr: float) -> float:
+    """timm's CosineLRScheduler at a fractional epoch t, one cycle (METHODS §3.5).
+
+    Linear from warmup_lr to base over warmup_epochs; then min_lr + (base - min_lr)·(1 + cos(pi·t/epochs))/2. The
+    warm-up is not subtracted from the cosine's clock (trap 34). From t = epochs on it is min_lr.
+    """
+    if t < warmup_epochs:
+        return warmup_lr + t * (base - warmup_lr) / warmup_epochs
+    if t >= epochs:
+        return min_lr
+    return min_lr + 0.5 * (base - min_lr) * (1 + math.cos(math.pi * t / epochs))

@@ -15,22 +15,19 @@ from torch import Tensor, nn
 from longtail.base.errors import UserError
 from longtail.base.params import plain
 from longtail.data.long_tail import LongTail
-from longtail.models import drop_path
-from longtail.models.network import build_network
+from longtail.models import transformer
+from longtail.models.build import build_network
 from longtail.models.vit import ModelConfig, parameter_groups, special_tokens
 from longtail.runs.execution import DTYPES, Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.workspace import Workspace
-from longtail.training.cache import TeacherLabels
 from longtail.training.engine import choose_attention, compile_blocks
 from longtail.training.experiment import StudentConfig, TrainConfig, load_method
-from longtail.training.meter import Meter, write_rows
-from longtail.training.optimizer import build_optimizer
-from longtail.training.schedule import cosine_lr
-from longtail.training.start import begin
+from longtail.training.labels import TeacherLabels
+from longtail.training.optimizer import build_optimizer, cosine_lr
 from longtail.training.student_evaluation import Evaluator, test_views
-from longtail.training.student_run import StudentRun
-from longtail.training.student_step import Stepper, chunks, views_at_once
+from longtail.training.student_run import StudentRun, begin
+from longtail.training.student_step import Meter, Stepper, chunks, views_at_once, write_rows
 from longtail.views.batch import Batch
 from longtail.views.student_views import Views
 
@@ -194,8 +191,8 @@ def _speed_up(
         attention = choose_attention(size, shape.heads, tokens, shape.dim // shape.heads, dtype, device)
         if execution.engine == "compiled" and not frozen:
             x = torch.zeros(size, 3, shape.image_size, shape.image_size, device=device)
-            branches = drop_path.branches(model.train())
-            drop_path.use(branches, torch.ones(len(branches), size, device=device))
+            branches = transformer.branches(model.train())
+            transformer.use(branches, torch.ones(len(branches), size, device=device))
 
             def attempt() -> Tensor:
                 with execution.autocast(device):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from longtail.base.upload import upload
+from longtail.base.device import upload
 from longtail.data.long_tail import LongTail
 from longtail.models.vit import head_logits, special_tokens
 from longtail.runs.execution import Execution

@@ -11,8 +11,8 @@ from torch import nn
 
 from longtail.data.long_tail import LongTail
 from longtail.losses.targets import Targets
-from longtail.models import drop_path
-from longtail.models.cnn import CnnConfig
+from longtail.models import transformer
+from longtail.models.build import CnnConfig
 from longtail.models.vit import parameter_groups
 from longtail.runs.parallel import ALONE
 from longtail.runs.probe import Probe
@@ -25,12 +25,13 @@ from longtail.runs.probe_numbers import (
     numbers,
     schedule_epochs,
 )
-from longtail.training.cache import TeacherLabels, teacher_labels
+from longtail.training.cache import teacher_labels
 from longtail.training.experiment import StudentConfig
-from longtail.training.meter import Meter
+from longtail.training.labels import TeacherLabels
 from longtail.training.student import Student, learning_rate
 from longtail.training.student_evaluation import Evaluator, test_views
 from longtail.training.student_run import StudentRun
+from longtail.training.student_step import Meter
 from longtail.views import mix
 from longtail.views.batch import Batch, teacher_input
 from longtail.views.student_views import Views
@@ -84,12 +85,12 @@ def student_facts(
 ) -> Probe:
     """What needs no trained number. count: views of the first mix group that are made; None = all of it. Of the model
     only names and shapes are read: it may be on the meta device."""
-    probe, epochs, branches = Probe(), student_epochs(config), drop_path.branches(model)
+    probe, epochs, branches = Probe(), student_epochs(config), transformer.branches(model)
     exact, close = probe.exact, probe.close
     for epoch in epochs:
         of, positions = f"of epoch {epoch}", _positions(views, count)
         exact |= view_facts(views, epoch, count)
-        skipped = drop_path.draw(branches, views.key, epoch, positions) == 0
+        skipped = transformer.draw(branches, views.key, epoch, positions) == 0
         exact[f"stochastic depth {of}"] = checksum_of_integers(skipped)
         targets = _targets(data, views.order(epoch)[positions])
         close[f"targets {of}"] = norm_and_projection(method.targets(targets, data.num_classes, epoch))

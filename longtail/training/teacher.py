@@ -1,25 +1,32 @@
-"""A CNN teacher: its model, its loss, and loading a trained one (METHODS §2)."""
+"""A CNN teacher: its model, its loss, loading a trained one, its logits on the test set (METHODS §2).
+
+Logits of a teacher on the test set: small images as they are, large ones resized and cropped.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtail.base import params, yaml_file
+from longtail.base.device import upload
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
-from longtail.models.backbone import ARCHITECTURES
+from longtail.models.build import ARCHITECTURES
 from longtail.models.resnet import Head
 from longtail.training.teacher_config import TeacherConfig
+from longtail.views.eval_views import EvalViews
+from longtail.views.normalize import constants, normalize
 
 WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
 
@@ -122,3 +129,41 @@ def _read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise UserError(f"{path}: damaged or cut short ({error}); train the teacher again") from None
     except (KeyError, ValueError):
         raise UserError(f"{path}: does not say which dataset and class order it was trained on") from None
+
+
+SMALL_BATCH, LARGE_BATCH = 500, 128  # images
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Tensor], mean: Tensor, std: Tensor) -> Tensor:
+    """Logits float32 [M, C] of batches uint8 [n, 3, H, W] on the model's device, in eval mode and float32."""
+    model.eval()
+    return torch.cat([model(normalize(batch, mean, std)) for batch in batches])
+
+
+class TestSet:
+    """A dataset's test images as an entry's teacher sees them (METHODS §2.3, §2.4)."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, config: TeacherConfig, data: LongTail, device: torch.device) -> None:
+        """Raises UserError where the images are files and the entry has no views."""
+        images, self.device = data.test_images, device
+        self.mean, self.std = constants(config.normalization, device)
+        if config.views is not None:
+            self.images = EvalViews(images, config.views.size, config.eval_resize, bilinear=True)
+        elif isinstance(images, np.ndarray):
+            self.images = torch.from_numpy(images).to(device)
+        else:
+            raise UserError(f"dataset {data.name}: its images are files; a teacher of them needs the block `views`")
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """float32 [M, C] on the device; the model is left in eval mode."""
+        return evaluate(model, self.batches(), self.mean, self.std)
+
+    def batches(self) -> Iterator[Tensor]:
+        """uint8 [n, 3, H, W] on the device, in order."""
+        if isinstance(self.images, Tensor):
+            return (part.permute(0, 3, 1, 2) for part in self.images.split(SMALL_BATCH))
+        parts = self.images.batches(LARGE_BATCH)
+        return (upload(part.numpy(), self.device).contiguous(memory_format=torch.channels_last) for part in parts)

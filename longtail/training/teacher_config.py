@@ -1,16 +1,76 @@
-"""What an entry of params.yaml's `teachers` holds: every number of a CNN teacher's training."""
+"""What an entry of params.yaml's `teachers` holds: every number of a CNN teacher's training.
+
+A weak teacher makes every student weak, and nothing downstream would say so: it is said where a teacher is put to use.
+The teacher's own result is kept. LONGTAIL_ALLOW_WEAK_TEACHER=1 in the environment lets it teach all the same.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from longtail.base.errors import nearest
-from longtail.models.backbone import ARCHITECTURES
-from longtail.training.floor import Floor
-from longtail.training.paco_config import PaCoConfig
-from longtail.views.large_recipe import LargeViewRecipe
+from longtail.base.errors import UserError, nearest
+from longtail.base.files import npz
+from longtail.losses.losses import PaCoWeights
+from longtail.models.build import ARCHITECTURES
+from longtail.models.paco import PaCoSizes
 from longtail.views.normalize import NORMALIZATION
+from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
+
+ALLOW = "LONGTAIL_ALLOW_WEAK_TEACHER"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Accuracy on the test set in %, at the epoch whose weights are used."""
+
+    top1: float  # the printed one
+    tolerance: float  # how far below it is still that result
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= self.top1 <= 100:
+            raise ValueError(f"top1 {self.top1}, tolerance {self.tolerance}: 0 <= tolerance <= top1 <= 100 (in %)")
+
+
+def check_floor(folder: Path, floor: Floor | None, select: str) -> None:
+    """Raises UserError where the test logits of a teacher's result folder are below its floor.
+
+    select: `last` or `best`, which of the two saved sets of logits belongs to the weights in use.
+    """
+    if floor is None or os.environ.get(ALLOW) == "1":
+        return
+    path = folder / "predictions.npz"
+    with npz(path, "missing or unreadable", "train the teacher again") as saved:
+        reached = 100 * float((saved[f"logits_{select}_cls"].argmax(1) == saved["labels"]).mean())
+    if reached < floor.top1 - floor.tolerance:
+        raise UserError(
+            f"{folder}: teacher has {reached:.2f} % on the test set ({select} epoch), its entry's must_reach asks for "
+            f"{floor.top1 - floor.tolerance:.2f} %; train a better one, or set {ALLOW}=1 to use it as it is"
+        )
+
+
+@dataclass(frozen=True)
+class PaCoConfig(PaCoSizes, PaCoWeights):
+    """Parametric contrastive learning: loss, queue, projection and views."""
+
+    views: PaCoViewRecipe | None  # of small images; null where the entry has `views`
+    key_views: LargeViewRecipe | None = None  # of large images: the key; the entry's `views` are the query's
+
+    def __post_init__(self) -> None:
+        _require(min(self.alpha, self.gamma) >= 0, f"alpha {self.alpha} and gamma {self.gamma} must not be negative")
+        _require(
+            min(self.beta, self.supt, self.temperature) > 0,
+            f"above 0: beta, supt, temperature; found {self.beta}, {self.supt}, {self.temperature}",
+        )
+        _require(min(self.queue, self.dim) >= 1, f"at least 1: queue, dim; found {self.queue}, {self.dim}")
+        _require(0 <= self.key_momentum < 1, f"key_momentum: {self.key_momentum} is not in [0, 1); 0.999 published")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -19,7 +79,7 @@ class TeacherConfig:
 
     study: str
     dataset: str  # entry of `datasets`
-    arch: str  # name in longtail.models.backbone.ARCHITECTURES: resnet32, resnet50
+    arch: str  # name in longtail.models.build.ARCHITECTURES: resnet32, resnet50
     loss: Literal["ce", "ldam", "balanced_softmax", "paco"]
     max_margin: float | None  # LDAM only: .5 CIFAR, .3 ImageNet-LT and iNat
     scale: float | None  # LDAM only: 30; inside the loss, the model exports raw cosines

@@ -12,14 +12,13 @@ from longtail.data.long_tail import LongTail
 from longtail.runs.probe import Probe
 from longtail.runs.probe_numbers import checksum, epochs_of, norm, norm_and_projection, numbers, schedule_epochs
 from longtail.runs.saver import copied
-from longtail.training.schedule import sam_radius
-from longtail.training.teacher import class_weights
+from longtail.training.optimizer import sam_radius
+from longtail.training.teacher import TestSet, class_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_evaluation import TestSet
 from longtail.training.teacher_tasks import Order
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
-from longtail.views.large_views import LargeViews
 from longtail.views.paco_views import PaCoViews
+from longtail.views.teacher_views import LargeViews
 
 CPU = torch.device("cpu")
 UPDATES = 3  # one sees neither momentum nor PaCo's queue

@@ -13,18 +13,38 @@ import torch
 from torch import Tensor, nn
 
 from longtail.base import rng
-from longtail.base.upload import upload
-from longtail.models.paco import PaCo, log_prior, paco_loss
+from longtail.base.device import upload
+from longtail.base.errors import UserError
+from longtail.losses.losses import log_prior, paco_loss
+from longtail.models.paco import PaCo
 from longtail.runs.execution import Execution
 from longtail.training.teacher import build_loss, build_model
 from longtail.training.teacher_config import TeacherConfig
-from longtail.views.large_views import LargeViews
 from longtail.views.normalize import constants, normalize
 from longtail.views.paco_views import PaCoViews
-from longtail.views.teacher_views import in_memory, supervised_views
+from longtail.views.teacher_views import LargeViews, WeakViews
 
 if TYPE_CHECKING:
     from longtail.data.long_tail import LongTail
+
+
+def supervised_views(
+    config: TeacherConfig, data: LongTail, seed: int, device: torch.device | str
+) -> LargeViews | WeakViews:
+    """The views that the entry's network classifies; of PaCo's two on large images, the query. Raises UserError where
+    there are none of images in files."""
+    if config.views is not None:
+        recipes = {"teacher_view": config.views}
+        return LargeViews(recipes, data.train_images, seed, device)
+    return WeakViews(in_memory(data), seed, config.crop_padding, config.hflip, device)
+
+
+def in_memory(data: LongTail) -> np.ndarray:
+    """Training images uint8 [N, H, W, 3]. Raises UserError where they are files."""
+    if not isinstance(data.train_images, np.ndarray):
+        raise UserError(f"dataset {data.name}: its images are files; a teacher of them needs the block `views`")
+    return data.train_images
+
 
 WINDOW = 2048  # PaCo's views that PyTorch makes at once, to use a GPU well; no effect on their bytes
 

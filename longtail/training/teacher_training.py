@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
+from longtail.training.engine import steps_of
+from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr
 from longtail.training.sam import sam_step
-from longtail.training.schedule import sam_radius, teacher_cosine_lr, teacher_lr
-from longtail.training.step_graph import steps_of
-from longtail.training.teacher import WEIGHTS, recipe, reweighted, save_weights
+from longtail.training.teacher import WEIGHTS, TestSet, recipe, reweighted, save_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_evaluation import TestSet
 from longtail.training.teacher_tasks import Task, build_task
 
 if TYPE_CHECKING:

@@ -67,14 +67,3 @@ def apply_(x: torch.Tensor, mix: Mix) -> None:
         of_first = first.flip(0).mul_(1.0 - mix.lam)
         first.mul_(mix.lam).add_(second.flip(0).mul_(1.0 - mix.lam))
         second.mul_(mix.lam).add_(of_first)
-
-
-def soft_targets(
-    y: torch.Tensor, y_partner: torch.Tensor, lam: torch.Tensor, num_classes: int, smoothing: float
-) -> torch.Tensor:
-    """lam * smoothed(y) + (1 - lam) * smoothed(y_partner), float32 [n, C]; smoothed: off = smoothing / C, on = 1 -
-    smoothing + off. y, y_partner: int64 [n]; lam: float32 [n]."""
-    off = smoothing / num_classes
-    target = torch.full((2, len(y), num_classes), off, dtype=torch.float32, device=y.device)
-    target.scatter_(2, torch.stack([y, y_partner])[..., None], 1.0 - smoothing + off)
-    return lam[:, None] * target[0] + (1.0 - lam[:, None]) * target[1]

@@ -13,17 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.base import rng
+from longtail.base.device import upload
 from longtail.base.errors import UserError
-from longtail.base.upload import upload
-from longtail.training.paco_config import PaCoViewRecipe
-from longtail.views.draws import ATTEMPTS, crops
+from longtail.views.draws import ATTEMPTS, JITTER_WORDS, corners, crops, cutout_boxes, jitter, uniform
 from longtail.views.ops import autoaugment, autoaugment_torch, photometric, photometric_torch
 from longtail.views.ops.padded_crop import cutout, cutouts, padded_crop, padded_crops
 from longtail.views.ops.photometric import gaussian_blur, grayscale
 from longtail.views.ops.randaugment import flip
 from longtail.views.ops.resample_torch import resized_crop
-from longtail.views.photometric_draws import JITTER_WORDS, corners, cutout_boxes, jitter, uniform
 from longtail.views.pixels import pick_backend
+from longtail.views.recipe import PaCoViewRecipe
 
 # Words of a position in stream "paco_query": corner of the crop, flip, AutoAugment, Cutout.
 _FLIP, _POLICY, _CUTOUT = 2, 3, 3 + autoaugment.WORDS

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from longtail.base.device import upload
 from longtail.base.images import Images, scaled, sizes_of
-from longtail.base.upload import upload
 from longtail.views.draws import ViewDraws
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.ops import photometric, photometric_torch, randaugment, randaugment_torch

@@ -17,12 +17,10 @@ import numpy as np
 import torch
 
 from longtail.base import rng
-from longtail.base.ahead import made_ahead
-from longtail.base.checksum import view_checksums
+from longtail.base.device import upload, view_checksums
 from longtail.base.errors import UserError
 from longtail.base.images import Images, sizes_of
-from longtail.base.upload import upload
-from longtail.base.workers import makers
+from longtail.base.workers import made_ahead, makers
 from longtail.views import draws, mix
 from longtail.views.batch import Batch
 from longtail.views.epoch import Layout

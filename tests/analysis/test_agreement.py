@@ -17,7 +17,7 @@ from longtail.analysis.agreement import (
     over_seeds,
 )
 from longtail.analysis.student import Student
-from longtail.training.cache import TeacherLabels
+from longtail.training.labels import TeacherLabels
 from longtail.views.student_views import Views
 from tests.helpers.small import Teacher, digits, recipe
 

@@ -5,10 +5,10 @@ import torch
 from longtail.analysis.attention import (
     attention_probabilities,
     attention_rollout,
+    block_tokens,
     mean_attention_distance,
     rollout_rows,
 )
-from longtail.analysis.rank import block_tokens
 from longtail.models.vit import ModelConfig, build_vit, special_tokens
 
 CONFIG = ModelConfig(image_size=24, patch_size=8, dim=32, depth=3, heads=4, mlp_ratio=2.0, drop_path=0.5)

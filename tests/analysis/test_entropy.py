@@ -17,7 +17,7 @@ from longtail.training.teacher import build_model, load_teacher, save_weights
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.normalize import constants
 from longtail.views.student_views import ViewRecipe, Views
-from longtail.views.weak_views import weak_parameters
+from longtail.views.teacher_views import weak_parameters
 from tests.helpers.root import ROOT
 
 CPU = torch.device("cpu")

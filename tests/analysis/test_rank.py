@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from longtail.analysis.rank import basis_of, feature_rank, rank_in
+from longtail.analysis.attention import basis_of, feature_rank, rank_in
 
 
 def orthogonal(d, seed=0):

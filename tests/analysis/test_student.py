@@ -15,10 +15,11 @@ from longtail.analysis import student as analysis
 from longtail.analysis.attention import (
     attention_probabilities,
     attention_rollout,
+    block_tokens,
+    feature_rank,
     mean_attention_distance,
     rollout_rows,
 )
-from longtail.analysis.rank import block_tokens, feature_rank
 from longtail.analysis.student import (
     attention_distances,
     feature_ranks,

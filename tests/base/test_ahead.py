@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.base.ahead import made_ahead
 from longtail.base.errors import UserError
+from longtail.base.workers import made_ahead
 
 FORK = get_context("fork")
 
@@ -135,7 +135,7 @@ def test_a_stop_signal_to_all_processes_stops_no_worker(tmp_path):
 @pytest.mark.parametrize("end", ["error", "kill"])
 def test_no_worker_outlives_its_parent_nor_holds_it_up(tmp_path, end, monkeypatch):
     """An error that nobody catches keeps the iterator alive in its traceback while the interpreter ends."""
-    monkeypatch.setattr("longtail.base.ahead._LOOK_S", 0.1)
+    monkeypatch.setattr("longtail.base.workers._LOOK_S", 0.1)
 
     def run() -> None:
         global kept

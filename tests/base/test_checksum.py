@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.base.checksum import view_checksums
+from longtail.base.device import view_checksums
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 WRAP = 2**64

@@ -11,8 +11,8 @@ from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages
 from longtail.data.file_lists import read_list
+from longtail.data.list_sources import natural_labels
 from longtail.data.long_tail import LongTail, check_class_order, class_order, content_digest
-from longtail.data.relabel import natural_labels
 from longtail.data.sources import make_longtail
 from tests.helpers.disk_datasets import MAKERS, SYNSETS, imagenet_lt, inat18
 from tests.helpers.root import ROOT

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from longtail.data.list_sources import frequency_rank, natural_labels
 from longtail.data.long_tail import author_groups, count_groups
-from longtail.data.relabel import frequency_rank, natural_labels
 
 
 def test_rank_by_hand():

@@ -11,8 +11,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from longtail.evaluation import diagnostics, fusion, metrics, reliability, shifts
-from longtail.evaluation.group_means import class_means, flows, group_codes, group_means
+from longtail.evaluation import diagnostics, fusion, metrics, shifts
+from longtail.evaluation.metrics import class_means, flows, group_codes, group_means
 
 GROUPS = {"head": [0, 1], "mid": [2, 3, 4], "tail": [5, 6]}
 
@@ -93,30 +93,30 @@ def test_of_many_classes_only_the_most_frequent_confusions_are_kept():
 
 def test_bins_are_right_closed():
     """In the first of 15 bins 0 and 1/15, in the last 1; right are the second and the last."""
-    sums = reliability.bin_sums(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0]), np.array([0, 1, 0, 1]))
+    sums = diagnostics.bin_sums(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0]), np.array([0, 1, 0, 1]))
     assert sums[0].tolist() == [2, 1, *[0] * 12, 1]
     assert sums[2].tolist() == [1, 0, *[0] * 12, 1]
-    assert reliability.diagram(sums) == {
+    assert diagnostics.diagram(sums) == {
         "count": [2, 1, *[0] * 12, 1],
         "confidence": [3.3333, 6.6667, *[None] * 12, 100.0],
         "accuracy": [50.0, 0.0, *[None] * 12, 100.0],
     }
     gaps = 2 * abs(0.5 - 1 / 30) + (1 / 15 + 1e-9) + 0
-    assert reliability.ece(sums) == pytest.approx(100 * gaps / 4, abs=1e-4)
-    assert reliability.ece(np.zeros((3, 15))) is None
+    assert diagnostics.ece(sums) == pytest.approx(100 * gaps / 4, abs=1e-4)
+    assert diagnostics.ece(np.zeros((3, 15))) is None
 
 
 def test_reliability_is_that_of_metrics_and_of_scikit_learn(sample):
     cls, _, labels = sample
     probs = np.exp(metrics.log_softmax(cls))
     confidence, right = probs.max(1), probs.argmax(1) == labels
-    sums = reliability.bin_sums(confidence, right)
-    assert reliability.ece(sums) == pytest.approx(metrics.ece_mce(probs, labels)[0], abs=1e-4)
+    sums = diagnostics.bin_sums(confidence, right)
+    assert diagnostics.ece(sums) == pytest.approx(metrics.ece_mce(probs, labels)[0], abs=1e-4)
     accuracy, mean = calibration_curve(right, confidence, n_bins=15)
-    found = reliability.diagram(sums)
+    found = diagnostics.diagram(sums)
     np.testing.assert_allclose([a for a in found["accuracy"] if a is not None], 100 * accuracy, atol=1e-4)
     np.testing.assert_allclose([c for c in found["confidence"] if c is not None], 100 * mean, atol=1e-4)
-    halves = reliability.bin_sums(confidence[:99], right[:99]) + reliability.bin_sums(confidence[99:], right[99:])
+    halves = diagnostics.bin_sums(confidence[:99], right[:99]) + diagnostics.bin_sums(confidence[99:], right[99:])
     np.testing.assert_allclose(halves, sums, rtol=1e-12)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from longtail.evaluation.fusion_choice import balanced_curve, choose, on_test
+from longtail.evaluation.fusion import balanced_curve, choose, on_test
 from longtail.evaluation.predictions import Predictions, TestSet
 
 # image 0, class 0: right where 2w > 1 - w, from .35 on; image 1, class 1: right where 3(1 - w) > w, to .7 (at .75 both

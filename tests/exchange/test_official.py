@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from longtail.base.errors import UserError
 from longtail.exchange.official import fit, in_container, recognise, reorder_classes, to_official
-from longtail.models.backbone import ARCHITECTURES
+from longtail.models.build import ARCHITECTURES
 from longtail.models.resnet import cifar_resnet
 from longtail.models.vit import ModelConfig, build_vit, head_logits, special_tokens
 from tests.helpers.official_layouts import deit, filled, on_meta, paco, parameters, saddle

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from longtail.base import rng
 from longtail.data.long_tail import LongTail
-from longtail.models import drop_path
+from longtail.models import transformer
 from longtail.models.vit import ModelConfig
 from longtail.training.experiment import StudentConfig, TrainConfig
 from longtail.training.teacher import build_model
@@ -30,7 +30,7 @@ from longtail.views import mix
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
-from longtail.views.weak_views import weak_parameters
+from longtail.views.teacher_views import weak_parameters
 
 
 @dataclass
@@ -59,7 +59,7 @@ def timms_own(shape: ModelConfig, classes: int) -> VisionTransformerDistilled:
     for number, rate in enumerate(np.linspace(first, shape.drop_path, shape.depth)):
         for branch, name in enumerate(("drop_path1", "drop_path2")):
             if rate:
-                setattr(model.blocks[number], name, drop_path.DropPath(float(rate), 2 * number + branch))
+                setattr(model.blocks[number], name, transformer.DropPath(float(rate), 2 * number + branch))
     return model
 
 
@@ -72,7 +72,7 @@ def train_deit_lt(
     torch.manual_seed(seed)
     model = timms_own(config.model, classes).to(dtype).train()
     model.set_distilled_training(True)
-    branches, weight = drop_path.branches(model), class_weights(data.class_counts, loss.drw_beta).to(dtype)
+    branches, weight = transformer.branches(model), class_weights(data.class_counts, loss.drw_beta).to(dtype)
     optimizer = torch.optim.AdamW(
         groups_by_name(model, schedule.weight_decay),
         lr=schedule.lr,
@@ -94,7 +94,7 @@ def train_deit_lt(
                 x, lam = mixed(views, epoch, positions, number * recipe.virtual_world + rank)
                 taught = teacher_of(teacher, x, recipe)
                 y = torch.from_numpy(data.train_labels[views.order(epoch)[positions]])
-                drop_path.use(branches, torch.from_numpy(drop_path.draw(branches, views.key, epoch, positions)))
+                transformer.use(branches, torch.from_numpy(transformer.draw(branches, views.key, epoch, positions)))
                 cls, dist = model(x.to(dtype))
                 target = soft_target(y, lam, classes, smoothing).to(dtype)
                 base = -(target * cls.log_softmax(1)).sum(1).mean()

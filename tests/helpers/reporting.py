@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from longtail.base import params
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.report.study import StudyConfig
 from tests.helpers.root import ROOT

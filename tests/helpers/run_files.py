@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.evaluation.diagnostics import combine, measure, top1
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import Predictions, TestSet, phase_metrics

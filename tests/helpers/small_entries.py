@@ -11,11 +11,11 @@ from longtail.base import params
 from longtail.data.config import DatasetConfig
 from longtail.data.long_tail import LongTail
 from longtail.data.made_data import made_data
-from longtail.models.cnn import CnnConfig
+from longtail.models.build import CnnConfig
 from longtail.runs.probe import Probe
-from longtail.training.cache import TeacherLabels
 from longtail.training.cache_probe import cache_probe
 from longtail.training.experiment import StudentConfig, load_method, resolve
+from longtail.training.labels import TeacherLabels
 from longtail.training.student_probe import student_probe
 from longtail.training.student_run import StudentRun
 from longtail.training.teacher_config import TeacherConfig
@@ -98,7 +98,7 @@ def first_weights(config: StudentConfig, data: LongTail) -> StudentRun:
     """What another seed begins with, as a run to start from."""
     import torch
 
-    from longtail.models.network import build_network
+    from longtail.models.build import build_network
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

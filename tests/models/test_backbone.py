@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from longtail.models.backbone import ARCHITECTURES
+from longtail.models.build import ARCHITECTURES
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -24,8 +24,7 @@ from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.base.params import build
 from longtail.data.long_tail import LongTail, content_digest
-from longtail.models.cnn import CnnConfig, PooledCnn
-from longtail.models.network import build_network, network_config
+from longtail.models.build import CnnConfig, PooledCnn, build_network, network_config
 from longtail.models.vit import ModelConfig, build_vit, head_logits, parameter_groups, special_tokens
 from longtail.runs.execution import Execution
 from longtail.runs.workspace import Workspace

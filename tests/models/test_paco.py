@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.losses import losses
-from longtail.models.backbone import ARCHITECTURES
-from longtail.models.paco import PaCo, initial_queue, log_prior, paco_loss, projection_head
-from longtail.training.paco_config import PaCoConfig
+from longtail.losses.losses import log_prior, paco_loss
+from longtail.models.build import ARCHITECTURES
+from longtail.models.paco import PaCo, initial_queue, projection_head
 from longtail.training.sam import sam_step
+from longtail.training.teacher_config import PaCoConfig
 
 VIEWS = {
     "autoaugment": "paco",

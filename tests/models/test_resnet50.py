@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.models import resnet50 as torchvisions
 
-from longtail.models.backbone import ARCHITECTURES
+from longtail.models.build import ARCHITECTURES
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(1000, 25_557_032), (8142, 23_508_032 + 8142 * 2049)])

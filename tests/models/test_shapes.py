@@ -7,9 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models import shapes
-from longtail.models.backbone import ARCHITECTURES
-from longtail.models.cnn import CnnConfig
-from longtail.models.network import build_network
+from longtail.models.build import ARCHITECTURES, CnnConfig, build_network
 from longtail.models.vit import ModelConfig
 
 SIZES = {"ti": (192, 3), "s": (384, 6), "b": (768, 12)}

@@ -13,7 +13,7 @@ from torch import nn
 
 from longtail.base import params
 from longtail.base.errors import UserError
-from longtail.models import drop_path
+from longtail.models import transformer
 from longtail.models.vit import (
     ModelConfig,
     build_vit,
@@ -133,8 +133,8 @@ def test_a_dropped_branch_is_left_out_and_a_kept_one_rescaled():
     model = build_vit(small(depth=1, drop_path=0.5, drop_path_mode="constant"), 5, False)
     block = model.blocks[0]
     x = torch.randn(1, 10, 16).expand(400, -1, -1)
-    branches = drop_path.branches(model)
-    drop_path.use(branches, torch.from_numpy(drop_path.draw(branches, 0, 0, np.arange(400))))
+    branches = transformer.branches(model)
+    transformer.use(branches, torch.from_numpy(transformer.draw(branches, 0, 0, np.arange(400))))
     with torch.no_grad():
         branch = block.train().drop_path1(x)
     kept = branch.flatten(1).abs().sum(1) > 0

@@ -11,7 +11,7 @@ import yaml
 
 from longtail.base import params
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report import machines
 from longtail.report.machines import Machines, cost, place, places, same_place
 from longtail.report.results import load

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report.results import load, read
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage, study, study_dict, write_metrics
 from tests.helpers.root import ROOT

@@ -17,11 +17,10 @@ import torch
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.cost.speed import noise
-from longtail.losses.targets import Targets
+from longtail.losses.targets import Targets, soft_targets
 from longtail.models.vit import build_vit
 from longtail.training.experiment import load_method, resolve
 from longtail.views.epoch import Layout
-from longtail.views.mix import soft_targets
 from tests.helpers.projects import WHO, committed
 from tests.helpers.root import ROOT
 

@@ -14,8 +14,8 @@ import torch
 
 from longtail.data.long_tail import LongTail
 from longtail.training.teacher import load_teacher
-from longtail.views.large_views import large_draws, large_view
 from longtail.views.normalize import constants, normalize
+from longtail.views.teacher_views import large_draws, large_view
 from tests.helpers.disk_datasets import imagenet_lt
 from tests.helpers.stage_processes import finish, start, tiny_params, until
 from tests.training.test_teacher import PACO

@@ -116,7 +116,7 @@ def test_what_the_teacher_names_is_what_its_cache_counted(made):
     from longtail.analysis.student import load_student
     from longtail.base import params
     from longtail.data.long_tail import LongTail
-    from longtail.training.cache import TeacherLabels
+    from longtail.training.labels import TeacherLabels
     from longtail.views.student_views import ViewRecipe, Views
 
     data = LongTail.load(made / "data/datasets/tiny.npz")
@@ -172,7 +172,7 @@ def test_a_plain_vit_has_no_experts(copy):
 
 
 def block(curves: dict[int, list[float]], held: list[int]) -> dict:
-    """Two seeds, three classes a, b, c of one test image each: seed 0 as in test_fusion.py, seed 1 always right."""
+    """Two seeds, three classes a, b, c of one test image each: seed 0 as in test_fusion_choice, seed 1 all right."""
     from longtail.data.heldout import HeldOut
     from longtail.evaluation.predictions import Predictions, TestSet
 

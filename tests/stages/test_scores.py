@@ -6,7 +6,7 @@ import json
 
 import yaml
 
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from tests.helpers.reporting import metrics_file, run_stage, study_dict, write_metrics
 
 

@@ -11,12 +11,11 @@ import torch
 
 from longtail.base import params
 from longtail.losses.targets import Targets
-from longtail.models.cnn import CnnConfig
-from longtail.models.network import build_network
+from longtail.models.build import CnnConfig, build_network
 from longtail.models.vit import ModelConfig
 from longtail.training.cache import CacheConfig
 from longtail.training.experiment import load_method, resolve
-from longtail.training.schedule import cosine_lr
+from longtail.training.optimizer import cosine_lr
 from longtail.training.student import train_student
 from longtail.training.student_run import StudentRun
 from longtail.views.student_views import ViewRecipe, Views

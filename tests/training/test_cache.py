@@ -15,7 +15,8 @@ import torch
 from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail, class_order, content_digest
 from longtail.runs.workspace import Workspace
-from longtail.training.cache import TeacherLabels, build_cache, seed_folder, teacher_labels, verify, views_hash
+from longtail.training.cache import build_cache, teacher_labels, verify
+from longtail.training.labels import TeacherLabels, seed_folder, views_hash
 from longtail.views.student_views import Views
 from tests.helpers.small import OFFSET, SIZE, STRIDE, Teacher, digits, recipe
 from tests.helpers.stage_processes import CACHE, finish, start

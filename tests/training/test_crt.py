@@ -23,8 +23,8 @@ from longtail.models.vit import ModelConfig, build_vit, head_logits, parameter_g
 from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
 from longtail.training.experiment import StudentConfig, resolve
-from longtail.training.start import begin, read_start, start_digest
 from longtail.training.student import train_student
+from longtail.training.student_run import begin, read_start, start_digest
 from longtail.views.epoch import Layout, class_balanced
 from longtail.views.eval_views import eval_batch
 from longtail.views.recipe import ViewRecipe

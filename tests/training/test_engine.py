@@ -24,8 +24,7 @@ from longtail.runs.saver import Saver, copied
 from longtail.training import engine, student_step
 from longtail.training.engine import choose_attention, compile_blocks
 from longtail.training.experiment import load_method
-from longtail.training.meter import Meter
-from longtail.training.student_step import Stepper
+from longtail.training.student_step import Meter, Stepper
 from longtail.views.student_views import Views
 from tests.helpers.interruption import Stop, stopping
 from tests.helpers.small import Teacher, digits

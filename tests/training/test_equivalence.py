@@ -1,6 +1,6 @@
 """The fast paths against the plain one of helpers/plain_path.py over the first 100 steps; none changes what a run is.
 
-Several processes against one: test_together.py. Views of either backend, operation by operation: test_ops_torch.py.
+Several processes against one: test_together.py. Views of either backend, operation by operation: tests of views.ops.
 SAM's step in closed form: test_sam.py. Final accuracies: benchmarks/equivalence.py.
 """
 
@@ -25,12 +25,13 @@ from longtail.data.long_tail import LongTail
 from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses import losses
 from longtail.methods.deit_lt import Method
-from longtail.models.network import build_network
+from longtail.models.build import build_network
 from longtail.runs.execution import Execution
 from longtail.runs.workspace import Workspace
 from longtail.training import student, teacher_tasks
-from longtail.training.cache import TeacherLabels, build_cache
+from longtail.training.cache import build_cache
 from longtail.training.experiment import StudentConfig
+from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
 from longtail.training.teacher import build_model
 from longtail.training.teacher_training import train_teacher

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from longtail.base.errors import UserError
-from longtail.training.floor import ALLOW, Floor, check_floor
+from longtail.training.teacher_config import ALLOW, Floor, check_floor
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from longtail.losses.targets import Targets
 from longtail.models.vit import ModelConfig
 from longtail.runs.parallel import ALONE
 from longtail.training import student, student_evaluation, student_step
-from longtail.training.cache import CacheConfig, TeacherLabels
+from longtail.training.cache import CacheConfig
 from longtail.training.experiment import load_method, resolve
-from longtail.training.schedule import teacher_lr
+from longtail.training.labels import TeacherLabels
+from longtail.training.optimizer import teacher_lr
 from longtail.training.student import train_student
 from longtail.training.teacher import build_loss
 from longtail.training.teacher_config import TeacherConfig

@@ -15,14 +15,12 @@ from longtail.models.paco import projection_head
 from longtail.models.vit import ModelConfig
 from longtail.training.cache import CacheConfig
 from longtail.training.experiment import resolve
-from longtail.training.floor import Floor
-from longtail.training.schedule import cosine_lr, sam_radius
-from longtail.training.teacher import build_model
-from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_evaluation import TestSet
+from longtail.training.optimizer import cosine_lr, sam_radius
+from longtail.training.teacher import TestSet, build_model
+from longtail.training.teacher_config import Floor, TeacherConfig
 from longtail.training.teacher_tasks import build_task
 from longtail.training.teacher_training import _step, learning_rate
-from longtail.views.large_recipe import LargeViewRecipe
+from longtail.views.recipe import LargeViewRecipe
 from tests.helpers.root import ROOT
 from tests.helpers.small import digits
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from longtail.training.schedule import cosine_lr, sam_radius, teacher_cosine_lr, teacher_lr
+from longtail.training.optimizer import cosine_lr, sam_radius, teacher_cosine_lr, teacher_lr
 
 CIFAR = {"base": 0.1, "warmup_epochs": 5, "milestones": (160, 180), "factors": (0.01, 0.0001)}
 

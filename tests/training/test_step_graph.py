@@ -16,7 +16,7 @@ from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.runs.execution import Execution
 from longtail.runs.workspace import Workspace
 from longtail.training import teacher_training
-from longtail.training.step_graph import WARM_UP, CudaGraphs, Steps
+from longtail.training.engine import WARM_UP, CudaGraphs, Steps
 from longtail.training.teacher_training import train_teacher
 from tests.helpers.recorded_graphs import RecordedGraphs
 from tests.training.test_teacher import (

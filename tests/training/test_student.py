@@ -21,13 +21,13 @@ from longtail.models.vit import build_vit, head_logits, parameter_groups, specia
 from longtail.runs.execution import Execution
 from longtail.runs.workspace import Workspace
 from longtail.training import student_evaluation
-from longtail.training.cache import TeacherLabels, build_cache, teacher_labels
+from longtail.training.cache import build_cache, teacher_labels
 from longtail.training.experiment import StudentConfig, load_method, resolve
-from longtail.training.meter import write_rows
-from longtail.training.schedule import cosine_lr
+from longtail.training.labels import TeacherLabels
+from longtail.training.optimizer import cosine_lr
 from longtail.training.student import train_student
 from longtail.training.student_evaluation import Evaluator
-from longtail.training.student_step import chunks
+from longtail.training.student_step import chunks, write_rows
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.eval_views import EvalViews, eval_batch
 from longtail.views.student_views import Views

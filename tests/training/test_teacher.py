@@ -24,14 +24,12 @@ from longtail.runs import workspace
 from longtail.runs.execution import Execution
 from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
-from longtail.training.floor import Floor
-from longtail.training.schedule import teacher_lr
-from longtail.training.teacher import build_loss, build_model, load_teacher, recipe
-from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_evaluation import evaluate
+from longtail.training.optimizer import teacher_lr
+from longtail.training.teacher import build_loss, build_model, evaluate, load_teacher, recipe
+from longtail.training.teacher_config import Floor, TeacherConfig
 from longtail.training.teacher_training import epoch_size, learning_rate, train_teacher
 from longtail.views.normalize import NORMALIZATION, constants, normalize
-from longtail.views.weak_views import weak_batch, weak_parameters, zero_pad
+from longtail.views.teacher_views import weak_batch, weak_parameters, zero_pad
 from tests.helpers.root import ROOT
 from tests.models.test_paco import PACO as SOME_PACO
 from tests.views.test_large_views import VIEW as LARGE_VIEW

@@ -14,12 +14,11 @@ from longtail.base import params, rng
 from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail
 from longtail.data.sources import DatasetConfig, make_longtail
-from longtail.models.paco import log_prior, paco_loss
+from longtail.losses.losses import log_prior, paco_loss
 from longtail.models.resnet import CifarResNet
 from longtail.runs.workspace import Workspace
 from longtail.training import teacher_tasks
-from longtail.training.teacher import load_teacher
-from longtail.training.teacher_evaluation import evaluate
+from longtail.training.teacher import evaluate, load_teacher
 from longtail.training.teacher_tasks import build_task
 from longtail.training.teacher_training import _step, epoch_size
 from longtail.views.normalize import constants, normalize

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from longtail.models.network import build_network
+from longtail.models.build import build_network
 from longtail.models.vit import special_tokens
 from longtail.runs import workspace
 from longtail.runs.execution import Execution

@@ -16,7 +16,8 @@ from longtail.analysis.entropy import entropy_out
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.runs.workspace import Workspace
-from longtail.training.cache import TeacherLabels, build_cache, teacher_labels
+from longtail.training.cache import build_cache, teacher_labels
+from longtail.training.labels import TeacherLabels
 from longtail.views import draws
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import ViewRecipe

@@ -15,11 +15,11 @@ from torchvision.transforms import functional as tv
 from longtail.base import params, rng
 from longtail.base.errors import UserError
 from longtail.data.file_images import FileImages, read_header
+from longtail.views.draws import JITTER_WORDS
 from longtail.views.eval_views import eval_pixels
-from longtail.views.large_recipe import LargeViewRecipe
-from longtail.views.large_views import LargeViews, large_draws, large_view, plain_argument
 from longtail.views.ops import randaugment
-from longtail.views.photometric_draws import JITTER_WORDS
+from longtail.views.recipe import LargeViewRecipe
+from longtail.views.teacher_views import LargeViews, large_draws, large_view, plain_argument
 from tests.helpers.disk_datasets import SIZES, jpeg
 
 VIEW = {

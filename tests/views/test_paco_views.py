@@ -13,11 +13,10 @@ from torchvision.transforms import functional as F
 
 from longtail.base import params, rng
 from longtail.base.errors import UserError
-from longtail.training.paco_config import PaCoViewRecipe
-from longtail.views.draws import crops
+from longtail.views.draws import JITTER_WORDS, crops, jitter
 from longtail.views.ops import autoaugment
 from longtail.views.paco_views import PaCoViews
-from longtail.views.photometric_draws import JITTER_WORDS, jitter
+from longtail.views.recipe import PaCoViewRecipe
 from tests.helpers.batches import DEVICES, unbatch
 from tests.helpers.pictures import digits, small
 from tests.models.test_paco import VIEWS

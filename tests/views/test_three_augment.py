@@ -16,7 +16,7 @@ from torchvision.transforms import functional as F
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.views import draws
-from longtail.views.ops import blur_torch, photometric_torch
+from longtail.views.ops import photometric_torch
 from longtail.views.ops.photometric import JITTER, THREE
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
@@ -142,9 +142,9 @@ def test_golden_draws():
 def test_the_blur_of_a_large_batch_is_done_in_parts(monkeypatch):
     images, radius = torch.from_numpy(photos(24, 24)).permute(0, 3, 1, 2).contiguous(), np.linspace(0.0, 5.0, 64)
     whole, most = photometric_torch.gaussian_blur(images, radius), []
-    box = blur_torch._box
-    monkeypatch.setattr(blur_torch, "_TEMPORARY", {"cpu": 7 * 8 * 3 * 24 * 24, "cuda": 0})
-    monkeypatch.setattr(blur_torch, "_box", lambda pixels, *rest: most.append(len(pixels)) or box(pixels, *rest))
+    box = photometric_torch._box
+    monkeypatch.setattr(photometric_torch, "_TEMPORARY", {"cpu": 7 * 8 * 3 * 24 * 24, "cuda": 0})
+    monkeypatch.setattr(photometric_torch, "_box", lambda pixels, *rest: most.append(len(pixels)) or box(pixels, *rest))
     assert torch.equal(photometric_torch.gaussian_blur(images, radius), whole) and max(most) == 7
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from longtail.base import docs_file
+from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.evaluation import statistics
 from longtail.report.claims.measures import BY_IMAGE, Measure
@@ -99,7 +99,7 @@ class Judged:
 
 def load(path: Path) -> list[Claim]:
     """The claims of a file. Raises UserError where it is missing, no YAML, or not of its shape."""
-    return list(docs_file.read(Claims, path).claims)
+    return list(params.read(Claims, path).claims)
 
 
 def ledger(claims: list[Claim], reports: Path) -> list[Judged]:

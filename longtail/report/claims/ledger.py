@@ -1,15 +1,145 @@
-"""The claim ledger as the index shows it: a group of lines for each claim, and how many claims hold."""
+"""The ledger of claims: CSV and Markdown as text, and the groups of lines that the index shows."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from longtail.base.text import points
-from longtail.report.claims.judge import Claim, Judged, Verdict, overall
-from longtail.report.claims.text import Counterpart, counterpart
+from longtail.base.text import pipe_table, points
+from longtail.report.claims.judge import Claim, Comparison, Judged, Verdict, overall
+from longtail.report.published import PrintedCell
+
+HEADER = (
+    *("id", "paper", "where", "text", "overall", "study", "miniature", "verdict", "difference", "low", "high", "unit"),
+    *("seeds", "method", "reason", "both_low", "both_high", "metric", "higher", "higher_head", "lower", "lower_head"),
+    *("printed_higher", "printed_lower", "printed_difference", "printed_note"),
+)
+NO_STUDY = "no run yet"
+COUNTED = {"holds": "hold", "not yet run": "not yet run", "undecided": "undecided", "does not hold": "do not hold"}
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """The printed numbers beside a comparison; None where the paper prints none."""
+
+    higher: PrintedCell | None
+    lower: PrintedCell | None
+
+    @property
+    def difference(self) -> float | None:
+        """Higher minus lower, as printed; None unless both are."""
+        if not (self.higher and self.lower and self.higher.value and self.lower.value):
+            return None
+        return float(self.higher.value) - float(self.lower.value)
+
+    @property
+    def text(self) -> str:
+        """The difference with its sign, to the digits that are printed; nothing for None."""
+        if self.difference is None:
+            return ""
+        digits = max(len(cell.value.partition(".")[2]) for cell in (self.higher, self.lower))
+        return f"{self.difference:+.{digits}f}".replace("-", "−")
+
+    @property
+    def notes(self) -> list[str]:
+        """Of cells that are not to be trusted blindly."""
+        return [cell.doubt for cell in (self.higher, self.lower) if cell and cell.doubt]
+
+
+def place(pair: Comparison) -> str:
+    """Where the numbers are compared: our study, or the printed setting where there is none."""
+    if pair.study or not pair.higher.printed:
+        return pair.study or NO_STUDY
+    printed = pair.higher.printed
+    return f"{NO_STUDY}: {printed.dataset}, ρ = {printed.imbalance}, {printed.backbone}"
+
+
+def counterpart(comparison: Comparison, published: Path, where: str) -> Counterpart:
+    """What is printed of both sides. Raises UserError for a selector that fits nothing, naming `where`."""
+    sides = (("higher", comparison.higher), ("lower", comparison.lower))
+    return Counterpart(*(side.counterpart(published, f"{where}, {name}") for name, side in sides))
+
+
+def to_csv(ledger: list[Judged], published: Path) -> str:
+    """Every comparison, ours to 4 decimals, printed as text; empty where there is no number."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    for judged, verdict, printed in _lines(ledger, published):
+        claim, pair = judged.claim, judged.comparison
+        line = [claim.id, claim.paper, claim.where, claim.text, verdict, pair.study, int(judged.miniature)]
+        ends = (judged.difference, *(judged.interval or (None, None)))
+        line += [judged.verdict, *map(_four, ends), judged.unit, judged.seeds, judged.method, judged.reason]
+        line += [*map(_four, judged.interval_both or (None, None)), pair.higher.metric]
+        line += [pair.higher.name, pair.higher.head, pair.lower.name, pair.lower.head]
+        line += [cell.value if cell else "" for cell in (printed.higher, printed.lower)]
+        writer.writerow([*line, _four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))])
+    return out.getvalue()
+
+
+def to_markdown(ledger: list[Judged], published: Path) -> str:
+    """A page: how verdicts are made, their counts, and a table for each paper."""
+    lines = [
+        "# Claim ledger",
+        "",
+        "What the papers claim, in our words, and what our runs say. Each claim is that one number is higher than",
+        "another. It **holds** where the 95 % interval of the difference (last epoch, seeds paired by number) is",
+        "above 0, **does not hold** where it is below, and is **undecided** where 0 is in it. From three seeds on the",
+        "interval is Student's t over seeds; from fewer it is a bootstrap over test images, stratified by class, which",
+        "tells nothing of other training seeds. No interval tells of other subsets of the training images, and none",
+        "is corrected for the number of claims. A claim as a whole has the worst verdict of its full recipes;",
+        "miniatures show whether the pattern appears, and decide nothing. Differences are higher minus lower;",
+        "(?) marks printed numbers that are doubtful, as told in claims.csv.",
+        "",
+    ]
+    for paper, group in groupby(ledger, key=lambda judged: judged.claim.paper):
+        found = list(group)
+        verdicts = Counter(_overalls(found).values())
+        counts = ", ".join(f"{verdicts[verdict]} {text}" for verdict, text in COUNTED.items())
+        lines += [f"## {paper}", "", f"Claims: {counts}.", ""]
+        rows, seen = [], ""
+        for judged, verdict, printed in _lines(found, published):
+            claim = judged.claim
+            first = f"**{claim.text}** {claim.where}: *{verdict}*" if claim.id != seen else ""
+            rows.append((first, *_row(judged, printed)))
+            seen = claim.id
+        header = ("claim", "study", "printed", "ours", "95 % interval", "test", "verdict")
+        lines += pipe_table(header, "llrrlll", rows)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
+    pair = judged.comparison
+    study = place(pair) + (" (miniature)" if judged.miniature else "")
+    ours = "" if judged.difference is None else f"{points(judged.difference)} {judged.unit}"
+    ends = f"{points(judged.interval[0])} to {points(judged.interval[1])}" if judged.interval else ""
+    test = "; ".join(text for text in (judged.method, judged.reason, pair.note) if text)
+    mark = " (?)" if printed.notes or pair.note else ""
+    return study, printed.text + mark, ours, ends, test, judged.verdict
+
+
+def _four(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _overalls(ledger: list[Judged]) -> dict[str, str]:
+    """{claim id: verdict of the claim as a whole}."""
+    groups = groupby(ledger, key=lambda judged: judged.claim.id)
+    return {name: overall(list(found)) for name, found in groups}
+
+
+def _lines(ledger: list[Judged], published: Path):
+    """Of each comparison: itself, the verdict of its claim, what is printed."""
+    verdicts = _overalls(ledger)
+    for judged in ledger:
+        where = f"claim '{judged.claim.id}' ({place(judged.comparison)})"
+        yield judged, verdicts[judged.claim.id], counterpart(judged.comparison, published, where)
+
 
 SIGNS = {  # {verdict: (symbol, class)}: never by colour alone
     "holds": ("✓", "good"),

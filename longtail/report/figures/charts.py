@@ -1,7 +1,7 @@
 """The charts of a run's page: each a panel and the rows it drew, from plain numbers (accuracies in %).
 
 Series differ in colour, marker and line, so that no chart rests on colour alone. Text and lines are in INK, which
-longtail/report/figures/svg.py turns into the page's text colour. None = not measured, and not drawn.
+longtail/report/figures/style.py turns into the page's text colour. None = not measured, and not drawn.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from longtail.report.figures.study_figures import Drawing
-from longtail.report.figures.style import COLORS, COLUMN, legend_above, line_with_band, new_figure
-from longtail.report.figures.svg import INK
+from longtail.report.figures.style import COLORS, COLUMN, INK, legend_above, line_with_band, new_figure
 
 Series = Mapping[str, Sequence]  # {"mean": [...], "stderr": [...]}, of one length
 MARKERS, STYLES = "osD^", ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))

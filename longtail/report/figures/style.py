@@ -1,18 +1,30 @@
-"""One style for every figure (longtail.mplstyle), and saving that gives the same bytes from the same data."""
+"""One style for every figure, saved with the same bytes from the same data, or as SVG inside a page.
+
+A matplotlib figure as a small SVG element to stand inside a page, readable on white and on black.
+
+Text stays text and takes the page's font; what is drawn in INK takes the page's text colour. There is no style
+attribute or element (a page's policy may forbid them, and a style sheet would reach the whole page) and no namespace
+(HTML needs none); ids begin with the chart's own name.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import matplotlib.style
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
 
 matplotlib.style.use("longtail.report.figures.longtail")  # longtail.mplstyle, beside this file
 COLORS = tuple(matplotlib.rcParams["axes.prop_cycle"].by_key()["color"])
@@ -65,3 +77,86 @@ def save(figure: Figure, header: Sequence[str], rows: Sequence[Sequence], stem: 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
+
+
+INK = "#000000"  # becomes the text colour of the page
+PIXELS = 114  # of CSS an inch: letters of 7 and 8 points are then about as large as the page's small text
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+LEFT_OUT = ("metadata", "style")
+INHERITED = ("font-family", "font-style", "font-weight", "font-variant", "font-stretch")
+PLACES = ("d", "transform", "x", "y", "width", "height")
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_REFERENCE = re.compile(r"(?<=url\(#)[^)]+")
+
+
+def to_svg(figure: Figure, name: str, text: str) -> Markup:
+    """An <svg> element, role "img" with `text` as its label; the same figure gives the same bytes.
+
+    name: letters, digits, - and _; begins every id.
+    """
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
+    root = ElementTree.fromstring(file.getvalue())
+    _plain(root)
+    _name_ids(root, name)
+    box = [float(v) for v in root.get("viewBox").split()[2:]]  # points
+    size = {"viewBox": "0 0 " + " ".join(f"{v:g}" for v in box)}
+    size |= {of: f"{PIXELS * v / 72:.0f}" for of, v in zip(("width", "height"), box, strict=True)}
+    said = {"class": "chart", "role": "img", "aria-label": text}
+    root.attrib = said | size | {"fill": "currentColor", "stroke-linejoin": "round"}
+    return Markup(re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode")).strip())
+
+
+def _plain(element: Element) -> None:
+    """Names without namespaces, style declarations as attributes, numbers with two decimals, ink as the text colour."""
+    element.tag = _local(element.tag)
+    element.attrib = {_local(key): value for key, value in element.attrib.items()}
+    for declaration in element.attrib.pop("style", "").split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key == "font":  # as matplotlib before 3.10 writes it: 9px 'DejaVu Sans', sans-serif
+            element.set("font-size", re.search(r"[\d.]+px", value)[0])
+        elif key and key not in INHERITED:
+            element.set(key, value)
+    for key, value in element.attrib.items():
+        if value == INK:
+            element.set(key, "currentColor")
+        elif value.startswith("data:"):
+            element.set(key, value.replace("\n", ""))
+        elif key in PLACES:
+            element.set(key, _short(value))
+    if element.get("transform", "").startswith("rotate(0 "):
+        del element.attrib["transform"]
+    for child in list(element):
+        if _local(child.tag) in LEFT_OUT:
+            element.remove(child)
+        else:
+            _plain(child)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _short(value: str) -> str:
+    """Two decimals, no trailing zeros, single spaces."""
+    value = _NUMBER.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), value)
+    return re.sub(r"-0(?![\d.])", "0", re.sub(r"\s+", " ", value)).strip()
+
+
+def _name_ids(root: Element, name: str) -> None:
+    """Ids nobody refers to are dropped, the others become name-1, name-2 …"""
+    used: dict[str, str] = {}
+
+    def new(old: str) -> str:
+        return used.setdefault(old, f"{name}-{len(used) + 1}")
+
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "href" and value.startswith("#"):
+                element.set(key, "#" + new(value[1:]))
+            else:
+                element.set(key, _REFERENCE.sub(lambda m: new(m[0]), value))
+    for element in root.iter():
+        own = element.attrib.pop("id", None)
+        if own in used:
+            element.set("id", used[own])

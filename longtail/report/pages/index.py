@@ -21,12 +21,11 @@ from longtail.report.pages.entries import entries
 from longtail.report.pages.study_page import shown_width
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
-from longtail.report.review.reproduced import STATES, Agreement, agreement, counts, state
+from longtail.report.review.shares import STATES, Agreement, agreement, counts, state
 from longtail.report.study import StudyConfig, Table
 from longtail.report.tables.grid import Record, records
-from longtail.report.tables.printed import PrintedTable, printed_tables
 from longtail.report.tables.render import entry_id
-from longtail.report.tables.side_by_side import SideBySide, side_by_side
+from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printed_tables, side_by_side
 
 MAPPED = "DeiT-LT"  # the paper that docs/coverage.yaml maps
 PAPERS = {MAPPED: "deit_lt", "LiVT": "livt", "DiVE": "dive", "CBD": "cbd"}  # {paper: how its files begin}

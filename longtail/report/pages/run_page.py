@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 from longtail.base import params
-from longtail.report.pages import expert_sections, record_sections, tail_sections
+from longtail.report.pages import expert_sections, tail_sections
+from longtail.report.pages import sections as record_sections
 from longtail.report.pages.sections import Section, shown
 from longtail.report.pages.web import page
 

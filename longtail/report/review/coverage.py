@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.base import docs_file, params
+from longtail.base import params
 from longtail.base.errors import UserError, nearest
 from longtail.base.text import pipe_table
 from longtail.report.figures.captions import FIGURES
@@ -82,7 +82,7 @@ class Need:
 
 def read(path: Path) -> Coverage:
     """docs/coverage.yaml. Raises UserError where it is missing, no YAML, or not of its shape."""
-    return docs_file.read(Coverage, path)
+    return params.read(Coverage, path)
 
 
 class Project:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from longtail.base.errors import UserError
-from longtail.cost.lock_sizes import TRAINED, recorded_sizes
+from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
 from longtail.report import machines
 from longtail.report.machines import Machines

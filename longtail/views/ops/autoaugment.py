@@ -51,7 +51,7 @@ POLICY = (
 OPS = tuple(sorted({op for pair in POLICY for op, _, _ in pair}))
 WORDS = 5  # random words a view needs: which sub-policy, then for each operation: applied?, sign
 
-PIXELWISE = {  # those that move nothing, and what they are in ops_pil
+PIXELWISE = {  # those that move nothing, and what they are in randaugment
     "AutoContrast": "AutoContrast",
     "Brightness": "BrightnessIncreasing",
     "Color": "ColorIncreasing",

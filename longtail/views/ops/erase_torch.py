@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtail.base import rng
-from longtail.base.upload import upload
+from longtail.base.device import upload
 
 _LOW, _HALF = 0xFFFFFFFF, 0xFFFF
 

@@ -1,4 +1,4 @@
-"""The operations of ops_pil on batches, uint8 [n, 3, S, S] on CPU or CUDA, bit for bit equal to Pillow's.
+"""The operations of randaugment.py on batches, uint8 [n, 3, S, S] on CPU or CUDA, bit for bit equal to Pillow's.
 
 Each view has its own argument. Nothing here waits for the device: arguments come from the host's draws, histograms and
 means stay on the device. Integers wherever Pillow's result allows; blends are float32 as in Pillow's C, with a rounded
@@ -19,7 +19,7 @@ ARGUMENTS = 6  # numbers an operation may need: the matrix of a rotation
 
 
 def arguments(op: str, values: list[float | int | None], size: int) -> np.ndarray:
-    """Arguments of ops_pil.level_argument as `apply` wants them: float64 [n, ARGUMENTS]."""
+    """Arguments of randaugment.level_argument as `apply` wants them: float64 [n, ARGUMENTS]."""
     table = np.zeros((len(values), ARGUMENTS))
     if op == "Rotate":
         table[:] = [_rotation(degrees, size) for degrees in values]

@@ -13,10 +13,10 @@ import yaml
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report.claims.judge import Claim, Judged, ledger, load, overall
+from longtail.report.claims.ledger import HEADER, counterpart, place, to_csv, to_markdown
 from longtail.report.claims.measures import Measure
-from longtail.report.claims.text import HEADER, counterpart, place, to_csv, to_markdown
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage
 from tests.helpers.root import ROOT
 
@@ -424,7 +424,7 @@ def test_stage_writes_and_checks(tmp_path, capsys):
 
 
 def test_no_torch():
-    code = "import longtail.report.claims.text, sys; sys.exit('torch' in sys.modules)"
+    code = "import longtail.report.claims.ledger, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from longtail.report.figures import epochs, study_figures
+from longtail.report.figures import study_figures
 from longtail.report.figures.rollout import rollout, rollout_mean
 
 COLORS = {"A": "red", "B": "blue"}
@@ -52,22 +52,22 @@ def test_entropy_ends_where_the_last_image_is():
 def test_printed_curve_is_thin_dashed_and_behind_nothing_of_ours():
     series = {"A": rows("seed epoch distance", (0, 0, 0.1), (0, 1, 0.2)), "plain ViT": []}
     curves = {"paper": [(100.0, 0.012)], "A": [(1.0, 0.1)]}
-    drawn = epochs.cls_dist_distance(series, COLORS, curves)
+    drawn = study_figures.cls_dist_distance(series, COLORS, curves)
     ours, printed, of_a = drawn.figure.axes[0].lines
     assert (ours.get_label(), printed.get_label()) == ("A", "paper (printed)")
     assert (printed.get_color(), of_a.get_color()) == ("black", "red")  # of the entry it stands beside
     assert printed.get_linewidth() < ours.get_linewidth() and printed.is_dashed() and not ours.is_dashed()
     assert drawn.rows[2] == ("paper (printed)", 100.0, 0.012, "", "")
-    assert epochs.cls_dist_distance({"plain ViT": []}, COLORS, curves) is None
+    assert study_figures.cls_dist_distance({"plain ViT": []}, COLORS, curves) is None
 
 
 def test_curves_leave_out_epochs_that_were_not_evaluated():
     keys = "seed epoch loss test_top1_avg"
     seeds = rows(keys, (0, 0, 2.0, ""), (0, 1, 1.0, 50.0), (1, 0, 4.0, ""), (1, 1, 2.0, 60.0))
     series = {"A": seeds, "B": rows(keys, (0, 0, 3.0, ""))}
-    loss = epochs.training_loss(series, COLORS)
+    loss = study_figures.training_loss(series, COLORS)
     assert loss.rows == [("A", 0, 3.0, 1.0, 2), ("A", 1, 1.5, 0.5, 2), ("B", 0, 3.0, None, 1)]
-    accuracy = epochs.test_accuracy(series, COLORS)
+    accuracy = study_figures.test_accuracy(series, COLORS)
     assert accuracy.rows == [("A", 1, 55.0, 5.0, 2)]
     assert [line.get_label() for line in accuracy.figure.axes[0].lines] == ["A"]
 
@@ -93,7 +93,7 @@ def test_an_entry_without_attention_is_left_out():
     """A CNN's files have a header alone."""
     assert study_figures.attention_distance({"CNN": []}, "test", {"CNN": "red"}, {}) is None
     assert study_figures.feature_rank({"CNN": []}, {"CNN": "red"}, {}) is None
-    assert epochs.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
+    assert study_figures.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
 
 
 def test_feature_rank_draws_the_centred_variant_and_keeps_both():
@@ -132,5 +132,5 @@ def test_rollout_has_a_column_for_each_token_of_each_entry():
 def test_nothing_was_run():
     assert study_figures.groups({}, COLORS) is None and study_figures.entropy({}, {}) is None and rollout({}) is None
     assert study_figures.attention_distance({}, "test", COLORS, {}) is None and rollout_mean({}) is None
-    assert epochs.training_loss({}, COLORS) is None and epochs.test_accuracy({}, COLORS) is None
+    assert study_figures.training_loss({}, COLORS) is None and study_figures.test_accuracy({}, COLORS) is None
     assert study_figures.feature_rank({}, COLORS, {}) is None

@@ -9,8 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from longtail.report.figures.style import new_figure
-from longtail.report.figures.svg import INK, to_svg
+from longtail.report.figures.style import INK, new_figure, to_svg
 
 
 @pytest.fixture

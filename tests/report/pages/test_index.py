@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report.pages import index
 from tests.helpers.pages import Page
 from tests.helpers.reporting import PUBLISHED, T2, metrics_file, run_stage, study_dict, write_metrics

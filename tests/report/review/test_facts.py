@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from longtail.base import yaml_file
-from longtail.base.docs_file import read
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
+from longtail.base.files import write_json
+from longtail.base.params import read
 from longtail.base.text import SIZES, number, with_unit
-from longtail.cost.lock_sizes import recorded_sizes
+from longtail.cost.upstream import recorded_sizes
 from longtail.report.review.coverage import Coverage
 from longtail.report.review.facts import CLAIM_COLUMNS, Hours, Judgements, claims, gather, hours
 from longtail.report.review.pages import PAGES, pages

@@ -9,7 +9,7 @@ import yaml
 
 from longtail.base import params
 from longtail.base.errors import UserError
-from longtail.base.output import write_json
+from longtail.base.files import write_json
 from longtail.report.tables.overview import OverviewConfig, printed, table, tail_accuracy, tails
 from longtail.report.tables.render import to_markdown
 from tests.helpers.reporting import PUBLISHED, metrics_file, run_stage

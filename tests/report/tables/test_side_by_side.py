@@ -10,16 +10,14 @@ import pytest
 from longtail.report.claims.judge import Claim, Comparison, Judged
 from longtail.report.claims.ledger import claim_groups, decided, miniature_verdicts, verdicts
 from longtail.report.claims.measures import Measure
-from longtail.report.figures.sparklines import HEIGHT, POINTS, WIDTH, curve
-from longtail.report.pages import inputs
-from longtail.report.pages.entries import Entry, Seed, _gpu_hours
+from longtail.report.pages import web
+from longtail.report.pages.entries import HEIGHT, POINTS, WIDTH, Entry, Seed, _gpu_hours, curve
 from longtail.report.pages.web import page
 from longtail.report.published import PrintedCell
 from longtail.report.review.coverage import PaperItem, Place, Project
-from longtail.report.review.reproduced import state
+from longtail.report.review.shares import state
 from longtail.report.tables.grid import Record
-from longtail.report.tables.printed import printed_tables
-from longtail.report.tables.side_by_side import agrees
+from longtail.report.tables.side_by_side import agrees, printed_tables
 from tests.helpers.pages import Page
 from tests.helpers.reporting import PUBLISHED, study_dict, write_metrics
 from tests.helpers.root import ROOT
@@ -139,16 +137,16 @@ def test_a_digest_names_contents_and_not_places(tmp_path):
         (tmp_path / place / "metrics").mkdir(parents=True)
         (tmp_path / place / "metrics/x.json").write_text("1")
         (tmp_path / place / "metrics/.gitignore").write_text(place)
-    digests = {inputs.digest(tmp_path / place, {"p": tmp_path / "absent"}) for place in ("a", "b")}
+    digests = {web.digest(tmp_path / place, {"p": tmp_path / "absent"}) for place in ("a", "b")}
     assert len(digests) == 1
     (tmp_path / "b/metrics/x.json").rename(tmp_path / "b/metrics/y.json")
-    assert inputs.digest(tmp_path / "b", {}) not in digests
-    assert inputs.stated(f'<meta name="inputs" content="{digests.copy().pop()}">') in digests
-    assert inputs.stated("<html>") is None
+    assert web.digest(tmp_path / "b", {}) not in digests
+    assert web.stated(f'<meta name="inputs" content="{digests.copy().pop()}">') in digests
+    assert web.stated("<html>") is None
 
 
 def test_the_index_needs_no_torch():
-    code = "import sys, longtail.report.pages.index, longtail.report.pages.inputs; sys.exit('torch' in sys.modules)"
+    code = "import sys, longtail.report.pages.index, longtail.report.pages.web; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.autoaugment import _apply_op
 from longtail.base import rng
 from longtail.views.ops import autoaugment, autoaugment_torch
 from longtail.views.ops.autoaugment import OPS, POLICY, VARIANTS, WORDS
-from longtail.views.ops.nearest_torch import affine_nearest, fixed_point, rotation
+from longtail.views.ops.autoaugment_torch import affine_nearest, fixed_point, rotation
 from tests.helpers.batches import DEVICES, batch, one_by_one, unbatch
 from tests.helpers.pictures import pictures
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from longtail.views.ops.padded_crop import cutout, cutouts, padded_crop, padded_crops
-from longtail.views.weak_views import weak_batch, zero_pad
+from longtail.views.teacher_views import weak_batch, zero_pad
 from tests.helpers.batches import DEVICES, batch, one_by_one, unbatch
 from tests.helpers.pictures import pictures
 

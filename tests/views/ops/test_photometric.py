@@ -9,14 +9,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 from torchvision.transforms import functional as F
 
-from longtail.views.ops import (
-    autoaugment,
-    autoaugment_torch,
-    blur_torch,
-    evaluation_torch,
-    photometric,
-    photometric_torch,
-)
+from longtail.views.ops import autoaugment, autoaugment_torch, photometric, photometric_torch, resample_torch
 from longtail.views.ops.photometric import JITTER, THREE
 from tests.helpers.batches import DEVICES, batch, one_by_one, unbatch
 from tests.helpers.pictures import pictures
@@ -110,7 +103,7 @@ def test_the_weights_of_any_radius():
     ours = unbatch(photometric_torch.gaussian_blur(batch(images), radius))
     blurs = [np.asarray(Image.fromarray(line[0]).filter(ImageFilter.GaussianBlur(r))) for r in radius.tolist()]
     np.testing.assert_array_equal(ours, np.stack(blurs))
-    weights = blur_torch.box_weights(radius)
+    weights = photometric_torch.box_weights(radius)
     assert (weights >= 0).all() and (np.abs(weights.sum(1) - 2**24) <= 1).all()
 
 
@@ -142,7 +135,7 @@ def test_nothing_waits_for_the_device():
     def queue() -> None:
         photometric_torch.color_jitter(pixels, order, factors)
         photometric_torch.one_of_three(pixels, rng.integers(0, 3, n), radius)
-        evaluation_torch.eval_pixels(pixels, 28, 32)
+        resample_torch.eval_pixels(pixels, 28, 32)
         for variant in autoaugment.VARIANTS:
             autoaugment_torch.augment(pixels, learned, variant)
 

@@ -1,17 +1,43 @@
-"""A CNN of timm's that is trained as a student is: the RegNetY-16GF that teaches the DeiT baseline (METHODS 2.7).
+"""Networks by the name or the block that an entry gives: a teacher's CNN, a student's ViT or CNN.
+
+Each is a module of images [B, 3, H, W] to logits [B, C] whose last two children are `avgpool` and `fc`, with a method
+`features` that gives what `fc` is fed and `kaiming_fc`, which says how `fc` starts. To add one, write it down here.
+
+A CNN of timm's that is trained as a student is: the RegNetY-16GF that teaches the DeiT baseline (METHODS 2.7).
 
 It shows what a student's ViT shows (models/vit.py): one special token, the pooled features, and one head that reads
 it. The training loop and the evaluation need not tell them apart. timm is imported where a network is asked for: it
 takes torchvision along, as much time as torch itself, and most teachers are neither's.
+
+The network that an experiment trains: a ViT, or a CNN where the `model` block has `arch`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from longtail.base.errors import nearest
+from longtail.base.params import build
+from longtail.models.resnet import CIFAR_DEPTHS, Head, cifar_resnet
+from longtail.models.vit import ModelConfig, build_vit
+
+
+def _resnet50(num_classes: int, head: Head = "linear") -> nn.Module:
+    """Imported when it is asked for: CIFAR teachers need no torchvision, which takes seconds."""
+    from longtail.models.resnet50 import ResNet50
+
+    return ResNet50(num_classes, head)
+
+
+ARCHITECTURES: dict[str, Callable[[int, Head], nn.Module]] = {
+    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS},
+    "resnet50": _resnet50,
+}
 
 
 @dataclass(frozen=True)
@@ -52,3 +78,18 @@ class PooledCnn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, C]."""
         return self.head(self.features(x))
+
+
+NetworkConfig = ModelConfig | CnnConfig
+
+
+def network_config(values: Any, where: str) -> NetworkConfig:
+    """A recipe's `model` block, checked. Raises UserError."""
+    return build(CnnConfig if isinstance(values, dict) and "arch" in values else ModelConfig, values, where)
+
+
+def build_network(config: NetworkConfig, num_classes: int, distilled: bool, head: Head = "linear") -> nn.Module:
+    """The untrained network, initialised from torch's global generator. distilled, head: of a ViT alone."""
+    if isinstance(config, CnnConfig):
+        return PooledCnn(config, num_classes)
+    return build_vit(config, num_classes, distilled, head)
