@@ -21,6 +21,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
+from longtail.base.options import add_params
 from longtail.evaluation.run_record import read_seed
 from longtail.report import machines, results
 from longtail.report.study import StudyConfig
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where runs lie, default: %(default)s")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder of all reports: %(default)s")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    add_params(parser)
     parser.add_argument(
         "--same", action="store_true", help="write nothing; exit 1 where the record tells another place"
     )

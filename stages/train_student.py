@@ -42,16 +42,15 @@ from longtail.training.teacher_config import check_floor
 from longtail.views.student_views import Views
 
 
-def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device, seed: int, check: bool):
+def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device, seed: int, epochs: int):
     """What the student learns from, a cache's labels, an online teacher or None, and its digest for identity.json.
-    source: the cache's or the teacher's folder with its seeds, or None; check: the views of the cache, too."""
+    source: the cache's or the teacher's folder with its seeds, or None; epochs: whose pixels in a cache are checked."""
     labels, facts = None, {}
     if source is not None and config.cache != "none":
         folder = seed_folder(source, seed)
         labels = TeacherLabels.load(folder)
-        if check:
-            views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
-            labels.check(views, data, seed, config.train.epochs, str(folder))
+        views = Views(config.views, data.train_images, seed, device=device, labels=data.train_labels)
+        labels.check(views, data, seed, config.train.epochs, str(folder), epochs)
         if labels.meta["cache"] != config.cache:
             raise UserError(f"{folder}: is cache {labels.meta['cache']}, the experiment names {config.cache}")
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
@@ -74,7 +73,7 @@ def run(
     workspace,
 ):
     """Train one seed. begun: the folder of the experiment that it starts from, or None."""
-    labels, facts = taught_by(config, data, source, device, seed, check=workspace.team.leads)
+    labels, facts = taught_by(config, data, source, device, seed, epochs=2 if workspace.team.leads else 0)
     start = None
     if begun is not None:
         start = read_start(begun, seed, config.start, data)
@@ -84,7 +83,7 @@ def run(
 
 def probe(config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, seed: int) -> Probe:
     """What the code computes for one seed."""
-    labels, _ = taught_by(config, data, source, "cpu", seed, check=False)
+    labels, _ = taught_by(config, data, source, "cpu", seed, epochs=0)
     start = None if begun is None else read_start(begun, seed, config.start, data)
     return student_probe(config, data, seed, labels, start)
 

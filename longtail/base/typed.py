@@ -105,7 +105,8 @@ def _fault(cls: type, error: Any) -> _Fault:
             hint = next((of for of in members if str(step).lower().startswith(_name(of).lower())), None)
         elif step != "[key]":
             path.append(step)
-            block, hint = hint, _inner(members[0] if members else None, step)
+            block = members[0] if members else None
+            hint = _inner(block, step)
     kind, text = error["type"], error["msg"].replace("Input should be", "expected")
     limits = error.get("ctx", {})
     if kind == "value_error":

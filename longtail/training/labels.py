@@ -87,7 +87,8 @@ class TeacherLabels:
         return cls(table, meta, arrays)
 
     def check(self, views: Views, data: LongTail, seed: int, epochs: int, where: str, sample: int = 2) -> None:
-        """Refuse labels made for another dataset, recipe, seed, class order, or for other pixels in sampled epochs."""
+        """Refuse labels made for another dataset, recipe, seed, class order, or for other pixels in `sample` epochs
+        of these: the first and the last."""
         check_class_order(data, self.meta["class_order"], self.meta["class_names"], where)
         wanted = {
             "dataset": (data.name, "dataset"),
@@ -104,7 +105,7 @@ class TeacherLabels:
             raise UserError(
                 f"{where}: holds {self.meta['epochs']} epochs, the run needs {epochs}; raise caches.*.epochs"
             )
-        for epoch in sorted({0, epochs - 1} if sample >= 2 else {0}):
+        for epoch in sorted({0, epochs - 1})[:sample]:
             if views.checksum(epoch) != self.meta["pixel_checksums"][epoch]:
                 raise UserError(
                     f"{where}: pixels of epoch {epoch} differ from those the teacher labelled"

@@ -253,8 +253,11 @@ def test_what_a_cause_is_looked_for_in_may_be_unreadable_or_odd(tmp_path):
     assert likely_cause(tmp_path, ["1.JPEG"], 1) == f"none is there; {tmp_path} holds nothing"
 
 
-def test_other_sources_are_not_the_doctors(tmp_path):
-    digits = {"source": "digits", "raw": "data/none", "imbalance_factor": 5.0, "n_max": 10, "subset_seed": 0}
-    digits |= {"cuts": [3, 7], "test_per_class": 2, "image_size": None, "download": False}
-    (finding,) = diagnosis(tmp_path, digits)
-    assert finding == "datasets.d: source digits is checked when it is read; this is for list, inat, csv"
+def test_other_sources_are_read_as_subsample_reads_them(tmp_path):
+    folders = {"source": "imagefolder", "raw": "data/raw/x", "imbalance_factor": 5.0, "n_max": 10, "subset_seed": 0}
+    folders |= {"cuts": [3, 7], "test_per_class": 2, "image_size": None, "download": False}
+    (finding,) = diagnosis(tmp_path, folders)
+    assert "data/raw/x" in finding
+    digits = folders | {"source": "digits", "raw": "data/none"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"datasets": {"d": digits}}))
+    assert finish(tmp_path, "doctor", "d").out.startswith("d: 46 training images in 10 classes, 10 to 2 a class;")

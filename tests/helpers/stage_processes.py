@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from longtail.base import yaml_file
 from longtail.cost.upstream import filled
 from tests.helpers.root import ROOT
@@ -115,11 +113,17 @@ def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: No
     params = yaml_file.read(TINY)
     change(params)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(yaml_file.dump(params))
     (folder / "data").mkdir(exist_ok=True)
     if not (folder / "data" / "published").exists():
         (folder / "data" / "published").symlink_to(ROOT / "data" / "published")
     return params
+
+
+def without(command: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """A command line without an option and its value."""
+    at = command.index(option)
+    return (*command[:at], *command[at + 2 :])
 
 
 def command(stage: str, key: str) -> tuple[str, ...]:

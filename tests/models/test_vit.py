@@ -296,7 +296,7 @@ def test_the_distance_of_the_tokens_is_one_minus_their_cosine():
         ({"drop_path": 1.0}, "recipes.r: drop_path is a probability below 1, found 1.0"),
         ({"layer_scale": 0.0}, "recipes.r: layer_scale is above 0, or null for none, found 0.0"),
         ({"drop_path_mode": "flat"}, "recipes.r.drop_path_mode: 'flat' is not one of linear, constant"),
-        ({"depth": "12"}, "recipes.r.depth: expected int, found '12' (str); YAML reads 12 as text, write 12"),
+        ({"depth": "12"}, "recipes.r.depth: expected int, found '12' (str); write 12"),
     ],
 )
 def test_wrong_shapes_are_refused(change, expected):

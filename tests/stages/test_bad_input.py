@@ -36,6 +36,7 @@ from tests.helpers.stage_processes import (
     finish,
     start,
     tiny_params,
+    without,
 )
 
 Spoil = Callable[[Path], None]
@@ -491,7 +492,7 @@ FILES: dict[str, tuple[Spoil, tuple, str]] = {
         "teacher trained on dataset 'tiny', asked to label 'other'",
     ),
     "no cache given": (
-        *(lambda r: None, (*STUDENT[:4], *STUDENT[6:])),
+        *(lambda r: None, without(STUDENT, "--cache")),
         "experiments.tiny-deit_lt learns from a teacher; pass --cache FOLDER",
     ),
     "cache missing": (gone(CACHE_RUN), STUDENT, "data/caches/ldam_drw_sam-tiny: holds no seed, seed 0 is asked for"),

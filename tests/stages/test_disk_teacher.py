@@ -113,7 +113,7 @@ def entropy_by_hand(name: str) -> float:
     model, config = load_teacher(result(Path(), name), data)
     height, width = data.train_images.sizes.T
     drawn = large_draws(config.views, 0, "teacher_view", 0, np.arange(13), height, width)
-    views = [large_view(data.train_images[i], drawn, i, 24, (124, 116, 104)) for i in range(13)]
+    views = [large_view(data.train_images[i], drawn, i, config.views) for i in range(13)]
     x = normalize(torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2), *constants("imagenet"))
     p = (config.logit_scale * model(x).double()).softmax(1).numpy()
     return float(-(p * np.log(p)).sum(1).mean())

@@ -187,7 +187,7 @@ def block(curves: dict[int, list[float]], held: list[int]) -> dict:
     made = runpy.run_path(str(ROOT / "stages/experts.py"))["fusion"](
         curves, tested, test, HeldOut(images, labels, "made up", 7)
     )
-    jsonschema.validate(made, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/fusion"})
+    jsonschema.validate(made, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/Fusion"})
     return made
 
 

@@ -238,7 +238,7 @@ def test_entropy_and_accuracy_on_views_are_of_a_cache(tmp_path):
     found = decided(claim(*sides), tmp_path)
     assert found.difference == pytest.approx(0.3) and found.unit == "nats"
     assert (found.verdict, found.reason) == ("undecided", "2 seeds, and no number for single test images")
-    values = {"schema": 1, "entry": "c", "kind": "cache", "study": "s"}
+    values = {"schema": 1, "entry": "c", "kind": "cache", "study": "s", "teacher": "t"}
     seeds = {str(s): {"teacher_top1_on_views": 60.0 + s} for s in range(2)}
     summary = {"teacher_top1_on_views": {"mean": 60.5, "stderr": 0.5, "n": 2}}
     write_json(tmp_path / "metrics/s/caches/c.json", values | {"seeds": seeds, "summary": summary})
