@@ -38,7 +38,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("vit", "views.eval_views:_views", "round((height - size) / 2)", "(height - size) // 2"),
     ("large", "views.eval_views:_views", "BILINEAR if bilinear else", "BICUBIC if bilinear else"),
     # losses and their targets
-    ("deit_lt", "views.mix:soft_targets", "off = smoothing / num_classes", "off = smoothing / (num_classes - 1)"),
+    ("deit_lt", "losses.targets:soft_targets", "off = smoothing / num_classes", "off = smoothing / (num_classes - 1)"),
     (
         "deit_lt",
         "methods.deit_lt:Method.class_weights",
@@ -57,8 +57,8 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("deit_iii", "methods.deit_iii:Method.targets", "> self.config.threshold", "> self.config.threshold + 0.2"),
     ("vit_ldam", "losses.losses:ldam_margins", "pow(-0.25)", "pow(-0.3)"),
     # schedules and steps of students
-    ("deit_lt", "training.schedule:cosine_lr", "math.pi * t / epochs", "math.pi * (t - warmup_epochs) / epochs"),
-    ("deit_lt", "training.schedule:cosine_lr", "if t < warmup_epochs", "if t < warmup_epochs - 1"),
+    ("deit_lt", "training.optimizer:cosine_lr", "math.pi * t / epochs", "math.pi * (t - warmup_epochs) / epochs"),
+    ("deit_lt", "training.optimizer:cosine_lr", "if t < warmup_epochs", "if t < warmup_epochs - 1"),
     ("deit_lt", "views.epoch:Layout.lr_fraction", "step == self.steps - 1", "step == self.steps"),
     (
         "deit_lt",
@@ -69,7 +69,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("deit_iii", "training.optimizer:build_optimizer", "max_grad_norm=LAMB_GRADIENT_NORM", "max_grad_norm=None"),
     ("deit_lt", "models.vit:parameter_groups", "or name in NO_DECAY", ""),
     ("deit_lt", "training.student_step:Stepper._pass", "losses.sum() / self.over", "losses.mean() / self.over"),
-    ("deit_lt", "models.drop_path:draw", "(kept / keep)", "(kept / 1.0)"),
+    ("deit_lt", "models.transformer:draw", "(kept / keep)", "(kept / 1.0)"),
     # networks
     ("vit", "models.transformer:_normal_", "clamp_(-2, 2)", "clamp_(-0.03, 0.03)"),
     ("vit", "models.transformer:Attention.forward", "(q, k, v)", "(q, k, v, scale=0.24)"),
@@ -82,17 +82,17 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
         "_foreach_copy_(list(params), saved)",
         "_foreach_copy_(saved, list(params))",
     ),
-    ("ldam_drw_sam", "training.schedule:teacher_lr", "sum(e > milestone", "sum(e >= milestone"),
+    ("ldam_drw_sam", "training.optimizer:teacher_lr", "sum(e > milestone", "sum(e >= milestone"),
     ("ldam_drw_sam", "training.teacher:reweighted", "epoch >= config.drw_epoch", "epoch > config.drw_epoch"),
     ("ldam_drw_sam", "losses.losses:_ldam_logits", "scale * (cosines - torch", "scale * (cosines + torch"),
-    ("ldam_drw_sam", "views.weak_views:weak_parameters", "2 * padding + 1", "2 * padding"),
+    ("ldam_drw_sam", "views.teacher_views:weak_parameters", "2 * padding + 1", "2 * padding"),
     (
         "balanced_softmax",
         "losses.losses:balanced_softmax_loss",
         "F.cross_entropy(logits + shift",
         "F.cross_entropy(logits - shift",
     ),
-    ("paco_sam", "models.paco:paco_loss", "& ~itself", ""),
+    ("paco_sam", "losses.losses:paco_loss", "& ~itself", ""),
     ("paco_sam", "models.paco:PaCo.contrast", "alpha=1 - self.momentum", "alpha=0.5 - self.momentum / 2"),
     (
         "paco_sam",
@@ -100,9 +100,9 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
         "torch.cat([self.queue[len(keys) :], keys])",
         "torch.cat([keys, self.queue[len(keys) :]])",
     ),
-    ("paco_sam", "views.photometric_draws:cutout_boxes", "center + side // 2", "center + side // 2 - 1"),
-    ("large", "training.schedule:teacher_cosine_lr", "shift = 1 if warmup_epochs else 0", "shift = 1"),
-    ("large", "training.schedule:sam_radius", "epoch + 1 <= last", "epoch <= last"),
+    ("paco_sam", "views.draws:cutout_boxes", "center + side // 2", "center + side // 2 - 1"),
+    ("large", "training.optimizer:teacher_cosine_lr", "shift = 1 if warmup_epochs else 0", "shift = 1"),
+    ("large", "training.optimizer:sam_radius", "epoch + 1 <= last", "epoch <= last"),
     # labels
     (
         "cache",
