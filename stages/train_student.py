@@ -63,14 +63,7 @@ def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device
 
 
 def run(
-    config: StudentConfig,
-    data: LongTail,
-    source: Path | None,
-    begun: Path | None,
-    device,
-    execution,
-    seed,
-    workspace,
+    config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, device, execution, seed, workspace
 ):
     """Train one seed. begun: the folder of the experiment that it starts from, or None."""
     labels, facts = taught_by(config, data, source, device, seed, epochs=2 if workspace.team.leads else 0)
