@@ -32,16 +32,16 @@ RESOURCES = {
     "train_student@tiny-vit": {"runtime": 3},
 }
 TEACHER, LIMITED = "train_teacher@ldam_drw_sam-tiny", "train_student@tiny-vit"
-# found by every Python through PYTHONPATH: a training stands still in its second step, until it is asked to stop or the
-# file of its entry's name goes away
-BRAKE = """import os, sys, time
+# found by every Python through PYTHONPATH: a training stands still in the step after its first checkpoint, until it is
+# asked to stop or the file of its entry's name goes away; its probe, which makes steps too, has no checkpoint yet
+BRAKE = """import glob, os, sys, time
 stage, entry = (os.path.basename(a) for a in (*sys.orig_argv[1:3], "", "")[:2])
-brake, steps = os.path.join(os.path.dirname(__file__), entry), []
+brake = os.path.join(os.path.dirname(__file__), entry)
+state = f"scratch/{stage[6:-3]}s-{entry}-seed0-*/checkpoint.pt"
 
 def stand(*_):
     from longtail.runs.workspace import stop_requested
-    steps.append(1)
-    while len(steps) > 1 and os.path.exists(brake) and not stop_requested():
+    while glob.glob(state) and os.path.exists(brake) and not stop_requested():
         time.sleep(0.1)
 
 if stage.startswith("train_") and os.path.exists(brake):

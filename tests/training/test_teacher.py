@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import runpy
 import signal
@@ -479,7 +480,7 @@ def test_a_run_killed_outright_ends_in_the_same_bytes(data, tmp_path, monkeypatc
 
 def stage(cwd: Path, entry: str, **block) -> list[str]:
     """The command line for one entry, with params.yaml and its dataset file in cwd."""
-    (cwd / "params.yaml").write_text(yaml.safe_dump({"teachers": {entry: TINY | block}}))
+    (cwd / "params.yaml").write_text(json.dumps({"teachers": {entry: TINY | block}}))  # YAML, and text stays text
     paths = ["--params", str(cwd / "params.yaml"), "--dataset", str(cwd / "tiny.npz"), "--out", str(cwd / "out")]
     return [str(ROOT / "stages" / "train_teacher.py"), entry, *paths, "--device", "cpu"]
 
