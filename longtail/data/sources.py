@@ -7,6 +7,7 @@ files that lists name are in list_sources.py.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from longtail.base.errors import UserError
+from longtail.base.files import file_digest
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import read_rgb
 from longtail.data.list_sources import make_listed
@@ -28,6 +30,7 @@ from longtail.data.long_tail import (
     subsample,
 )
 
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
 
 
@@ -110,16 +113,20 @@ def _hold_out(
 
 
 def _digits(config: DatasetConfig, name: str) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8x8, 0..16 grey levels scaled to 0..255 and repeated to RGB."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.repeat(np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
-    train, test = _hold_out(digits.target, config.test_per_class, config, name)
+    """scikit-learn's 1,797 handwritten digits, 8x8, 0..16 grey levels scaled to 0..255 and repeated to RGB: what its
+    load_digits reads, from its file, since scikit-learn itself takes three seconds to load."""
+    (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    path = Path(package) / "datasets/data/digits.csv.gz"
+    if file_digest(path) != DIGITS_SHA256:
+        raise UserError(f"{path}: not the file of digits that scikit-learn is known to bring; install it again")
+    table = np.loadtxt(path, np.int64, delimiter=",")  # of a row 64 grey levels, then the class
+    grey, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    images = np.repeat(np.round(grey * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
+    train, test = _hold_out(labels, config.test_per_class, config, name)
     return Source(
-        [str(d) for d in digits.target_names],
-        digits.target[train],
-        digits.target[test],
+        [str(digit) for digit in range(10)],
+        labels[train],
+        labels[test],
         lambda positions: images[train[positions]],
         lambda positions: images[test[positions]],
     )

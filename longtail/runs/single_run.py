@@ -14,6 +14,7 @@ LONGTAIL_RETRAIN=1 trains finished runs anew whatever their probes say.
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import json
@@ -46,14 +47,26 @@ def identity(*parts: Any) -> str:
 
 
 def code_digest() -> str:
-    """sha256 (hex) of the source of the running script and of every longtail module imported so far, and of the
-    versions of the libraries that compute. Where it is equal no probe is needed."""
+    """sha256 (hex) of the running script and of every longtail module imported so far, as Python parses them, and of
+    the versions of Python and of the libraries that compute. Comments, docstrings and lay-out are no part of it. Where
+    it is equal no probe is needed."""
     sources = {
-        name: hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+        name: _parsed(Path(module.__file__))
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in ("longtail", "__main__") and getattr(module, "__file__", None)
     }
-    return digest([sources, {name: version(name) for name in LIBRARIES}])
+    return digest([sources, sys.version, {name: version(name) for name in LIBRARIES}])
+
+
+def _parsed(path: Path) -> str:
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def finished_identity(folder: Path) -> str | None:

@@ -67,17 +67,23 @@ def test_an_identity_tells_every_part_apart():
 
 
 @pytest.mark.parametrize("name", ["longtail.made_up", "longtail.methods.made_up", "__main__"])
-def test_a_code_digest_depends_on_the_source_of_what_runs(tmp_path, monkeypatch, name):
+def test_a_code_digest_depends_on_what_runs(tmp_path, monkeypatch, name):
+    """And not on how it is written: comments, docstrings, line breaks."""
     module, before = ModuleType(name), code_digest()
     module.__file__ = str(tmp_path / "made_up.py")
     monkeypatch.setitem(sys.modules, name, module)
-    seen = {before}
-    for source in ("a = 1\n", "a = 2\n"):
+
+    def of(source: str) -> str:
         Path(module.__file__).write_text(source)
-        seen.add(code_digest())
-    assert len(seen) == 3
-    Path(module.__file__).write_text("a = 1\n")
-    assert code_digest() in seen
+        return code_digest()
+
+    plain = "def f(x, y=1):\n    return [x in {'a', 'b', 'c'}, (y, 2.5), lambda z: z + 1]\n"
+    written = "# a comment\ndef f(x, y=1):\n    'What it does.'\n\n    return [\n        x in {'a', 'b', 'c'},\n"
+    written += "        (y, 2.5),  # a pair\n        lambda z: z + 1,\n    ]\n"
+    assert of(plain) == of(written) != before
+    other = ("z + 1", "z + 2"), ("z + 1", "z - 1"), ("2.5", "2.25"), ("'c'", "'d'"), ("y=1", "y=2"), ("f(", "g(")
+    found = {of(plain.replace(was, now)) for was, now in other}
+    assert len(found | {before, of(plain)}) == len(other) + 2
 
 
 def test_a_code_digest_does_not_depend_on_other_packages(tmp_path, monkeypatch):
