@@ -54,7 +54,8 @@ def run_seeds(
     """
     if not identities:
         raise UserError(f"{out.name}: no seed to run; its `seeds` is empty")
-    runs = [Run(out, seed, identity, code_digest(), probe) for seed, identity in identities.items()]
+    code = code_digest()
+    runs = [Run(out, seed, identity, code, probe) for seed, identity in identities.items()]
     if team.backend is not None:
         _run_together(work, runs, device, team)
     else:
