@@ -22,7 +22,7 @@ from longtail.base.options import add_params
 from longtail.base.workers import cores
 from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.doctor import SplitReport, check_images, read_lists
-from longtail.data.sources import make_longtail, summary
+from longtail.data.sources import make_longtail, note, summary
 
 
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:
@@ -56,9 +56,9 @@ def main() -> None:
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)
     if config.files is None:
-        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False))))
+        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False), note)))
         return
-    listings, findings = read_lists(config, expectations(everything, args.entry))
+    listings, findings, notes = read_lists(config, expectations(everything, args.entry))
     reports, root = [], Path(config.files.images)
 
     def told(split: str, total: int):
@@ -72,6 +72,8 @@ def main() -> None:
         reports.append(report)
         findings += found
     print(table(reports))
+    for line in notes:
+        note(line)
     for finding in findings:
         print(f"error: {' '.join(finding.split())}", file=sys.stderr)
     if findings:

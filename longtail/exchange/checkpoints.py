@@ -21,6 +21,7 @@ from torch import Tensor
 
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
+from longtail.base.what_file import really
 
 
 class Values:
@@ -57,8 +58,10 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """A .safetensors file, or anything torch.save wrote. Raises UserError where it is missing, damaged, needs more than
     tensors and plain values, or holds no weights."""
-    digest = file_digest(path)
-    if path.suffix == ".safetensors":
+    digest, found = file_digest(path), really(path, ("zip", "tar"))  # torch.save's are zip files, old ones tar
+    if found and "safetensors" not in found:
+        raise UserError(f"{path}: no checkpoint: {found}")
+    if path.suffix == ".safetensors" or found:
         values, about = _read_safetensors(path)
     else:
         values, about = _read_pickle(path), None
@@ -90,17 +93,21 @@ def _read_pickle(path: Path) -> Any:
                 f"{path}: opening it would call {found[1]}, which weights do not need; nothing of it was run. "
                 "If you trust it, open it elsewhere and save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from None
-        raise UserError(f"{path}: no checkpoint, or cut short ({_first_line(error)})") from None
+        raise UserError(f"{path}: no checkpoint, or cut short{_said(error)}") from None
     except Exception as error:  # a damaged file makes zipfile, pickle and torch raise many kinds
-        raise UserError(f"{path}: no checkpoint, or cut short ({_first_line(error)})") from None
+        raise UserError(f"{path}: no checkpoint, or cut short{_said(error)}") from None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _said(error: Exception) -> str:
+    """The first line of what PyTorch says, without its advice to open such a file unsafely."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    if "TorchScript" in line:
+        return " (a TorchScript archive: save its state_dict alone)"
+    return "" if "weights_only" in line or "Weights only" in line else f" ({line.strip()})"
 
 
 def _weights(values: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
