@@ -21,18 +21,7 @@ def likely_cause(root: Path, missing: list[str], listed: int) -> str:
         return _windows(root, missing[0])
     path = PurePosixPath(missing[0])
     try:
-        for cause in (
-            _blanks,
-            _broken_link,
-            _other_unicode,
-            _other_root,
-            _flat,
-            _other_case,
-            _archive,
-            _other_edition,
-            _other_places,
-            _other_top,
-        ):
+        for cause in CAUSES:
             if said := cause(root, path):
                 return said
     except OSError as error:  # a folder that may not be read
@@ -190,3 +179,7 @@ def _holds(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir())
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{folder} holds {', '.join(names[:SHOWN]) or 'nothing'}{more}"
+
+
+NAMES = (_blanks, _broken_link, _other_unicode)  # what names the disk has, or the list
+CAUSES = (*NAMES, _other_root, _flat, _other_case, _archive, _other_edition, _other_places, _other_top)

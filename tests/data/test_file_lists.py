@@ -8,7 +8,8 @@ import pytest
 
 from longtail.base.errors import UserError
 from longtail.data.config import FilesConfig
-from longtail.data.file_lists import Listing, class_names, list_findings, read_list
+from longtail.data.file_lists import class_names, list_findings
+from longtail.data.list_formats import Listing, read_list
 from tests.helpers.disk_datasets import inat18, table
 
 

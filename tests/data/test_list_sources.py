@@ -10,7 +10,7 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages
-from longtail.data.file_lists import read_list
+from longtail.data.list_formats import read_list
 from longtail.data.list_sources import natural_labels
 from longtail.data.long_tail import LongTail, check_class_order, class_order, content_digest
 from longtail.data.sources import make_longtail
