@@ -19,16 +19,17 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.base.workers import cores
 from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.doctor import SplitReport, check_images, read_lists
-from longtail.data.sources import make_longtail, note, summary
+from longtail.data.sources import make_longtail, summary
 
 
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:
     """The blocks `files` of all other entries, by name; those that cannot be built are not this entry's matter."""
     found = {}
-    for other, block in everything["datasets"].items():
+    for other, block in (everything.get("datasets") or {}).items():
         if other != name and isinstance(block, dict) and block.get("files"):
             try:
                 found[other] = params.build(DatasetConfig, block, f"datasets.{other}").files

@@ -17,7 +17,8 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import atomic_write
 from longtail.base.options import add_params
-from longtail.data.sources import DatasetConfig, make_longtail, note, summary
+from longtail.base.text import note
+from longtail.data.sources import DatasetConfig, make_longtail, summary
 
 
 def run(name: str, config: DatasetConfig, out: Path) -> None:

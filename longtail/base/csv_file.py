@@ -23,8 +23,11 @@ def read(path: str | Path, columns: Sequence[str] = (), remedy: str = "") -> lis
     return [row for _, row in numbered(path, columns, remedy)]
 
 
-def numbered(path: str | Path, columns: Sequence[str] = (), remedy: str = "") -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, {column: value}) of each row; empty lines are passed over. remedy: what a reader of the message should do.
+def numbered(
+    path: str | Path, columns: Sequence[str] = (), remedy: str = "", optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, {column: value}) of each row; empty lines are passed over. remedy: what a reader of the message should do;
+    optional: columns that a message names beside those that are needed.
 
     Raises UserError where the file is missing, no UTF-8, lacks a column or has one twice, where a row has more or fewer
     values than the header, and where a quotation mark is not closed on its line.
@@ -33,7 +36,7 @@ def numbered(path: str | Path, columns: Sequence[str] = (), remedy: str = "") ->
     try:
         lines = text_lines(path)
         header = next((values for _, values in _records(lines[:1], path)), [])
-        _check_header(header, columns, path)
+        _check_header(header, columns, optional, path)
         for line, values in _records(lines[1:], path, 2):
             if len(values) != len(header):
                 raise UserError(
@@ -94,11 +97,12 @@ def _told(line: str, error: csv.Error) -> str:
     return OPEN if "field larger" in str(error) else " ".join(str(error).split())
 
 
-def _check_header(header: list[str], columns: Sequence[str], path: str | Path) -> None:
+def _check_header(header: list[str], columns: Sequence[str], optional: Sequence[str], path: str | Path) -> None:
     if twice := [name for name, times in Counter(header).items() if times > 1]:
         raise UserError(f"{path}: column '{twice[0]}' stands twice; keep one")
     if missing := [name for name in columns if name not in header]:
-        told = f"columns {', '.join(header) or 'none'}; expected {','.join(columns)}"
+        also = f" or {','.join([*columns, *optional])}" if optional else ""
+        told = f"columns {', '.join(header) or 'none'}; expected {','.join(columns)}{also}"
         other = next((s for s in SEPARATORS if len(header) == 1 and s in header[0]), None)
         like = next((f"; '{h}' is not '{missing[0]}'" for h in header if h.strip().lower() == missing[0]), "")
         raise UserError(f"{path}: {told}{f'; separated by {SEPARATORS[other]}, not commas' if other else like}")

@@ -60,14 +60,15 @@ def _walked(folder: Path) -> tuple[list[Path], list[Path]]:
     """(images, other files) of a class, whatever folder below they stand in, links followed."""
     images: list[Path] = []
     others: list[Path] = []
+    if not folder.is_dir():
+        return images, others
 
     def unreadable(error: OSError) -> None:
         raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror})")
 
     above = {}  # {folder: real paths of itself and of those above it}
-    walk = os.walk(folder, followlinks=True, onerror=unreadable)
     visited = []
-    for place, _, names in walk:
+    for place, _, names in os.walk(folder, followlinks=True, onerror=unreadable):
         real = os.path.realpath(place)
         outer = above.get(os.path.dirname(place), frozenset())
         if real in outer:

@@ -90,7 +90,7 @@ def _text(path: Path, names: dict[int, str], notes: list[str]) -> Rows:
 def _table(path: Path, names: dict[int, str], notes: list[str]) -> Rows:
     """Columns path, label and, if there, class; others play no part."""
     others: set[str] = set()
-    for line, row in csv_file.numbered(path, ("path", "label")):
+    for line, row in csv_file.numbered(path, ("path", "label"), optional=("class",)):
         place, label, name = f"line {line}", row["label"].strip(), row.get("class")
         yield place, row["path"], label
         others |= set(row)

@@ -83,6 +83,8 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
         raise UserError(f"datasets.{name}: {Path(config.raw) / found[0]}{more}")
     train, test = listings["train"], listings["test"]
     classes = number_of_classes(files, train)
+    if config.cuts[1] >= classes:
+        raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
     wrong, notes = group_findings(config, train, test)
     if wrong:
         raise UserError(f"datasets.{name}: {wrong[0]}")

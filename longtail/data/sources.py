@@ -43,11 +43,6 @@ class Source:
     notes: tuple[str, ...] = ()  # what was left out, a line each
 
 
-def note(line: str) -> None:
-    """How a stage tells of what is left out of a source."""
-    print(f"note: {line}")
-
-
 def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] = lambda line: None) -> LongTail:
     """Read the source and cut its tail. told: called with a line for each thing that was left out. Raises UserError for
     missing or damaged data and for empty classes."""

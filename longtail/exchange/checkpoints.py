@@ -60,7 +60,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors and plain values, or holds no weights."""
     digest, found = file_digest(path), really(path, ("zip", "tar"))  # torch.save's are zip files, old ones tar
     if found and "safetensors" not in found:
-        raise UserError(f"{path}: no checkpoint: {found}")
+        raise UserError(f"{path}: no checkpoint, or cut short: {found}")
     if path.suffix == ".safetensors" or found:
         values, about = _read_safetensors(path)
     else:
