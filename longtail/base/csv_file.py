@@ -102,7 +102,7 @@ def _check_header(header: list[str], columns: Sequence[str], optional: Sequence[
         raise UserError(f"{path}: column '{twice[0]}' stands twice; keep one")
     if missing := [name for name in columns if name not in header]:
         also = f" or {','.join([*columns, *optional])}" if optional else ""
-        told = f"columns {', '.join(header) or 'none'}; expected {','.join(columns)}{also}"
+        told = f"no column '{missing[0]}' in columns {', '.join(header) or 'none'}; expected {','.join(columns)}{also}"
         other = next((s for s in SEPARATORS if len(header) == 1 and s in header[0]), None)
         like = next((f"; '{h}' is not '{missing[0]}'" for h in header if h.strip().lower() == missing[0]), "")
         raise UserError(f"{path}: {told}{f'; separated by {SEPARATORS[other]}, not commas' if other else like}")

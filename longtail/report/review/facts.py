@@ -6,12 +6,12 @@ the claim ledger, reports/claims.csv. What was not run is None or empty, never 0
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError
 from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
@@ -228,12 +228,7 @@ def claims(path: Path) -> list[dict[str, str]] | None:
     """Rows of the ledger, None where it was not made. Raises UserError where it is something else."""
     if not path.is_file():
         return None
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    missing = [name for name in CLAIM_COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(f"{path}: no column '{missing[0]}'; make it again with stages/claims.py")
+    rows = csv_file.read(path, CLAIM_COLUMNS, "make it again with stages/claims.py")
     for row in rows:
         if row["verdict"] not in VERDICTS or row["overall"] not in VERDICTS:
             raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(VERDICTS)}")
