@@ -58,7 +58,10 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """A .safetensors file, or anything torch.save wrote. Raises UserError where it is missing, damaged, needs more than
     tensors and plain values, or holds no weights."""
-    digest, found = file_digest(path), really(path, ("zip", "tar"))  # torch.save's are zip files, old ones tar
+    digest, found = (
+        file_digest(path),
+        really(path, ("a zip archive", "a tar archive")),
+    )  # torch.save's are zip files, old ones tar
     if found and "safetensors" not in found:
         raise UserError(f"{path}: no checkpoint, or cut short: {found}")
     if path.suffix == ".safetensors" or found:
@@ -93,13 +96,20 @@ def _read_pickle(path: Path) -> Any:
                 f"{path}: opening it would call {found[1]}, which weights do not need; nothing of it was run. "
                 "If you trust it, open it elsewhere and save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from None
-        raise UserError(f"{path}: no checkpoint, or cut short{_said(error)}") from None
+        raise UserError(f"{path}: {_other_pickle(path)}no checkpoint, or cut short{_said(error)}") from None
     except Exception as error:  # a damaged file makes zipfile, pickle and torch raise many kinds
         raise UserError(f"{path}: no checkpoint, or cut short{_said(error)}") from None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1
+
+
+def _other_pickle(path: Path) -> str:
+    """What is to be known of a pickle that torch.save did not write: it is never opened, for it may run anything."""
+    with open(path, "rb") as file:
+        bare = file.read(1) == b"\x80"
+    return "a pickle of something else than weights, of which nothing was run; " if bare else ""
 
 
 def _said(error: Exception) -> str:

@@ -52,7 +52,10 @@ def tar() -> bytes:
 
 ROWS: dict[str, tuple[Make, str]] = {
     "a web page": (PAGE.encode, "x.pth: no checkpoint, or cut short: a web page was saved in its place"),
-    "a pointer": (LFS.encode, "x.pth: no checkpoint, or cut short: a Git LFS pointer, not the file itself: run git lfs pu"),
+    "a pointer": (
+        LFS.encode,
+        "x.pth: no checkpoint, or cut short: a Git LFS pointer, not the file itself: run git lfs pu",
+    ),
     "a pointer of git-annex": (lambda: b"/annex/objects/MD5-s1--x.pth\n", "a git-annex pointer, not the file itself"),
     "an empty file": (bytes, "x.pth: no checkpoint, or cut short: the file is empty"),
     "zeros": (lambda: bytes(4000), "it begins with nothing but zeros: copied in part, or a damaged disk"),
@@ -64,13 +67,20 @@ ROWS: dict[str, tuple[Make, str]] = {
     "a tar archive": (tar, "x.pth: no checkpoint, or cut short"),
     "cut short": (lambda: saved(weights())[:-200], "x.pth: no checkpoint, or cut short"),
     "safetensors cut short": (lambda: b"\x40\0\0\0\0\0\0\0" + b'{"a":', "x.pth: no safetensors file, or cut short"),
-    "a hostile pickle": (lambda: saved({"model": Call()}), "x.pth: opening it would call posix.system, which weights do n"),
-    "a hostile old pickle": (lambda: pickle.dumps(Call()), "which weights do not need; nothing of it was run"),
+    "a hostile pickle": (
+        lambda: saved({"model": Call()}),
+        "x.pth: opening it would call posix.system, which weights do n",
+    ),
+    "a hostile old pickle": (lambda: pickle.dumps(Call(), 2), "which weights do not need; nothing of it was run"),
+    "a hostile new pickle": (lambda: pickle.dumps(Call(), 4), "something else than weights, of which nothing was run;"),
     "a list": (lambda: saved([1, 2]), "x.pth: holds a list; expected a dict of tensors"),
     "no weights": (lambda: saved({"state_dict": {}}), "x.pth: holds no weights, 'state_dict' is empty"),
     "a number among them": (lambda: saved(weights(lr=0.1)), "x.pth: 'lr' is a float, not a named tensor"),
-    "another model": (lambda: saved(weights()), "x.pth: no layout known here, its first names are conv1.weight, bn1.bia"),
-}  # fmt: skip
+    "another model": (
+        lambda: saved(weights()),
+        "x.pth: no layout known here, its first names are conv1.weight, bn1.bia",
+    ),
+}
 
 
 def laid_out(folder: Path, make: Make) -> Path:

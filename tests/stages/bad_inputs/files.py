@@ -78,23 +78,73 @@ FILES = (  # (kind, name, spoil, said): the same in class folders and in lists
     ("J", "10^12 pixels", image(vast()), NO_IMAGE),
 )
 ROWS = [
-    *(Row(kind, name, source, spoil, said) for kind, name, spoil, said in FILES for source in ("imagefolder", "list")),
+    *(
+        Row(kind, f"image is {name}", source, spoil, said)
+        for kind, name, spoil, said in FILES
+        for source in ("imagefolder", "list")
+    ),
     Row("A", "cut short", "imagefolder", image(lambda data: data[:-30]), f"{NO_IMAGE}, or cut short"),
-    Row("M", "a dead link", "list", linked, "is a link to /media/nowhere/0.png, which is not there: mount what it leads"),
+    Row(
+        "M", "a dead link", "list", linked, "is a link to /media/nowhere/0.png, which is not there: mount what it leads"
+    ),
     Row("M", "not fetched", "list", annexed, "0.png, which is not there: run git annex get"),
     Row("M", "a dead link", "imagefolder", linked, "train/bee/0.png: no such file"),
-    Row("C", "a class of other files", "imagefolder", both(taken("train/bee"), added("train/bee/0.gif"), added("train/bee/1.gif")), "class with no image; expected files ending in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp; it holds 2 .gif"),
+    Row(
+        "C",
+        "a class of other files",
+        "imagefolder",
+        both(taken("train/bee"), added("train/bee/0.gif"), added("train/bee/1.gif")),
+        ".pgm, .tif, .tiff, .webp; it holds 2 .gif",
+    ),
     Row("C", "an empty class", "imagefolder", taken("test/cat"), "data/raw/test/cat: class with no image"),
-    Row("C", "a class of the test alone", "imagefolder", added("test/dog/0.png", picture(1)), "data/raw/test/dog: no such class in data/raw/train"),
-    Row("C", "a folder in itself", "imagefolder", loop, "again: a link to a folder that holds it; remove the link"),
-    Row("F", "no test set", "imagefolder", renamed("test", "tset"), "imagefolder has no test set of its own; set e.g. 40"),
+    Row(
+        "C",
+        "a class of the test alone",
+        "imagefolder",
+        added("test/dog/0.png", picture(1)),
+        "data/raw/test/dog: no such class in data/raw/train",
+    ),
+    Row(
+        "C",
+        "a folder in itself",
+        "imagefolder",
+        loop,
+        "data/raw/train/ant/again/ant: a link to a folder that holds it; remove the link",
+    ),
+    Row(
+        "F",
+        "no test set",
+        "imagefolder",
+        renamed("test", "tset"),
+        "imagefolder has no test set of its own; set e.g. 40",
+    ),
     Row("F", "no tail", "imagefolder", block(cuts=[1, 3]), "cuts: [1, 3] leaves no tail among 3 classes"),
-    Row("F", "more than there are", "imagefolder", block(n_max=9), "class 'ant' would keep 9 of its 3 images; set n_max"),
+    Row(
+        "F", "more than there are", "imagefolder", block(n_max=9), "class 'ant' would keep 9 of its 3 images; set n_max"
+    ),
     Row("F", "two sizes", "imagefolder", image(lambda data: wide()), "pixels where others have"),
-    Row("I", "Latin-1 bytes", "imagefolder", both(renamed("train/bee", "train/b\udce9e"), renamed("test/bee", "test/b\udce9e")), "class name 'b\\udce9e' is not UTF-8; rename it, if it is Latin-1: convmv -f latin1 -t utf-8"),
-    Row("I", "a newline", "imagefolder", both(renamed("train/bee", "train/b\ne"), renamed("test/bee", "test/b\ne")), "class name 'b\\ne' has the character '\\n', which no"),
-    Row("M", "no folder", "imagefolder", renamed("../raw", "../row"), "data/raw: no such folder; datasets.own.raw names a folder"),
-]  # fmt: skip
+    Row(
+        "I",
+        "Latin-1 bytes",
+        "imagefolder",
+        both(renamed("train/bee", "train/b\udce9e"), renamed("test/bee", "test/b\udce9e")),
+        "class name 'b\\udce9e' is not UTF-8; rename it, if it is Latin-1: convmv -f latin1 -t utf-8",
+    ),
+    Row(
+        "I",
+        "a newline",
+        "imagefolder",
+        both(renamed("train/bee", "train/b\ne"), renamed("test/bee", "test/b\ne")),
+        "class name 'b\\ne' has the character '\\n', which no",
+    ),
+    Row(
+        "M",
+        "no folder",
+        "imagefolder",
+        renamed("../raw", "../row"),
+        "data/raw: no such folder; datasets.own.raw names a folder",
+    ),
+]
 
 
 def wide() -> bytes:
