@@ -58,10 +58,8 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """A .safetensors file, or anything torch.save wrote. Raises UserError where it is missing, damaged, needs more than
     tensors and plain values, or holds no weights."""
-    digest, found = (
-        file_digest(path),
-        really(path, ("a zip archive", "a tar archive")),
-    )  # torch.save's are zip files, old ones tar
+    digest = file_digest(path)
+    found = really(path, ("a zip archive", "a tar archive"))  # which torch.save makes, and made once
     if found and "safetensors" not in found:
         raise UserError(f"{path}: no checkpoint, or cut short: {found}")
     if path.suffix == ".safetensors" or found:

@@ -15,8 +15,11 @@ from longtail.data.list_formats import Listing, name_problem, read_list
 from tests.helpers.properties import FEW, LINE, VALUES
 from tests.stages.bad_inputs.rows import coco
 
-PATHS = st.lists(LINE.map(lambda text: f"d/{text.strip()}.png").filter(lambda p: ".." not in p.split("/")), min_size=1, max_size=5)  # fmt: skip # noqa: E501
-LABELS = st.integers(0, 10**6)
+PATH = LINE.map(lambda text: f"d/{text.strip()}.png").filter(lambda path: ".." not in path.split("/"))
+LINES = st.lists(st.tuples(PATH, st.integers(0, 10**6)), min_size=1, max_size=5)
+NOISE = st.binary(max_size=60) | st.text(st.sampled_from('a/. \\1-",\n\0{}[]:'), max_size=40).map(str.encode)
+KEYS = [("images", "id"), ("images", "file_name"), ("annotations", "image_id"), ("annotations", "category_id")]
+KEYS += [("categories", "id"), ("categories", "name")]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def pairs(listing: Listing) -> list[tuple[str, int]]:
 
 
 @FEW
-@given(lines=st.lists(st.tuples(PATHS.map(lambda p: p[0]), LABELS), min_size=1, max_size=5), end=st.sampled_from(["\n", "\r\n"]), mark=st.sampled_from(["utf-8", "utf-8-sig"]))  # fmt: skip # noqa: E501
+@given(lines=LINES, end=st.sampled_from(["\n", "\r\n"]), mark=st.sampled_from(["utf-8", "utf-8-sig"]))
 def test_a_text_list_is_read_as_it_is(folder, lines, end, mark):
     """Blanks within a path are part of it, also those that are no ASCII."""
     content = "".join(f"{file} {label}{end}" for file, label in lines)
@@ -42,7 +45,7 @@ def test_a_text_list_is_read_as_it_is(folder, lines, end, mark):
 
 
 @FEW
-@given(lines=st.lists(st.tuples(PATHS.map(lambda p: p[0]), LABELS), min_size=1, max_size=5), name=LINE)
+@given(lines=LINES, name=LINE)
 def test_a_table_is_read_as_it_is(folder, lines, name):
     path = folder / "t.csv"
     with open(path, "w", encoding="utf-8-sig", newline="") as file:
@@ -53,7 +56,7 @@ def test_a_table_is_read_as_it_is(folder, lines, name):
 
 
 @FEW
-@given(files=PATHS, data=st.data())
+@given(files=st.lists(PATH, min_size=1, max_size=5), data=st.data())
 def test_a_json_is_read_as_it_is(folder, files, data):
     """Annotations in another order, some of images that are not listed, some twice: counted in notes."""
     lines = [(file, data.draw(st.integers(0, 2))) for file in files]
@@ -69,7 +72,7 @@ def test_a_json_is_read_as_it_is(folder, files, data):
 
 
 @FEW
-@given(content=st.binary(max_size=60) | st.text(st.sampled_from('a/. \\1-",\n\0{}[]:'), max_size=40).map(str.encode), source=st.sampled_from(["list", "csv", "inat"]))  # fmt: skip # noqa: E501
+@given(content=NOISE, source=st.sampled_from(["list", "csv", "inat"]))
 def test_any_bytes_are_a_list_or_one_line(folder, content, source):
     try:
         found = read(folder / "x", content, source)
@@ -89,7 +92,7 @@ def test_any_json_is_a_list_or_one_line(folder, images, annotations, categories)
 
 
 @FEW
-@given(change=VALUES, place=st.sampled_from([("images", "id"), ("images", "file_name"), ("annotations", "image_id"), ("annotations", "category_id"), ("categories", "id"), ("categories", "name")]))  # fmt: skip # noqa: E501
+@given(change=VALUES, place=st.sampled_from(KEYS))
 def test_any_value_in_a_record_is_read_or_one_line(folder, change, place):
     section, key = place
     content = coco([("d/a.png", 0), ("d/b.png", 1)])
