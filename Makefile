@@ -7,12 +7,16 @@ export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side mus
 
 OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
 
+IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
+	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
+
 .PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+	@$(IN_GIT)
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
 	@$(MAKE) --no-print-directory index
 

@@ -4,9 +4,11 @@
 
 For entries of sources list, inat and csv: reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
 the counts given there, looks for duplicates and for test images in the training list, and decodes every image. Where
-images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root.
+images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root, names in
+another Unicode form, paths of Windows, pointers of Git LFS; and of a file that is no image what it really is.
 Other sources are read as stages/subsample.py reads them, whose first finding is told. Writes nothing.
-Ends with a table and code 0, or with one line a finding and code 2. Reads everything once: minutes to hours by disk.
+What plays no part is told in notes. Ends with a table and code 0, or with one line a finding and code 2. Reads
+everything once: minutes to hours by disk.
 """
 
 from __future__ import annotations

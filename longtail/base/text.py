@@ -40,13 +40,14 @@ def note(line: str) -> None:
     print(f"note: {' '.join(line.split())}")
 
 
-MARKUP = re.compile(r"[\\`*<\[\]$~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+MARKUP = re.compile(r"[\\`*<>\[\]$~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
 
 def plain(value: object) -> str:
     """A title, a label or another text that is no Markdown, so that every Markdown reader shows it as it is: on one
     line, what would be read as markup as a character reference."""
-    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(value).split("\n")))
+    named = {"<": "&lt;", ">": "&gt;"}
+    return MARKUP.sub(lambda found: named.get(found[0], f"&#{ord(found[0])};"), " ".join(str(value).split("\n")))
 
 
 def cell(value: object) -> str:

@@ -164,6 +164,9 @@ class StudyConfig:
                 raise ValueError(
                     f"label '{min(twice)}' stands for {' and '.join(names)}; figures tell entries by labels"
                 )
+        drawn = [(curve.figure, curve.label) for curve in self.curves]
+        if len(set(drawn)) < len(drawn):
+            raise ValueError(f"curves: each needs a label of its own in its figure, found {drawn}")
         if self.curves and not self.comparable:
             raise ValueError("curves: printed curves belong to a comparable study")
         self._check_figures()

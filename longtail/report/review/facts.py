@@ -210,14 +210,15 @@ def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgement
 def not_run(name: str, config: StudyConfig, results: Results, table: dict, workload: Workload) -> Estimate | None:
     """Of entries of the study that have no metrics, with the caches of students among them."""
     lacking = {item.name for item in config.teachers + config.experiments} - {*results.teachers, *results.experiments}
-    readers = {table["experiments"][entry]["cache"] for entry in lacking if entry in table["experiments"]}
+    experiments = table.get("experiments") or {}
+    readers = {experiments[entry].get("cache") for entry in lacking if entry in experiments}
     runs, flop, disk = 0, 0, 0
     try:
         for stage, section in TRAINED.items():
-            for entry, block in table[section].items():
+            for entry, block in (table.get(section) or {}).items():
                 if block["study"] != name or entry not in (readers if section == "caches" else lacking):
                     continue
-                work, seeds = workload.of(stage, entry), len(block["seeds"])
+                work, seeds = workload.of(stage, entry), len(block.get("seeds") or ())
                 runs, flop, disk = runs + (section != "caches"), flop + seeds * work.flop, disk + seeds * work.disk
     except UserError:  # images that nobody counted: a study on a folder of one's own
         return None
