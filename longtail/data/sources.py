@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from longtail.base.errors import UserError
+from longtail.base.what_file import really
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import read_rgb
 from longtail.data.file_lists import name_findings, tested_findings
@@ -147,8 +148,10 @@ def _cifar(config: DatasetConfig, name: str) -> Source:
                     f" or set datasets.{name}.download: true"
                 )
             if not check_integrity(str(folder / file), md5):
+                said = really(folder / file)
                 raise UserError(
-                    f"{folder / file}: wrong checksum, expected md5 {md5}; fetch the official archive again"
+                    f"{folder / file}: wrong checksum, expected md5 {md5}{said and f'; {said}'}; fetch the official"
+                    " archive again"
                 )
     try:
         train, test = (kind(config.raw, train=split, download=config.download) for split in (True, False))

@@ -1,5 +1,9 @@
 """What a row of the table of bad inputs is, and the small sound datasets that its input spoils.
 
+Kinds of fault: A the file is something else than its name says; B of two the last would win; C something would be left
+out in silence; F known early, and said late; I names; J numbers from outside as sizes; L names of entries; M a cause of
+missing images that the doctor names.
+
 A dataset is three classes of 3, 2 and 2 training images and two test images each, in class folders below data/images or
 named by lists in data/raw; the pictures are 6 px wide and made once.
 """
@@ -26,7 +30,7 @@ Spoil = Callable[[Path], dict | None]  # in the dataset's folder; may give chang
 class Row:
     """An input and what is said of it."""
 
-    kind: str  # a letter of the kinds of fault: see bad_inputs/README.md
+    kind: str  # a letter, as above
     name: str
     source: str  # list, csv, inat or imagefolder: the dataset that is made and then spoiled
     spoil: Spoil
