@@ -28,21 +28,20 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--write", action="store_true", help="keep the probes of all entries as the committed ones")
     args = parser.parse_args()
-    table = params.load(args.params)
-    known = {name for section in PROBED for name in table.get(section) or {}}
+    loaded = params.load(args.params)
+    table = loaded | {section: loaded.get(section) or {} for section in PROBED}
+    known = {name for section in PROBED for name in table[section]}
     for name in args.entries:
         if name not in known:
             raise UserError(f"{name}: no teacher, cache or experiment of that name{nearest(name, known)}")
     if args.write:
         for section in PROBED:
-            commit(
-                Path(), section, {name: brief(entry_probe(table, section, name)) for name in table.get(section) or {}}
-            )
+            commit(Path(), section, {name: brief(entry_probe(table, section, name)) for name in table[section]})
         return
     changed = False
     for section in PROBED:
         before = committed(Path(), section)
-        for name in table.get(section) or {}:
+        for name in table[section]:
             if args.entries and name not in args.entries:
                 continue
             if name not in before:

@@ -19,11 +19,8 @@ from longtail.data.sources import SOURCES, DatasetConfig
 
 def users(datasets: dict, folder: Path) -> dict[str, DatasetConfig]:
     """The data sets that are cut from a folder."""
-    used = {
-        name: block
-        for name, block in datasets.items()
-        if isinstance(block, dict) and Path(block.get("raw", "")) == folder
-    }
+    blocks = {name: block for name, block in datasets.items() if isinstance(block, dict)}
+    used = {name: block for name, block in blocks.items() if Path(str(block.get("raw"))) == folder}
     return {name: params.build(DatasetConfig, block, f"datasets.{name}") for name, block in used.items()}
 
 
