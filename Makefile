@@ -7,12 +7,16 @@ export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side mus
 
 OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
 
+IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
+	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
+
 .PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+	@$(IN_GIT)
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
 	@$(MAKE) --no-print-directory index
 
@@ -43,7 +47,8 @@ index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pag
 	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages
 
 pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
-	@for study in $(notdir $(wildcard reports/metrics/*)); do test -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
+	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
+		test ! -d reports/metrics/$$study -o -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
 		--metrics reports/metrics/$$study --analysis reports/analysis/$$study --published data/published --out reports/figures/$$study || exit 1; done
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
@@ -58,7 +63,7 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 		--readme README.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
-	@for paper in common deit_lt:DeiT-LT; do $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
+	@for paper in common deit_lt:DeiT-LT; do test -f papers/$${paper%:*}/params.yaml || continue; $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
 		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run

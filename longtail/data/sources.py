@@ -17,8 +17,11 @@ from PIL import Image
 
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
+from longtail.base.what_file import really
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import read_rgb
+from longtail.data.file_lists import name_findings, tested_findings
+from longtail.data.image_folders import class_folders, files_of
 from longtail.data.list_sources import make_listed
 from longtail.data.long_tail import (
     LongTail,
@@ -31,7 +34,6 @@ from longtail.data.long_tail import (
 )
 
 DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
 
 
 @dataclass
@@ -43,16 +45,23 @@ class Source:
     test_labels: np.ndarray
     train: Callable[[np.ndarray], np.ndarray]  # positions [n] -> uint8 [n, H, W, 3]
     test: Callable[[np.ndarray], np.ndarray]
+    notes: tuple[str, ...] = ()  # what was left out, a line each
 
 
-def make_longtail(name: str, config: DatasetConfig) -> LongTail:
-    """Read the source and cut its tail. Raises UserError for missing or damaged data and for empty classes."""
+def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] = lambda line: None) -> LongTail:
+    """Read the source and cut its tail. told: called with a line for each thing that was left out. Raises UserError for
+    missing or damaged data and for empty classes."""
     if config.source in LISTED:
-        return make_listed(name, config)
+        return make_listed(name, config, told)
     source = SOURCES[config.source](config, name)
     classes = len(source.class_names)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    wrong, notes = tested_findings(source.test_labels, classes, config.cuts)
+    if wrong := [*wrong, *name_findings(source.class_names)]:
+        raise UserError(f"datasets.{name}: {wrong[0]}")
+    for line in (*source.notes, *notes):
+        told(line)
     available = np.bincount(source.train_labels, minlength=classes)
     for label in np.flatnonzero(available == 0):
         raise UserError(f"datasets.{name}: class '{source.class_names[label]}' has no training image")
@@ -147,8 +156,10 @@ def _cifar(config: DatasetConfig, name: str) -> Source:
                     f" or set datasets.{name}.download: true"
                 )
             if not check_integrity(str(folder / file), md5):
+                said = really(folder / file)
                 raise UserError(
-                    f"{folder / file}: wrong checksum, expected md5 {md5}; fetch the official archive again"
+                    f"{folder / file}: wrong checksum, expected md5 {md5}{said and f'; {said}'}; fetch the official"
+                    " archive again"
                 )
     try:
         train, test = (kind(config.raw, train=split, download=config.download) for split in (True, False))
@@ -170,13 +181,17 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
         raise UserError(f"{root}: no such folder; datasets.{name}.raw names a folder of class folders")
     splits = root / "train", next((root / s for s in ("test", "val") if (root / s).is_dir()), None)
     if splits[0].is_dir() and splits[1]:
-        names = _class_folders(splits[0])
-        if unknown := sorted(set(_class_folders(splits[1])) - set(names)):
+        names, notes = class_folders(splits[0])
+        others, more = class_folders(splits[1])
+        if unknown := sorted(set(others) - set(names)):
             raise UserError(f"{splits[1] / unknown[0]}: no such class in {splits[0]}")
-        (train_files, train_labels), (test_files, test_labels) = (_files(split, names) for split in splits)
+        train_files, train_labels, left = files_of(splits[0], names)
+        test_files, test_labels, also = files_of(splits[1], names)
+        notes += more + left + also
     else:
-        names = _class_folders(root)
-        files, labels = _files(root, names)
+        names, notes = class_folders(root)
+        files, labels, left = files_of(root, names)
+        notes += left
         train, test = _hold_out(labels, config.test_per_class, config, name)
         train_files, train_labels, test_files, test_labels = files[train], labels[train], files[test], labels[test]
 
@@ -200,27 +215,8 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
         test_labels,
         lambda positions: decode(train_files[positions]),
         lambda positions: decode(test_files[positions]),
+        tuple(notes),
     )
-
-
-def _class_folders(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(names) < 2:
-        raise UserError(f"{folder}: {len(names)} class folders found; expected one folder a class")
-    return names
-
-
-def _files(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    files, labels = [], []
-    for label, name in enumerate(names):
-        of_class = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not of_class:
-            raise UserError(
-                f"{folder / name}: class with no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-            )
-        files += of_class
-        labels += [label] * len(of_class)
-    return np.array(files, object), np.array(labels, np.int64)
 
 
 def _decode(file: Path, size: int | None) -> np.ndarray:
