@@ -13,7 +13,9 @@ help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
+	@$(BIN)/python -m workflow.lockfile
 	@$(MAKE) --no-print-directory index
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
@@ -30,6 +32,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
@@ -85,7 +88,7 @@ clean: ## the environment only; results stay
 	rm -rf $(VENV)
 
 # uv where it is; else from pip, in an environment of its own
-UV = $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
+UV = $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv

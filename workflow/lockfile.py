@@ -1,0 +1,147 @@
+"""dvc.lock outlives a kill: `python -m workflow.lockfile`, before and after what may write one.
+
+DVC writes dvc.lock in place, so a kill in those moments leaves a part of it. A copy of the last whole one is kept
+beside it; where dvc.lock is found torn, also if what is left still parses, the copy takes its place, one line says so,
+and the torn one is kept as dvc.lock.torn. What the copy does not know of runs again: finished runs say `already there`.
+Nothing is done while DVC is at work in the repository.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from longtail.base import params, yaml_file
+from longtail.base.errors import UserError, run_main
+from longtail.base.files import atomic_write
+from longtail.cost.upstream import Stage, stages
+
+LOCK, KEPT, TORN = "dvc.lock", ".dvc.lock.whole", "dvc.lock.torn"
+
+
+def keep(root: Path = Path(), *, mend: bool = True) -> None:
+    """Look at the dvc.lock of every folder: put a torn one right, copy a whole one. mend: False writes nothing and
+    raises UserError for a torn one. Raises UserError also where there is nothing to put in a torn one's place."""
+    with _dvc_at_rest(root) as rests:
+        for name in params.files(root) if rests else ():
+            _look((root / name).with_name(LOCK), mend)
+
+
+def _look(path: Path, mend: bool) -> None:
+    kept = path.with_name(KEPT)
+    if not path.exists():
+        return
+    data, whole = path.read_bytes(), kept.read_bytes() if kept.exists() else None
+    if data == whole:
+        return
+    if b"\n<<<<<<< " in data or data.startswith(b"<<<<<<< "):
+        return  # a merge of git's that is not done; DVC says so itself
+    fault = torn(path, data, whole)
+    if fault is None:
+        if mend:
+            atomic_write(kept, lambda temporary: temporary.write_bytes(data))
+        return
+    if not mend:
+        raise UserError(f"{path}: {fault}; `python -m workflow.lockfile` puts the last whole one back")
+    found = whole if whole is not None else _of_git(path, "HEAD")
+    if found is None:
+        raise UserError(f"{path}: {fault}, and there is no whole one; remove it: stages run again, finished runs stay")
+    atomic_write(path.with_name(TORN), lambda temporary: temporary.write_bytes(data))
+    atomic_write(path, lambda temporary: temporary.write_bytes(found))
+    of = "the last whole one" if whole is not None else "git's last one"
+    print(f"{path}: {fault}; {of} is put back, the torn one is {TORN}", file=sys.stderr, flush=True)
+
+
+def torn(path: Path, data: bytes, whole: bytes | None) -> str | None:
+    """What shows that a dvc.lock was not written to its end, in a few words; None where nothing does."""
+    found = _stages(path, data)
+    if found is None or not data.endswith(b"\n"):
+        return "cut short"
+    incomplete = [name for name, entry in found.items() if not _complete(entry)]
+    if incomplete:
+        return f"cut short in {incomplete[0]}"
+    committed = _of_git(path, "HEAD")
+    if data in (_of_git(path, ""), committed):
+        return None  # git put it there
+    known, wanted = _stages(path, whole or committed or b"") or {}, _wanted(path)
+    names, before = list(found), list(known)
+    last = names[-1] if names else None
+    if last in wanted and len(found[last].get("outs", ())) < len(wanted[last].outs):
+        return f"cut short in {last}"
+    if names != before[: len(names)]:
+        return None
+    lost = [name for name in before[len(names) :] if name in wanted]
+    return f"cut short, {lost[0]} and all after it are not there" if lost else None
+
+
+def _wanted(path: Path) -> dict[str, Stage]:
+    """The stages of the folder's dvc.yaml; none where it is none of ours."""
+    try:
+        return stages(path.with_name("dvc.yaml"), yaml_file.mapping(path.with_name("params.yaml")))
+    except UserError:
+        return {}
+
+
+def _stages(path: Path, data: bytes) -> dict | None:
+    """{stage: entry} in the file's order; None where it is none of DVC's."""
+    try:
+        content = yaml_file.parse(data.decode("utf-8"), path)
+    except (UserError, UnicodeDecodeError):
+        return None
+    if not isinstance(content, dict) or content.get("schema") != "2.0":
+        return None
+    found = content.get("stages", {} if "datasets" in content else None)
+    return found if isinstance(found, dict) else None
+
+
+def _complete(entry: object) -> bool:
+    """Has an entry what DVC writes last in each of its parts?"""
+    if not isinstance(entry, dict) or not isinstance(entry.get("cmd"), str | list):
+        return False
+    files = [file for part in ("deps", "outs") for file in entry.get(part, ())] if _lists(entry) else [None]
+    return all(isinstance(file, dict) and _whole_file(file) for file in files)
+
+
+def _whole_file(file: dict) -> bool:
+    if "path" in file and len(file) == 1:
+        return True  # of nothing that was there
+    folder = str(file.get("md5")).endswith(".dir")
+    return {"path", "md5", "size", *(("nfiles",) if folder else ())} <= set(file)
+
+
+def _lists(entry: dict) -> bool:
+    return all(isinstance(entry.get(part, []), list) for part in ("deps", "outs"))
+
+
+def _of_git(path: Path, revision: str) -> bytes | None:
+    """The file in a commit, or in git's index; None without git or where git does not have it."""
+    command = ["git", "show", f"{revision}:./{path.name}"]
+    try:
+        done = subprocess.run(command, cwd=path.parent, capture_output=True)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+@contextmanager
+def _dvc_at_rest(root: Path) -> Iterator[bool]:
+    """Hold DVC's own lock in the block, so that it writes nothing; False where DVC has it."""
+    path = root / ".dvc" / "tmp" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks: DVC has another way there
+            pass
+        yield True
+
+
+if __name__ == "__main__":
+    run_main(keep)
