@@ -54,10 +54,12 @@ def alone(path: Path, waiting: str | None = None, remedy: str = "") -> Iterator[
             told.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%d %b %H:%M')}")
         yield
     finally:
-        told.unlink(missing_ok=True)
-        with suppress(OSError):  # a lock by existence goes when it is released
-            path.unlink()  # while it is held: who waits for it sees that the file has gone, and begins anew
-        lock.release()
+        try:
+            told.unlink(missing_ok=True)
+            with suppress(OSError):  # a lock by existence goes when it is released
+                path.unlink()  # while it is held: who waits for it sees that the file has gone, and begins anew
+        finally:
+            lock.release()
 
 
 def holder(path: Path) -> str:

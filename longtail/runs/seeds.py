@@ -97,7 +97,7 @@ def _to_do(runs: list[Run]) -> list[Run]:
             todo.append(run)
             continue
         print(f"{run.label}: already there")
-        if run.scratch.exists():  # of a process that was killed right after the run's end
+        if run.left:  # by a process that was killed right after the run's end
             with locked(run.scratch):
                 run.tidy()
     return todo

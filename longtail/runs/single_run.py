@@ -169,6 +169,11 @@ class Run:
         intact.note(self.final, facts | {"code": self.code})
         self.tidy()
 
+    @property
+    def left(self) -> bool:
+        """Is there anything of this run in scratch: a state, a lock, its holder's name?"""
+        return any(path.exists() for path in (self.scratch, *self.scratch.parent.glob(f".{self.scratch.name}.lock*")))
+
     def tidy(self) -> None:
         """Nothing of a finished run stays in scratch."""
         shutil.rmtree(self.scratch, ignore_errors=True)
