@@ -4,7 +4,7 @@
 
 Each run makes the study of tests/helpers/tiny.yaml from nothing, with DVC or with Snakemake, and is disturbed several
 times: killed at a random moment (all processes, or one of them), asked to stop (SIGTERM, Ctrl-C), ended before a random
-file operation of a random stage, told that the disk is full there, or left with a file cut short or with a byte flipped.
+file operation of a random stage, told that the disk is full there, left with a file cut short or with a byte flipped.
 After each the same command is started again. In the end every file must be that of an undisturbed run. What is counted
 for a disturbance is what became of its run:
   identical  all files are those of an undisturbed run
@@ -123,11 +123,11 @@ class Campaign:
             disturbance.what = self.disturb(folder, engine, disturbance.kind, finished)
             print(f"run {number} {engine}: {disturbance.kind}: {disturbance.what}", flush=True)
             disturbance.lost = self.lost(folder, finished)
-        for attempt in range(1, self.starts + 1):
+        code, attempt = None, 0
+        while code != 0 and attempt < self.starts:
+            attempt += 1
             code, said = self.call(folder, engine)
-            if code == 0:
-                break
-        else:
+        if code:
             line = next((text for text in reversed(said.splitlines()) if "rror" in text), said[-200:])
             self.by_hand.append(f"run {number}, {engine}: {line}")
         mine[-1].lost += self.lost(folder, finished)
@@ -298,9 +298,9 @@ def table(campaign: Campaign, where: dict, seconds: float) -> str:
     rows.append(["both", "all", len(of), sum(d.identical for d in of), sum(d.lost for d in of)])
     head = f"# Kills and damage\n\n{len(of)} disturbances, {len(campaign.by_hand)} runs to be mended by hand, "
     head += f"{seconds / 60:.0f} minutes on {where['cores']} cores ({where['processor']}, load {where['load']}).\n\n"
-    columns = ["engine", "what was done", "times", "identical", "results lost"]
+    columns = ("engine", "what was done", "times", "identical", "results lost")
     tail = "".join(f"\n* {line}" for line in campaign.by_hand)
-    return head + pipe_table(columns, rows) + (f"\n{tail}\n" if tail else "")
+    return head + "\n".join(pipe_table(columns, "llrrr", rows)) + f"\n{tail}" + ("\n" if tail else "")
 
 
 def main() -> None:

@@ -107,8 +107,6 @@ def _complete(entry: object) -> bool:
 
 
 def _whole_file(file: dict) -> bool:
-    if "path" in file and len(file) == 1:
-        return True  # of nothing that was there
     folder = str(file.get("md5")).endswith(".dir")
     return {"path", "md5", "size", *(("nfiles",) if folder else ())} <= set(file)
 

@@ -122,7 +122,7 @@ def _fault(data: bytes) -> str | None:
         return None if whole else "is damaged (its sha256 is another)"
     if not data:
         return "is empty"
-    return None if data.rfind(b"PK\x05\x06") > len(data) - 2**16 else f"is cut short at {len(data)} bytes"
+    return None if data[-22:].startswith(b"PK\x05\x06") else f"is cut short at {len(data)} bytes"  # the archive's end
 
 
 def copied(value: Any) -> Any:

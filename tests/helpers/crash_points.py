@@ -68,8 +68,8 @@ def stopping(before: int) -> Iterator[Counter]:
 
 
 def from_environment() -> None:
-    """In a process whose script is stages/<STOP_STAGE>.py: stop before operation STOP_BEFORE, by STOP_HOW, kill or full;
-    once, for the variables go to all that an engine starts: a file of the name STOP_HOW has after a colon says so."""
+    """In a process whose command line has STOP_STAGE: stop before operation STOP_BEFORE, by STOP_HOW, kill or full;
+    once, since the variables go to all that an engine starts: a file, which STOP_HOW names after a colon, says so."""
     how, _, once = os.environ.get(HOW, "").partition(":")
     if not how or os.environ[STAGE] not in " ".join(sys.orig_argv) or os.path.exists(once):
         return
