@@ -102,9 +102,9 @@ def check(folder: Path, *read: str) -> None:
 
 
 def damaged(folder: Path, what: str) -> UserError:
-    """Set a result aside that turned out to be damaged, where it is a seed's folder: what else it may be, nobody moves.
-    Returns the error to raise, which says what to do."""
-    if not folder.name.startswith("seed"):
+    """Set a result aside that turned out to be damaged, where it is a seed's folder: what else it may be, nobody moves,
+    and of the processes of a team the first alone does. Returns the error to raise, which says what to do."""
+    if not folder.name.startswith("seed") or os.environ.get("RANK", "0") != "0":
         return UserError(f"{folder}: {what}; make it again")
     aside = set_aside(folder)
     told = "it is gone" if aside is None else f"set aside as {aside}"
