@@ -40,7 +40,7 @@ machines: $(VENV)/.ready ## record where and how fast the study was made, report
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
 PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile
-SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cksum
+SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
 	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages

@@ -3,14 +3,20 @@
 DVC writes dvc.lock in place, so a kill in those moments leaves a part of it. A copy of the last whole one is kept
 beside it; where dvc.lock is found torn, also if what is left still parses, the copy takes its place, one line says so,
 and the torn one is kept as dvc.lock.torn. What the copy does not know of runs again: finished runs say `already there`.
-Nothing is done while DVC is at work in the repository.
+DVC's cache is looked at as well: a file of it that changed since is the very file that lies in the workspace (a hard
+link), damaged, and DVC trusts it as long as nobody may write it. So the right to write is given: DVC then looks, drops
+it, and makes it again. Nothing is done while DVC is at work in the repository.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import os
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +27,20 @@ from longtail.base.files import atomic_write
 from longtail.cost.upstream import Stage, stages
 
 LOCK, KEPT, TORN = "dvc.lock", ".dvc.lock.whole", "dvc.lock.torn"
+CACHE, LOOKED = ".dvc/cache/files/md5", ".dvc/tmp/looked"  # DVC's; when its cache was looked at last
+TRUSTED = 0o444  # mode of a file in the cache that DVC does not look at again
 
 
 def keep(root: Path = Path(), *, mend: bool = True) -> None:
     """Look at the dvc.lock of every folder: put a torn one right, copy a whole one. mend: False writes nothing and
     raises UserError for a torn one. Raises UserError also where there is nothing to put in a torn one's place."""
     with _dvc_at_rest(root) as rests:
-        for name in params.files(root) if rests else ():
+        if not rests:
+            return
+        for name in params.files(root):
             _look((root / name).with_name(LOCK), mend)
+        if mend:
+            _look_at_cache(root)
 
 
 def _look(path: Path, mend: bool) -> None:
@@ -54,6 +66,24 @@ def _look(path: Path, mend: bool) -> None:
     atomic_write(path, lambda temporary: temporary.write_bytes(found))
     of = "the last whole one" if whole is not None else "git's last one"
     print(f"{path}: {fault}; {of} is put back, the torn one is {TORN}", file=sys.stderr, flush=True)
+
+
+def _look_at_cache(root: Path) -> None:
+    """Take DVC's trust from every file of its cache that is not what its name says, of those that changed lately."""
+    looked, began = root / LOOKED, time.time_ns()
+    since = looked.stat().st_mtime_ns if looked.exists() else 0
+    for path in (root / CACHE).glob("??/*"):
+        found = path.lstat()
+        changed = stat.S_ISREG(found.st_mode) and found.st_mtime_ns >= since
+        if not changed or stat.S_IMODE(found.st_mode) != TRUSTED:
+            continue
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != path.parent.name + path.name.removesuffix(".dir"):
+            path.chmod(0o644)
+            print(f"{path}: damaged, and so is the file of it that stages made; DVC makes it again", file=sys.stderr)
+    looked.touch()
+    os.utime(looked, ns=(began, began - 2 * 10**9))  # clocks of file systems are coarse
 
 
 def torn(path: Path, data: bytes, whole: bytes | None) -> str | None:

@@ -128,6 +128,24 @@ def test_a_merge_and_a_missing_file_are_left_alone(root):
     assert not (root / "dvc.lock").exists()
 
 
+def test_a_damaged_file_of_the_cache_is_no_longer_trusted(root, capsys):
+    """5d41...c592 is the md5 of `hello`; a listing's has `.dir` behind it."""
+    folder = root / ".dvc/cache/files/md5/5d"
+    folder.mkdir(parents=True)
+    good, listing = folder / "41402abc4b2a76b9719d911017c592", folder / "41402abc4b2a76b9719d911017c592.dir"
+    for path in (good, listing):
+        path.write_text("hello")
+        path.chmod(0o444)
+    lockfile.keep(root)
+    assert capsys.readouterr().err == ""
+    listing.chmod(0o644)
+    listing.write_text("hellp")
+    listing.chmod(0o444)
+    lockfile.keep(root)
+    assert [path.stat().st_mode & 0o777 for path in (good, listing)] == [0o444, 0o644]
+    assert f"{listing}: damaged" in capsys.readouterr().err
+
+
 def test_nothing_is_done_while_dvc_is_at_work(root):
     import fcntl
 
