@@ -46,9 +46,6 @@ ENGINES = {
     "dvc": f"python -m workflow.lockfile && dvc repro {TARGET} && python -m workflow.lockfile",  # as `make repro`
     "snakemake": "snakemake --cores 2 --keep-going tiny",
 }
-STAGES = ("subsample", "train_teacher", "cache_logits", "train_student", "evaluate", "diagnose", "analyse", "experts")
-STAGES += ("tables", "figures", "report", "teacher_entropy", "evaluate_labels")
-OPERATIONS = 40  # of a stage, about
 KINDS = {  # what is done, and how often among ten
     "SIGKILL to all": 2,
     "SIGKILL to one process": 1,
@@ -58,6 +55,7 @@ KINDS = {  # what is done, and how often among ten
     "file cut short": 1,
     "byte flipped": 2,
 }
+OPERATION, DAMAGE = ("killed before an operation", "disk full"), ("file cut short", "byte flipped")
 RESULTS = ("data/teachers", "data/caches", "data/students")
 MADE = (*RESULTS, "data/datasets", "reports")
 STATE = ("scratch", ".snakemake/dvc/records")
@@ -91,15 +89,23 @@ class Campaign:
         """The project, made once by each engine: they must agree before anything is disturbed."""
         tiny_project(self.work / "source")
         self.reference: dict[str, str] = {}
+        self.operations: dict[str, int] = {}
         for engine in ENGINES:
             folder = shutil.copytree(self.work / "source", self.work / f"undisturbed-{engine}", symlinks=True)
             began = time.monotonic()
-            code, said = self.call(folder, engine)
+            counted = self.work / "operations"
+            code, said = self.call(folder, engine, **self.hooked(folder, f"count:{counted}"))
             self.seconds = time.monotonic() - began
             print(f"{engine}, undisturbed: {self.seconds:.0f} s", flush=True)
             if code or (self.reference and self.reference != made(folder)):
                 raise UserError(f"{engine}: not even the undisturbed run ends well or alike: {said[-1500:]}")
             self.reference = made(folder)
+            for script, count in (line.split() for line in counted.read_text().splitlines()):
+                self.operations[script] = max(int(count), self.operations.get(script, 0))
+
+    def hooked(self, folder: Path, how: str, stage: str = "", before: int = 0) -> dict[str, str]:
+        """Variables by which crash_points.py acts in the processes that an engine starts."""
+        return {STAGE: stage, BEFORE: str(before), HOW: how, "PYTHONPATH": f"{folder}{os.pathsep}{self.hook()}"}
 
     def call(self, folder: Path, engine: str, **more: str) -> tuple[int, str]:
         """Run an engine to its end: its code and what it said."""
@@ -142,16 +148,16 @@ class Campaign:
 
     def disturb(self, folder: Path, engine: str, kind: str, finished: dict[str, int]) -> str:
         """Start the engine, disturb it or what it leaves, and end it. Returns what was done."""
-        if kind in ("killed before an operation", "disk full"):
-            stage, before = self.random.choice(STAGES), self.random.randint(1, OPERATIONS)
+        if kind in OPERATION:
+            stage = self.random.choice(sorted(self.operations))
+            before = self.random.randint(1, self.operations[stage])
             how, once = "full" if kind == "disk full" else "kill", folder.with_suffix(f".{time.monotonic_ns()}")
-            more = {STAGE: f"stages/{stage}.py", BEFORE: str(before), HOW: f"{how}:{once}"}
-            code, _ = self.call(folder, engine, **more, PYTHONPATH=f"{folder}{os.pathsep}{self.hook()}")
+            code, _ = self.call(folder, engine, **self.hooked(folder, f"{how}:{once}", stage, before))
             note(folder, finished)
             return f"{stage}, operation {before}, {'came' if once.exists() else 'did not come'}, code {code}"
         with open(folder.with_suffix(".log"), "ab") as log:
             process = start(folder, engine, log)
-            wait = self.random.uniform(2, max(4.0, 0.4 * self.seconds))
+            wait = self.random.uniform(2, max(4.0, 0.25 * self.seconds))
             end = time.monotonic() + wait
             while time.monotonic() < end and process.poll() is None:
                 time.sleep(0.05)
@@ -282,8 +288,11 @@ def drawn(kills: int, seed: random.Random, most: int) -> Iterator[list[str]]:
         seed.shuffle(ten)
         deck += ten
     deck = deck[:kills]
+    place = {kind: 1.0 for kind in OPERATION}  # after the kills at a moment: of a finished study no stage runs
     for first in range(0, kills, most):
-        yield deck[first : first + most]
+        yield sorted(
+            deck[first : first + most], key=lambda kind: place.get(kind, 2.0 * (kind in DAMAGE) * seed.random())
+        )
 
 
 def table(campaign: Campaign, where: dict, seconds: float) -> str:

@@ -7,6 +7,7 @@ operation fail as on a full disk: LONGTAIL-free variables, since the stages refu
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import errno
 import io
@@ -69,9 +70,13 @@ def stopping(before: int) -> Iterator[Counter]:
 
 def from_environment() -> None:
     """In a process whose command line has STOP_STAGE: stop before operation STOP_BEFORE, by STOP_HOW, kill or full;
-    once, since the variables go to all that an engine starts: a file, which STOP_HOW names after a colon, says so."""
+    once, since the variables go to all that an engine starts: a file, which STOP_HOW names after a colon, says so. With
+    `count` it adds a line at its end: its script and how many operations there were."""
     how, _, once = os.environ.get(HOW, "").partition(":")
-    if not how or os.environ[STAGE] not in " ".join(sys.orig_argv) or os.path.exists(once):
+    if how == "count":
+        counter = Counter(0, lambda what: None)
+        atexit.register(_told, once, counter)
+    elif not how or os.environ[STAGE] not in " ".join(sys.orig_argv) or os.path.exists(once):
         return
 
     def stop(what: str) -> None:
@@ -84,7 +89,15 @@ def from_environment() -> None:
         os.close(os.open(once, os.O_CREAT | os.O_WRONLY))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    counter = Counter(int(os.environ[BEFORE]), stop)
+    if how != "count":
+        counter = Counter(int(os.environ[BEFORE]), stop)
     for name in CALLS:
         setattr(os, name, counter.wrapped(name, getattr(os, name)))
     io.open = builtins.open = counter.opening(io.open)
+
+
+def _told(path: str, counter: Counter) -> None:
+    if script := next((word for word in sys.orig_argv if word.startswith("stages/")), None):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, f"{script} {counter.count}\n".encode())
+        os.close(descriptor)
