@@ -288,11 +288,11 @@ def drawn(kills: int, seed: random.Random, most: int) -> Iterator[list[str]]:
         seed.shuffle(ten)
         deck += ten
     deck = deck[:kills]
-    place = {kind: 1.0 for kind in OPERATION}  # after the kills at a moment: of a finished study no stage runs
+    # operations after kills at a moment, for of a finished study no stage runs; damage before or after them
+    place = dict.fromkeys(OPERATION, 1.0)
     for first in range(0, kills, most):
-        yield sorted(
-            deck[first : first + most], key=lambda kind: place.get(kind, 2.0 * (kind in DAMAGE) * seed.random())
-        )
+        run = deck[first : first + most]
+        yield sorted(run, key=lambda kind: place.get(kind, 2.0 * (kind in DAMAGE) * seed.random()))
 
 
 def table(campaign: Campaign, where: dict, seconds: float) -> str:

@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from unittest import mock
 
 CALLS = ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "symlink")
 STAGE, BEFORE, HOW = "STOP_STAGE", "STOP_BEFORE", "STOP_HOW"  # variables of the environment
@@ -60,6 +59,8 @@ def stopping(before: int) -> Iterator[Counter]:
 
     def stop(what: str) -> None:
         raise Stopped(what)
+
+    from unittest import mock  # a tenth of a second, which processes of an engine do without
 
     counter = Counter(before, stop)
     with mock.patch.multiple(os, **{name: counter.wrapped(name, getattr(os, name)) for name in CALLS}):
