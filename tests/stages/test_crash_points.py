@@ -34,6 +34,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv("LONGTAIL_SAVE_EVERY_S", "0")  # a checkpoint after every step
     monkeypatch.setattr(workspaces, "_stop_requested", False)
     monkeypatch.setattr("longtail.runs.seeds.code_digest", lambda: "code")
+    monkeypatch.setattr(workspaces, "_git_commit", lambda: None)  # a process of its own, hundreds of times
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of a power cut no test can tell
 
 
 def trained(seed: int, space: Workspace) -> None:
@@ -103,8 +105,11 @@ def stage(kind: str, monkeypatch):
     }[kind]
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["from nothing", "over another one"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "again"),
+    [(kind, False) for kind in KINDS] + [(kind, True) for kind in KINDS if kind != "labels"],
+    ids=lambda value: value if isinstance(value, str) else ("from nothing", "over another one")[value],
+)
 def test_a_stop_before_any_operation_changes_nothing_in_the_end(kind, again, monkeypatch, tmp_path, capsys):
     start = stage(kind, monkeypatch)
 
