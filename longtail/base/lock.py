@@ -31,6 +31,7 @@ def alone(path: Path, waiting: str | None = None, remedy: str = "") -> Iterator[
     """
     import filelock  # half of a tenth of a second, and most processes need none
 
+    path = path.absolute()  # wherever the process is when it gives the lock back
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, thread_local=False, poll_interval=POLL_S)
     try:
