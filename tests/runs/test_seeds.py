@@ -355,18 +355,20 @@ def test_threads_follow_from_the_seeds_of_the_entry_and_not_from_those_left(monk
 
 def test_scratch_may_lie_on_another_file_system(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGTAIL_SCRATCH", str(tmp_path / "elsewhere"))
-    rename = Path.rename
+    refused = []
 
-    def strict(self, target):
-        if ("elsewhere" in Path(self).parts) != ("elsewhere" in Path(target).parts):
+    def strict(source, target, *, rename=os.rename):
+        if ("elsewhere" in Path(source).parts) != ("elsewhere" in Path(target).parts):
+            refused.append(target)
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(self, target)
+        return rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", strict)
+    monkeypatch.setattr(os, "rename", strict)
     for note in ("first", "second"):
         out = run(partial(work, note=note), {0: note})
         assert results(out) == {"seed0": f"0 {note}"}
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(refused) >= 4 and list((tmp_path / "elsewhere").iterdir()) == []
+    assert [path.name for path in (tmp_path / "data/entry.environment").iterdir()] == ["seed0.json"]
 
 
 def wait_for(condition, seconds: float = 20) -> None:
