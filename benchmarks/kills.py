@@ -232,8 +232,9 @@ class Campaign:
 
 
 def start(folder: Path, engine: str, log, **more: str) -> subprocess.Popen:
-    """An engine in a session of its own."""
+    """An engine in a session of its own, in which Ctrl-C counts: what runs in a shell's background ignores it."""
     told = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+    told["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     variables = {name: value for name, value in environment(folder).items() if not name.startswith("LONGTAIL_")}
     own = {"LONGTAIL_SAVE_EVERY_S": "0.1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(["bash", "-c", ENGINES[engine]], cwd=folder, env=variables | own | more, **told)
