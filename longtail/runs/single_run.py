@@ -109,11 +109,15 @@ class Run:
 
     @property
     def _is_it(self) -> bool:
-        """Is what lies there of this identity, and made from the very inputs that are here now? A result that does not
-        tell of one was made by an earlier version and is taken as it is."""
+        """Is what lies there of this identity, and made from the very inputs that are here now?"""
+        return finished_identity(self.final) == self.identity and not self._other_inputs
+
+    @property
+    def _other_inputs(self) -> list[str]:
+        """The facts of its inputs that a result tells otherwise. One that does not tell of an input was made by an
+        earlier version and is taken as it is."""
         facts = _facts(self.final)
-        same = all(facts.get(key, value) == value for key, value in self.made_from.items())
-        return same and facts.get("identity") == self.identity
+        return [key for key, value in self.made_from.items() if facts.get(key, value) != value]
 
     def mend(self) -> None:
         """Set a damaged result aside and say so."""
@@ -132,6 +136,8 @@ class Run:
         if self.done:
             return True
         if not self._finished:
+            if finished_identity(self.final) == self.identity and self._other_inputs:
+                print(f"{self.label}: trained anew, {', '.join(self._other_inputs)}: another one now", flush=True)
             return False
         if differences := self._against(self.final):
             print(f"{self.label}: trained anew, the code computes something else: {listed(differences)}", flush=True)

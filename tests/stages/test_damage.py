@@ -86,5 +86,5 @@ def test_a_student_whose_teacher_is_another_is_trained_again(copy):
     path.write_text(json.dumps(meta | {"teacher_digest": "0" * 64}))
     intact.note(path.parent, intact.made(path.parent))
     run = finish(copy, *STUDENT)
-    assert "already there" not in run.out
+    assert "tiny-deit_lt seed 0: trained anew, teacher_digest: another one now" in run.out
     assert json.loads((result(copy, STUDENT) / "identity.json").read_text())["teacher_digest"] == "0" * 64
