@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtail.base import leftovers
 from longtail.base.files import atomic_write
 
 CHECKPOINT, BEFORE, DAMAGED = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.damaged.pt"
@@ -93,7 +94,18 @@ def _write(value: Any, temporary: Path, path: Path) -> None:
             raise
         file.write(_END + summed.sum.hexdigest().encode())
     if path.exists():
-        os.replace(path, path.with_name(BEFORE))
+        _keep(path)
+
+
+def _keep(path: Path) -> None:
+    """Give the checkpoint that is there its second name; its first one stays until the new file takes it."""
+    before = path.with_name(BEFORE)
+    link = leftovers.place(before, path.parent)
+    try:
+        os.link(path, link)
+        os.replace(link, before)
+    except OSError:  # a file system without hard links
+        os.replace(path, before)
 
 
 def last_saved(folder: Path, label: str) -> Any:

@@ -31,7 +31,7 @@ def flip(data: bytes, at: int) -> bytes:
 
 def test_the_newest_is_read_and_the_one_before_is_kept(folder):
     assert last_saved(folder, "run")["step"] == 2
-    (folder / CHECKPOINT).unlink()  # killed between the two renames
+    (folder / CHECKPOINT).unlink()  # killed between two renames where there are no hard links
     assert last_saved(folder, "run")["step"] == 1
 
 
@@ -58,6 +58,19 @@ def test_one_of_an_earlier_version_has_no_sum_and_is_taken(folder):
     torch.save({"step": 7}, buffer)
     (folder / CHECKPOINT).write_bytes(buffer.getvalue())
     assert last_saved(folder, "run")["step"] == 7
+
+
+def test_without_hard_links_two_are_kept_as_well(folder, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    writer = Saver()
+    writer.save({"step": 3}, folder / CHECKPOINT)
+    writer.wait()
+    assert last_saved(folder, "run")["step"] == 3
+    (folder / CHECKPOINT).unlink()
+    assert last_saved(folder, "run")["step"] == 2
 
 
 def test_any_tool_reads_one(folder):
