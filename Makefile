@@ -17,7 +17,9 @@ help: ## what there is to run
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	@$(IN_GIT)
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
+	@$(BIN)/python -m workflow.lockfile
 	@$(MAKE) --no-print-directory index
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
@@ -34,6 +36,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
@@ -41,7 +44,7 @@ machines: $(VENV)/.ready ## record where and how fast the study was made, report
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
 PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile
-SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cksum
+SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
 	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages
@@ -90,7 +93,7 @@ clean: ## the environment only; results stay
 	rm -rf $(VENV)
 
 # uv where it is; else from pip, in an environment of its own
-UV = $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
+UV = $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv

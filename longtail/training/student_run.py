@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longtail.base import yaml_file
+from longtail.base import intact, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
@@ -46,6 +46,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], wrong: str) -> None:
 
 def read_run(folder: Path, data: LongTail) -> StudentRun:
     """Raises UserError where a file is missing or cut short, or the run is of another dataset or class order."""
+    intact.check(folder, WEIGHTS)
     config, facts = yaml_file.mapping(folder / "config.yaml", TRAIN), _facts(folder / "identity.json")
     try:
         order, digest = facts["class_order"], facts["dataset_digest"]
@@ -62,7 +63,7 @@ def read_run(folder: Path, data: LongTail) -> StudentRun:
     try:
         return StudentRun(folder, config, load_file(path))
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None
+        raise intact.damaged(folder, f"{path.name}: damaged or cut short ({error})") from None
 
 
 def _facts(path: Path) -> dict:
@@ -89,7 +90,8 @@ def start_folder(run: Path, seed: int) -> Path:
 
 
 def start_digest(run: Path, seed: int) -> str:
-    """sha256 (hex) of the weights that seed k starts from. Raises UserError where they are missing."""
+    """sha256 (hex) of the weights that seed k starts from. Raises UserError where they are missing or damaged."""
+    intact.check(start_folder(run, seed))
     return file_digest(start_folder(run, seed) / WEIGHTS)
 
 
