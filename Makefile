@@ -25,7 +25,7 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(DECLARED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## ruff, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

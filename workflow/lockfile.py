@@ -5,13 +5,15 @@ beside it; where dvc.lock is found torn, also if what is left still parses, the 
 and the torn one is kept as dvc.lock.torn. What the copy does not know of runs again: finished runs say `already there`.
 DVC's cache is looked at as well: a file of it that changed since is the very file that lies in the workspace (a hard
 link), damaged, and DVC trusts it as long as nobody may write it. So the right to write is given: DVC then looks, drops
-it, and makes it again. Nothing is done while DVC is at work in the repository.
+it, and makes it again. A torn .dvc/tmp/rwlock, where DVC notes which processes are at work, would stop DVC for good: it
+is taken away. Nothing is done while DVC is at work in the repository.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -27,6 +29,7 @@ from longtail.base.files import atomic_write
 from longtail.cost.upstream import Stage, stages
 
 LOCK, KEPT, TORN = "dvc.lock", ".dvc.lock.whole", "dvc.lock.torn"
+AT_WORK = ".dvc/tmp/rwlock"  # DVC's; another lock, rwlock.lock, is held by whoever writes it
 CACHE, LOOKED = ".dvc/cache/files/md5", ".dvc/tmp/looked"  # DVC's; when its cache was looked at last
 TRUSTED = 0o444  # mode of a file in the cache that DVC does not look at again
 
@@ -34,13 +37,14 @@ TRUSTED = 0o444  # mode of a file in the cache that DVC does not look at again
 def keep(root: Path = Path(), *, mend: bool = True) -> None:
     """Look at the dvc.lock of every folder: put a torn one right, copy a whole one. mend: False writes nothing and
     raises UserError for a torn one. Raises UserError also where there is nothing to put in a torn one's place."""
-    with _dvc_at_rest(root) as rests:
+    with _held(root / ".dvc/tmp/lock") as rests:
         if not rests:
             return
         for name in params.files(root):
             _look((root / name).with_name(LOCK), mend)
         if mend:
             _look_at_cache(root)
+            _look_at_rwlock(root / AT_WORK)
 
 
 def _look(path: Path, mend: bool) -> None:
@@ -84,6 +88,20 @@ def _look_at_cache(root: Path) -> None:
             print(f"{path}: damaged, and so is the file of it that stages made; DVC makes it again", file=sys.stderr)
     looked.touch()
     os.utime(looked, ns=(began, began - 2 * 10**9))  # clocks of file systems are coarse
+
+
+def _look_at_rwlock(path: Path) -> None:
+    """Take the file away where a kill left a part of it: DVC does not start again with it, nor say what to do."""
+    if not path.exists():
+        return
+    with _held(path.with_name(f"{path.name}.lock")) as mine:
+        if not mine:
+            return
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            path.unlink()
+            print(f"{path}: cut short by a kill; removed, DVC begins it anew", file=sys.stderr, flush=True)
 
 
 def torn(path: Path, data: bytes, whole: bytes | None) -> str | None:
@@ -156,9 +174,8 @@ def _of_git(path: Path, revision: str) -> bytes | None:
 
 
 @contextmanager
-def _dvc_at_rest(root: Path) -> Iterator[bool]:
-    """Hold DVC's own lock in the block, so that it writes nothing; False where DVC has it."""
-    path = root / ".dvc" / "tmp" / "lock"
+def _held(path: Path) -> Iterator[bool]:
+    """Hold a lock of DVC's in the block, so that it writes nothing; False where DVC has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         try:

@@ -111,17 +111,13 @@ def opened(chromium, path: Path, scheme: str = "light", script: bool = True) -> 
         context.close()
 
 
-def findings(page, contrast: bool = False) -> list[str]:
-    """What axe-core finds serious or critical on the page as it stands, as 'rule: first places'.
-
-    Contrast of colours is a question of its own, asked of each kind of element once; leave it to a page of its own.
-    """
+def findings(page) -> list[str]:
+    """What axe-core finds serious or critical, as 'rule: first places', on a page of which it leaves one row, item and
+    figure of each kind."""
     from axe_playwright_python.sync_playwright import Axe
 
-    if contrast:
-        page.evaluate(ONE_OF_A_KIND)
-    which = {"runOnly": ["color-contrast"]} if contrast else {"rules": {"color-contrast": {"enabled": False}}}
-    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False, **which}).response["violations"]
+    page.evaluate(ONE_OF_A_KIND)
+    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
     return [
         f"{rule['id']}: " + "; ".join(str(node["target"][0]) for node in rule["nodes"][:5])
         for rule in found

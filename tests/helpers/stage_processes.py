@@ -97,10 +97,16 @@ def until(condition: Callable[[], bool], run: Run, timeout: float = 60) -> None:
         time.sleep(0.01)
 
 
+def _share(cores: list[int], wanted: int) -> list[int]:
+    """So many of the machine's cores, beginning with another one in each process of pytest-xdist."""
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(cores)
+    return (cores[first:] + cores[:first])[:wanted]
+
+
 def _work(script: Path, arguments: list[str], environment: dict[str, str], folder: Path, log: Path, cores: int) -> None:
     os.setsid()
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+        os.sched_setaffinity(0, _share(sorted(os.sched_getaffinity(0)), cores))
     os.chdir(folder)
     os.environ.update({"CUDA_VISIBLE_DEVICES": "", **environment})  # the same bytes are promised on a CPU
     for path, descriptor in ((log, 1), (log.with_suffix(".err"), 2)):

@@ -156,3 +156,22 @@ def test_nothing_is_done_while_dvc_is_at_work(root):
         assert (root / "dvc.lock").read_bytes() == b"schema"
     lockfile.keep(root)
     assert (root / "dvc.lock").read_bytes() == text(WHOLE)
+
+
+@pytest.mark.parametrize(
+    "left", [b"", b'{"write": {"a": {"pi', b'{"write": {}, "read": {}}'], ids=["empty", "cut", "whole"]
+)
+def test_a_torn_list_of_who_is_at_work_is_taken_away(root, left, capsys):
+    """DVC itself then says "JSON structure is corrupted" and stops at every start."""
+    import fcntl
+
+    path = root / ".dvc/tmp/rwlock"
+    path.write_bytes(left)
+    with open(root / ".dvc/tmp/rwlock.lock", "a") as held:  # by a process that is just writing it
+        fcntl.flock(held, fcntl.LOCK_EX)
+        lockfile.keep(root)
+        assert path.read_bytes() == left
+    lockfile.keep(root)
+    whole = left.endswith(b"}}")
+    assert path.exists() == whole
+    assert ("removed" in capsys.readouterr().err) != whole

@@ -1,11 +1,13 @@
-"""`snakemake --profile slurm` on a real Slurm: the miniature study to its report, while jobs are cancelled, near their
-time limit and preempted. Skipped where there can be no Slurm; a failure where LONGTAIL_NEED_SLURM is set.
+"""`snakemake --profile slurm` on a real Slurm: after an edit of the miniature study to its report, while the training
+is cancelled, near its time limit and preempted. Skipped where there can be no Slurm; a failure where
+LONGTAIL_NEED_SLURM is set.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,11 +21,14 @@ import pytest
 import yaml
 
 from tests.helpers import slurm_cluster
-from tests.helpers.projects import call, environment, fake_project, run, tiny_project
+from tests.helpers.projects import STUDY, call, environment, fake_project, put, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),  # of DVC
+    pytest.mark.timeout(450),  # a job's time limit is minutes
+]
 
-SNAKEMAKE = ("timeout", "-s", "KILL", "900", "snakemake", "--profile", "slurm")
+SNAKEMAKE = ("timeout", "-s", "KILL", "440", "snakemake", "--profile", "slurm")  # less than a hanging test is given
 QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
 WARNED = ("--default-resources", "slurm_extra='--signal=URG@90'")  # the profile's is for longer limits
 RESOURCES = {
@@ -31,10 +36,11 @@ RESOURCES = {
     "train_*": {"gpus": 1},
     "train_student@tiny-vit": {"runtime": 3},
 }
-TEACHER, LIMITED = "train_teacher@ldam_drw_sam-tiny", "train_student@tiny-vit"
-# found by every Python through PYTHONPATH: a training stands still in the step after its first checkpoint, until it is
-# asked to stop or the file of its entry's name goes away; its probe, which makes steps too, has no checkpoint yet
-BRAKE = """import glob, os, sys, time
+TRAINING = "train_student@tiny-vit"
+# found by every Python through PYTHONPATH. A training stands still in the step after its first checkpoint, until it is
+# asked to stop or the file of its entry's name goes away; its probe, which makes steps too, has no checkpoint yet.
+# Snakemake looks after its jobs every three seconds, where its plugin waits ever longer while none ends.
+HOOK = """import glob, os, sys, time
 stage, entry = (os.path.basename(a) for a in (*sys.orig_argv[1:3], "", "")[:2])
 brake = os.path.join(os.path.dirname(__file__), entry)
 state = f"scratch/{stage[6:-3]}s-{entry}-seed0-*/checkpoint.pt"
@@ -47,6 +53,9 @@ def stand(*_):
 if stage.startswith("train_") and os.path.exists(brake):
     from torch.optim.optimizer import register_optimizer_step_post_hook
     register_optimizer_step_post_hook(stand)
+if stage == "snakemake":
+    import asyncio
+    asyncio.sleep = lambda seconds, *more, wait=asyncio.sleep: wait(min(seconds, 3), *more)
 """
 
 
@@ -67,22 +76,23 @@ def without(reason: slurm_cluster.Unavailable) -> None:
 
 @dataclass
 class Study:
-    """The finished run of the miniature study."""
+    """The finished run of what an edit made stale in the miniature study."""
 
     folder: Path
     cluster: slurm_cluster.Cluster
     process: subprocess.Popen
     seen: dict[str, str] = field(default_factory=dict)  # what a job's log said at the moment of interest
 
-    def log(self, stage: str) -> str:
-        path = self.folder / "logs" / f"{stage.replace('@', '/')}.log"
+    def log(self) -> str:
+        """Of the training, by its newest job."""
+        path = self.folder / "logs" / f"{TRAINING.replace('@', '/')}.log"
         return path.read_text() if path.exists() else ""
 
     def jobs(self, stage: str) -> list[dict[str, str]]:
         """The Slurm jobs of a stage, oldest first."""
         return [job for job in self.cluster.jobs() if job.get("Comment") == f"rule_{stage}"]
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 400) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 150) -> None:
         end = time.monotonic() + seconds
         while not condition():
             said = (self.folder / "main.log").read_text()[-3000:]
@@ -90,51 +100,58 @@ class Study:
             assert time.monotonic() < end, f"not within {seconds} s: {what}\n{said}"
             time.sleep(0.2)
 
-    def until_training(self, stage: str, resumed: bool = False) -> dict[str, str]:
-        """Wait until the newest job of a stage has made a step of its training; returns the job."""
-        kind, entry = stage.split("@")
-        state = f"{kind.removeprefix('train_')}s-{entry}-seed0-*/checkpoint.pt"
+    def until_training(self, resumed: bool = False) -> dict[str, str]:
+        """Wait until the newest job has made a step of its training, or has gone on with it; returns the job."""
 
         def training() -> bool:
-            at_work = any((self.folder / "scratch").glob(state)) and (not resumed or "resumed" in self.log(stage))
-            return at_work and self.jobs(stage)[-1]["JobState"] == "RUNNING"
+            at_work = any((self.folder / "scratch").glob("students-tiny-vit-seed0-*/checkpoint.pt"))
+            at_work = at_work and (not resumed or ("resumed" in self.log() and "asked to stop" not in self.log()))
+            return at_work and self.jobs(TRAINING)[-1]["JobState"] == "RUNNING"
 
-        self.until(training, f"training of {stage}")
-        return self.jobs(stage)[-1]
+        self.until(training, "training")
+        return self.jobs(TRAINING)[-1]
 
 
 @pytest.fixture(scope="module")
-def study(cluster, tmp_path_factory) -> Study:
-    """The miniature study, run through to the report while its jobs are disturbed."""
-    folder = tiny_project(tmp_path_factory.mktemp("slurm"))
+def hook(tmp_path_factory) -> Path:
+    """The folder of HOOK."""
+    folder = tmp_path_factory.mktemp("hook")
+    (folder / "sitecustomize.py").write_text(HOOK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(cluster, hook, made_by_dvc, tmp_path_factory) -> Study:
+    """The miniature study with one training to be made anew and all that follows, disturbed on the way."""
+    folder = shutil.copytree(made_by_dvc, tmp_path_factory.mktemp("slurm") / "repo", symlinks=True)
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES, sort_keys=False))
-    brakes = tmp_path_factory.mktemp("brakes")
-    (brakes / "sitecustomize.py").write_text(BRAKE)
-    for stage in (TEACHER, LIMITED):
-        (brakes / stage.split("@")[1]).touch()
+    change = put("experiments.tiny-vit.set", {"train": {"lr": 2.0e-3}})
+    (folder / "params.yaml").write_text(change((folder / "params.yaml").read_text()))
+    brake = hook / TRAINING.split("@")[1]
+    brake.touch()
     command = [*SNAKEMAKE, "tiny", *QUICK, *WARNED, "--config", "gpu_partition=gpu"]
     told = {
         "cwd": folder,
-        "env": environment(folder, PYTHONPATH=f"{folder}{os.pathsep}{brakes}", LONGTAIL_SAVE_EVERY_S="0"),
+        "env": environment(folder, PYTHONPATH=f"{folder}{os.pathsep}{hook}", LONGTAIL_SAVE_EVERY_S="0"),
         "start_new_session": True,
     }
     with open(folder / "main.log", "w") as log:
         study = Study(folder, cluster, subprocess.Popen(command, stdout=log, stderr=log, **told))
     try:
-        cancelled = study.until_training(TEACHER)
-        cluster.out("scancel", cancelled["JobId"])
-        study.until(lambda: "state saved" in study.log(TEACHER), "the state of the cancelled training", 60)
-        (brakes / TEACHER.split("@")[1]).unlink()
-        study.until(lambda: study.jobs(LIMITED)[-1]["Restarts"] == "1", "a requeue before the time limit")
-        study.seen["warned"] = study.log(LIMITED)
-        limited = study.until_training(LIMITED, resumed=True)
+        cluster.out("scancel", study.until_training()["JobId"])
+        study.until(lambda: "state saved" in study.log(), "the state of the cancelled training", 60)
+        study.until(lambda: len(study.jobs(TRAINING)) == 2, "a second job")
+        study.until(lambda: study.jobs(TRAINING)[-1]["Restarts"] == "1", "a requeue before the time limit", 240)
+        study.seen["warned"] = study.log()
+        limited = study.until_training(resumed=True)
         urgent = ("--partition=urgent", "--gpus=1", f"--nodelist={limited['NodeList']}", "--output=/dev/null")
         cluster.out("sbatch", *urgent, "--wrap=sleep 1")
-        study.until(lambda: "state saved" in study.log(LIMITED), "the state of the preempted training", 60)
-        study.seen["preempted"] = study.log(LIMITED)
-        (brakes / LIMITED.split("@")[1]).unlink()
+        study.until(lambda: "state saved" in study.log(), "the state of the preempted training", 60)
+        study.seen["preempted"] = study.log()
+        brake.unlink()
         study.process.wait()
     finally:
+        brake.unlink(missing_ok=True)  # or what stands at it would stand there for ever
         with suppress(ProcessLookupError):
             os.killpg(study.process.pid, signal.SIGKILL)
     return study
@@ -188,10 +205,16 @@ def test_stages_ask_slurm_for_gpus_and_the_others_do_not(study):
             assert asked == {} and job["Partition"] == "cpu"
 
 
+def test_what_the_edit_made_stale_was_a_job_and_nothing_else(study):
+    assert {job["Comment"] for job in study.cluster.jobs() if "Comment" in job} == {
+        f"rule_{stage}" for stage in STUDY["vit"]
+    }
+
+
 def test_a_cancelled_training_is_retried_and_goes_on(study):
-    assert [job["JobState"] for job in study.jobs(TEACHER)] == ["CANCELLED", "COMPLETED"]
-    assert "resumed after" in study.log(TEACHER)
-    assert epochs(study.folder / "data/teachers/ldam_drw_sam-tiny") == ["0", "1"]
+    first, _ = study.jobs(TRAINING)
+    assert (first["JobState"], first["Restarts"]) == ("CANCELLED", "0")
+    assert "resumed after" in study.seen["warned"]
 
 
 def test_a_training_near_its_time_limit_saves_and_goes_back_into_the_queue(study):
@@ -202,9 +225,9 @@ def test_a_training_near_its_time_limit_saves_and_goes_back_into_the_queue(study
 def test_a_preempted_training_saves_and_goes_back_into_the_queue(study):
     assert "resumed after" in study.seen["preempted"]
     assert "scontrol requeue" not in study.seen["preempted"]  # Slurm did it
-    [job] = study.jobs(LIMITED)
+    _, job = study.jobs(TRAINING)
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "2")
-    assert "resumed after" in study.log(LIMITED)
+    assert "resumed after" in study.log()
     assert epochs(study.folder / "data/students/tiny-vit") == ["0", "1", "2"]
 
 
@@ -213,12 +236,13 @@ def epochs(run: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
-def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, tmp_path):
+def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, hook, tmp_path):
     """On quick stages, with GPUs asked for by --gres."""
     folder = fake_project(tmp_path / "fakes", good={}, bad={"fail": True})
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES | {"make@*": {"gpus": 1}}))
     last = int(cluster.jobs()[-1]["JobId"]) if cluster.jobs() else 0
-    done = call(folder, *SNAKEMAKE, *QUICK, "--retries", "0", "--config", "gres=gpu", "gpu_partition=gpu")
+    asked = ("--retries", "0", "--config", "gres=gpu", "gpu_partition=gpu")
+    done = call(folder, *SNAKEMAKE, *QUICK, *asked, PYTHONPATH=f"{folder}{os.pathsep}{hook}")
     assert done.returncode == 1
     assert "rule make@bad" in done.stdout and "logs/make/bad.log" in done.stdout
     assert "told to fail" in (folder / "logs/make/bad.log").read_text()
