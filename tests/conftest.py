@@ -1,7 +1,9 @@
 """One thread a process in tests: results and times then do not depend on what else the machine does."""
 
+import faulthandler
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,20 @@ def pytest_collection_modifyitems(items: list) -> None:
     """Files that take minutes first: of two processes neither then ends with one of them while the other has nothing
     to do. By itself pytest-xdist begins with the files of the most tests."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_configure() -> None:
+    """A test that hangs says where, and ends. pytest's faulthandler_timeout is a thread, and tests fork processes."""
+    faulthandler.register(signal.SIGALRM, os.dup(2), chain=True)  # which then ends this process
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    signal.alarm(600)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
 
 
 @pytest.fixture(scope="module")
