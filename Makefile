@@ -66,8 +66,9 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 		--readme README.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
-	@for paper in common deit_lt:DeiT-LT; do test -f papers/$${paper%:*}/params.yaml || continue; $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
-		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
+	@for folder in $$(dirname papers/*/params.yaml); do name=$$(sed -n '1s/^# //p' $$folder/README.md 2>/dev/null); \
+		$(BIN)/python stages/paper.py $$folder --reports reports --published data/published --review docs/review.yaml \
+		$${name:+--name "$$name"} || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md

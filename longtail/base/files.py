@@ -57,7 +57,7 @@ def sync(path: Path) -> None:
 def put(made: Path, path: Path, beside: Path | None = None) -> None:
     """Rename what is complete to its name, in place of what is there, and see that the disk has both. A folder replaces
     a folder in two renames: the old one goes aside, and what is complete stays where it is until then. From another
-    file system it is copied into `beside` first, a folder of the same file system as `path` (default: its own)."""
+    file system it is copied into `beside` first, or into `path`'s own folder where that is on another."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sync(made)
     try:
@@ -65,8 +65,11 @@ def put(made: Path, path: Path, beside: Path | None = None) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        leftovers.sweep(beside or path.parent)
-        copy = leftovers.place(path, beside or path.parent)
+        near = path.parent
+        if beside is not None and beside.stat().st_dev == near.stat().st_dev:  # else an entry's folder is a link
+            near = beside
+        leftovers.sweep(near)
+        copy = leftovers.place(path, near)
         try:
             (shutil.copytree if made.is_dir() else shutil.copy2)(made, copy)
             sync(copy)

@@ -8,7 +8,6 @@ anyway, so is the sha256. What is damaged is set aside, never deleted: the stage
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -19,8 +18,10 @@ from typing import Any
 
 from longtail.base.errors import UserError
 from longtail.base.files import atomic_write, file_digest
+from longtail.base.params import digest
 
-FILES, SUM = "files", "sha256 of the rest"
+FILES, SUM = "files", "digest of the rest"
+_EARLIER_SUM = "sha256 of the rest"  # of the same, written otherwise; not looked at
 
 
 def environment_of(folder: Path) -> Path:
@@ -34,8 +35,9 @@ def made(folder: Path) -> dict[str, Any]:
         found = json.loads(environment_of(folder).read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(found, dict) or found.pop(SUM, None) not in (None, _sum(found)):
+    if not isinstance(found, dict) or found.pop(SUM, None) not in (None, digest(found)):
         return {}
+    found.pop(_EARLIER_SUM, None)
     return found
 
 
@@ -45,12 +47,8 @@ def note(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _write(folder: Path, facts: dict[str, Any]) -> None:
-    text = json.dumps(facts | {SUM: _sum(facts)}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(facts | {SUM: digest(facts)}, indent=1, sort_keys=True) + "\n"
     atomic_write(environment_of(folder), lambda temporary: temporary.write_text(text))
-
-
-def _sum(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def sums(folder: Path) -> dict[str, dict[str, Any]]:

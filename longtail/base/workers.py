@@ -4,12 +4,15 @@ Arrays that worker processes make before they are asked for, in order: the input
 
 The workers are forked and fill buffers of shared memory, so nothing is pickled or copied on the way but the news that a
 buffer is full; anonymous memory, because /dev/shm is small in many containers. For the CPU alone: CUDA does not survive
-a fork, and `fill` must not touch it.
+a fork, and `fill` must not touch it. A fork takes the locks of other threads along and not the threads: so those of
+PyTorch end before it (`alone`) and what writes checkpoints is waited for (runs/saver.py). Those of CUDA and of a team's
+network stay, and hold no lock that `work` or `fill` asks for.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import mmap
 import os
 import signal
@@ -40,6 +43,15 @@ def makers() -> int:
     return threads if threads > 1 else 0
 
 
+def set_threads(count: int) -> None:
+    """PyTorch's threads of this process. At the first call, one first: by that number it makes a second pool of threads
+    (QNNPACK's) that it never ends, and `alone` could not."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_num_threads(count)
+
+
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
     """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
 
@@ -51,13 +63,14 @@ def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Itera
     context, parent = get_context("fork"), os.getpid()
     readers, processes = [], []
     with ended(processes):
-        for number in range(min(workers, len(items))):
-            reader, writer = context.Pipe(duplex=False)
-            readers.append(reader)
-            process = context.Process(target=_work, args=(work, items[number::workers], writer, readers, parent))
-            process.start()
-            processes.append(process)
-            writer.close()
+        with alone():
+            for number in range(min(workers, len(items))):
+                reader, writer = context.Pipe(duplex=False)
+                readers.append(reader)
+                process = context.Process(target=_work, args=(work, items[number::workers], writer, readers, parent))
+                process.start()
+                processes.append(process)
+                writer.close()
         for number in range(len(items)):
             try:
                 result, error = readers[number % workers].recv()
@@ -73,6 +86,25 @@ def _lost(process) -> UserError:
     code = process.exitcode
     how = killed(-code) if code is not None and code < 0 else f"ended with code {code}"
     return UserError(f"a worker process was {how}; start again, it goes on from here")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Around forks: the threads of PyTorch in this process end, where it is loaded, and begin anew when needed. NumPy
+    ends its own by itself."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pause = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)  # OpenMP 5.0; torch makes its library's visible
+    if pause is not None:
+        pause(2)  # omp_pause_hard: idle threads end
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -131,16 +163,17 @@ def made_ahead(
     context, parent = get_context("fork"), os.getpid()
     pipes, processes, buffers = [], [], []
     with ended(processes):
-        for number in range(min(workers, len(items))):
-            ours, theirs = context.Pipe()
-            rings = np.frombuffer(mmap.mmap(-1, depth * prod(shape)), np.uint8).reshape(depth, *shape)
-            mine = items[number::workers]
-            process = context.Process(target=_fill_ahead, args=(fill, mine, rings, theirs, parent))
-            process.start()
-            theirs.close()
-            pipes.append(ours)
-            processes.append(process)
-            buffers.append(rings)
+        with alone():
+            for number in range(min(workers, len(items))):
+                ours, theirs = context.Pipe()
+                rings = np.frombuffer(mmap.mmap(-1, depth * prod(shape)), np.uint8).reshape(depth, *shape)
+                mine = items[number::workers]
+                process = context.Process(target=_fill_ahead, args=(fill, mine, rings, theirs, parent))
+                process.start()
+                theirs.close()
+                pipes.append(ours)
+                processes.append(process)
+                buffers.append(rings)
         for number in range(len(items)):
             worker, nth = number % workers, number // workers
             try:

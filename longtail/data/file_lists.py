@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -101,6 +102,21 @@ def tested_findings(labels: np.ndarray, classes: int, cuts: tuple[int, int]) -> 
 def name_findings(names: list[str]) -> list[str]:
     """Class names that no figure or table could show."""
     return [f"class name {problem}" for name in names if (problem := name_problem(name))]
+
+
+def font_notes(names: Sequence[str]) -> list[str]:
+    """At most one line: class names with letters that the figures' font (DejaVu Sans, as matplotlib ships it) lacks."""
+    if all(name.isascii() for name in names):
+        return []
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+
+    known = FT2Font(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf")).get_charmap()
+    lacking = [name for name in names if any(ord(letter) not in known for letter in name)]
+    if not lacking:
+        return []
+    some = ", ".join(f"'{name}'" for name in lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
+    return [f"figures show boxes for letters of {len(lacking)} class names ({some}): DejaVu Sans has none for them"]
 
 
 def _plain(files: np.ndarray) -> np.ndarray:

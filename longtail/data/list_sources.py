@@ -19,6 +19,7 @@ from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages, read_header
 from longtail.data.file_lists import (
     class_names,
+    font_notes,
     list_findings,
     name_findings,
     names_note,
@@ -65,6 +66,7 @@ def group_findings(config: DatasetConfig, train: Listing, test: Listing) -> tupl
     _, test, names, _ = numbered(config, train, test)
     wrong, notes = tested_findings(test.labels, classes, config.cuts)
     unused = names_note(train, classes)
+    notes = [*notes, *font_notes(names)]
     return [*wrong, *name_findings(names)], [unused, *notes] if unused else notes
 
 

@@ -20,7 +20,7 @@ from longtail.base.files import file_digest
 from longtail.base.what_file import really
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import read_rgb
-from longtail.data.file_lists import name_findings, tested_findings
+from longtail.data.file_lists import font_notes, name_findings, tested_findings
 from longtail.data.image_folders import class_folders, files_of
 from longtail.data.list_sources import make_listed
 from longtail.data.long_tail import (
@@ -60,7 +60,7 @@ def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] 
     wrong, notes = tested_findings(source.test_labels, classes, config.cuts)
     if wrong := [*wrong, *name_findings(source.class_names)]:
         raise UserError(f"datasets.{name}: {wrong[0]}")
-    for line in (*source.notes, *notes):
+    for line in (*source.notes, *notes, *font_notes(source.class_names)):
         told(line)
     available = np.bincount(source.train_labels, minlength=classes)
     for label in np.flatnonzero(available == 0):

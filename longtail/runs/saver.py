@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Saver:
     def __init__(self) -> None:
         self._thread: Thread | None = None
         self._error: BaseException | None = None
+        _savers.add(self)
 
     def save(self, value: Any, path: Path) -> None:
         """torch.save of value as it is now, once the file before it is written, which is kept beside it as BEFORE.
@@ -54,14 +56,30 @@ class Saver:
         self._thread = Thread(target=work)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Until the file is there. Raises what its write raised."""
+    def join(self) -> None:
+        """Until the thread has ended; what it raised is told later."""
         if self._thread is not None:
             self._thread.join()
-            self._thread = None
+
+    def wait(self) -> None:
+        """Until the file is there. Raises what its write raised."""
+        self.join()
+        self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+
+_savers: WeakSet[Saver] = WeakSet()
+
+
+def _no_thread() -> None:
+    for saver in tuple(_savers):
+        saver.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_no_thread)  # else a child could wait for ever for a lock that the thread held
 
 
 class _Summed(io.RawIOBase):

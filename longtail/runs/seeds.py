@@ -20,7 +20,7 @@ import torch
 
 from longtail.base.errors import AGAIN, UserError, killed, tell
 from longtail.base.files import named
-from longtail.base.workers import cores
+from longtail.base.workers import alone, cores, set_threads
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import Run, code_digest, environment_of, locked
@@ -124,7 +124,7 @@ def _run_together(work, runs: list[Run], device: torch.device, team: Team) -> No
     mine = [(run.seed, run.identity, run.code) for run in runs]
     if mine != team.from_first(mine):
         raise UserError(f"process {team.rank} of {team.size}: other code, settings or inputs than the first process")
-    torch.set_num_threads(cores())
+    set_threads(cores())
     stop_on_signals()
     for seed in team.from_first([run.seed for run in _to_do(runs)] if team.leads else None):
         if team.largest([int(stop_requested())]) == [1]:
@@ -155,7 +155,7 @@ def _run_one(work, run: Run, device: torch.device, parent=None, team=ALONE) -> N
 
 def _run_in_turn(work, todo: list[Run], device: torch.device, threads: int) -> dict[int, int]:
     """Seed after seed in this process; one that fails leaves the others to finish. Returns the codes of those."""
-    torch.set_num_threads(threads)
+    set_threads(threads)
     stop_on_signals()
     if len(todo) == 1:
         _run_one(work, todo[0], device)
@@ -192,7 +192,8 @@ def _run_pool(work, todo: list[Run], device: torch.device, jobs: int, threads: i
         while waiting and len(running) < jobs and not stop_requested():
             run = waiting.pop(0)
             process = context.Process(target=_child, args=(work, run, device, threads, os.getpid()))
-            process.start()
+            with alone():
+                process.start()
             running[run.seed] = process
             if stop_requested():  # it came while the process was being made
                 process.terminate()
@@ -211,7 +212,7 @@ def _run_pool(work, todo: list[Run], device: torch.device, jobs: int, threads: i
 
 def _child(work, run: Run, device: torch.device, threads: int, parent: int) -> None:
     stop_on_signals()
-    torch.set_num_threads(threads)
+    set_threads(threads)
     try:
         _run_one(work, run, device, parent)
     except Exception as error:

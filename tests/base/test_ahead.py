@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from longtail.base.errors import UserError
-from longtail.base.workers import made_ahead
+from longtail.base.workers import in_order, made_ahead, set_threads
+from tests.helpers.stage_processes import _server
 
 FORK = get_context("fork")
 
@@ -153,3 +155,30 @@ def test_no_worker_outlives_its_parent_nor_holds_it_up(tmp_path, end, monkeypatc
     process.join(20)
     assert process.exitcode == (7 if end == "error" else -signal.SIGKILL)
     wait(lambda: alive(tmp_path) == [])
+
+
+def forked_from(folder: Path) -> None:
+    """Counts this process's threads at each fork, where PyTorch has worked with three."""
+    import torch
+
+    counts = []
+    os.register_at_fork(after_in_parent=lambda: counts.append(len(os.listdir("/proc/self/task"))))
+    set_threads(3)
+    before = torch.ones(1000, 1000).exp().sum()
+    several = len(os.listdir("/proc/self/task"))
+    answers = list(in_order(lambda item: (item, torch.get_num_threads()), range(5), 2))
+    buffers = [int(buffer[0]) for buffer in made_ahead(number, range(5), (1,), 2, 2)]
+    after = torch.ones(1000, 1000).exp().sum()
+    facts = [several, counts, answers, buffers, torch.get_num_threads(), bool(before == after)]
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_no_process_is_forked_beside_threads_of_pytorch(tmp_path):
+    """A thread may hold a lock at that moment, which nobody would ever release in the child."""
+    process = _server.Process(target=forked_from, args=(tmp_path,))
+    process.start()
+    process.join(240)
+    several, counts, *rest = json.loads((tmp_path / "facts.json").read_text())
+    assert several >= 3 and counts == [1] * 4
+    assert rest == [[[item, 1] for item in range(5)], list(range(5)), 3, True]

@@ -76,10 +76,20 @@ def test_a_result_without_a_record_is_taken_as_it_is(result):
     assert intact.damage(result, ("weights",)) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": "c", "sha256 of the rest": "0"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": "c", "digest of the rest": "0"}'])
 def test_a_damaged_record_speaks_for_nothing(result, text):
     intact.environment_of(result).write_text(text)
     assert intact.made(result) == {} and intact.damage(result) is None
+
+
+def test_the_record_of_an_earlier_version_is_taken(result):
+    path = intact.environment_of(result)
+    facts = json.loads(path.read_text())
+    del facts["digest of the rest"]
+    path.write_text(json.dumps(facts | {"sha256 of the rest": "0" * 64}))
+    assert intact.made(result) == facts
+    flip(result / "weights")
+    assert "its sha256 is another" in intact.damage(result, ("weights",))
 
 
 def test_a_flipped_sum_in_the_record_does_not_condemn_the_result(result):

@@ -10,6 +10,7 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages
+from longtail.data.file_lists import font_notes
 from longtail.data.list_formats import read_list
 from longtail.data.list_sources import natural_labels
 from longtail.data.long_tail import LongTail, check_class_order, class_order, content_digest
@@ -221,3 +222,10 @@ def test_the_datasets_of_before_are_the_same():
     data = make_longtail("digits_if20", params.build(DatasetConfig, block, "datasets.digits_if20"))
     assert data.digest == "4e6431cdbc82d3e209c8a8e2f97a0125ad579574157ab6ea4b82c3da780b7f02"
     assert data.class_map is None
+
+
+def test_letters_that_the_figures_font_lacks_are_told():
+    assert font_notes(["ant", "Ähre", "жук", "αβγ"]) == []
+    assert font_notes(["ant", "猫", "жук", "犬", "鳥", "魚"]) == [
+        "figures show boxes for letters of 4 class names ('猫', '犬', '鳥', ...): DejaVu Sans has none for them"
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 
 import pytest
 import torch
@@ -89,3 +90,21 @@ def test_a_full_disk_is_told_with_the_file_and_keeps_the_one_that_is_there(folde
         writer.wait()
     assert explained(error.value)[0].startswith(f"{folder / CHECKPOINT}: the disk is full")
     assert last_saved(folder, "run")["step"] == 2
+
+
+def test_a_fork_waits_until_the_file_is_written(tmp_path, monkeypatch):
+    """The child would have the thread's locks and not the thread."""
+    written = []
+
+    def slow(*_) -> None:
+        time.sleep(0.2)
+        written.append(True)
+
+    monkeypatch.setattr(saver, "_write", slow)
+    monkeypatch.setattr(saver, "atomic_write", lambda path, write: write(path))
+    writer = Saver()
+    writer.save({}, tmp_path / CHECKPOINT)
+    assert not written
+    if not (child := os.fork()):
+        os._exit(len(written))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from longtail.base import yaml_file
+from longtail.data.long_tail import LongTail
 from tests.helpers.reporting import run_stage
-from tests.stages.bad_inputs import checkpoints, files, lists, parameters, records
+from tests.helpers.stage_processes import SUBSAMPLE
+from tests.stages.bad_inputs import checkpoints, files, lists, parameters, raw, records
 from tests.stages.bad_inputs.rows import Row, made
 
 ROWS = [*lists.ROWS, *records.ROWS, *files.ROWS]
@@ -65,6 +67,17 @@ def test_a_bad_input_is_told_in_one_line(row, tmp_path, monkeypatch, capsys):
     assert tree(tmp_path) == before and before[str(tmp_path / "own.npz")] == EARLIER
 
 
+@pytest.mark.parametrize("what", raw.RAW)
+def test_bad_raw_data_are_told_in_one_line(what, tmp_path, monkeypatch, capsys):
+    spoil, said = raw.RAW[what]
+    spoil(tmp_path)
+    (tmp_path / "own.npz").write_bytes(EARLIER)
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    (line,) = refused(capsys, *SUBSAMPLE[:-1], "own.npz")
+    assert said in line and tree(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", parameters.ROWS)
 def test_bad_parameters_are_told_in_one_line(name, tmp_path, monkeypatch, capsys):
     text, said = parameters.ROWS[name]
@@ -90,6 +103,13 @@ def test_a_bad_checkpoint_is_told_in_one_line(name, tmp_path, monkeypatch, capsy
     after = tree(tmp_path)
     new = [path for path, what in after.items() if what and path not in before and "scratch" not in path]
     assert new == [] and {path: after[path] for path in before} == before  # an empty folder may be there
+
+
+def test_what_the_raw_data_spoil_is_sound(tmp_path, monkeypatch):
+    raw.folders(tmp_path, raw.SIX)
+    monkeypatch.chdir(tmp_path)
+    assert run_stage(*SUBSAMPLE[:-1], "own.npz") == 0
+    assert LongTail.load(tmp_path / "own.npz").class_counts.tolist() == [4, 2, 1]
 
 
 @pytest.mark.parametrize("source", ["list", "csv", "inat", "imagefolder"])

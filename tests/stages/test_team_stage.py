@@ -84,6 +84,20 @@ def test_two_processes_are_stopped_and_killed_and_one_ends_the_run(place, undist
     same_result(place, undisturbed)
 
 
+def test_ctrl_c_reaches_all_processes_and_the_state_is_saved_once(place, undisturbed):
+    """A terminal sends it to the whole group; benchmarks/kills.py does so under DVC and Snakemake."""
+    runs, _store = start_team(2, place, *STUDENT, LONGTAIL_SAVE_EVERY_S=0.05)
+    until(lambda: checkpoint(place), runs[0])
+    for run in runs:
+        os.kill(run.process.pid, signal.SIGINT)
+    assert [run.wait() for run in runs] == [143, 143], [run.err for run in runs]
+    assert [run.out.count("state saved") for run in runs] == [1, 0]
+    assert {run.err for run in runs} == {"Ctrl-C: the state is saved after this step\n"}
+    assert not (place / RESULT).exists()
+    assert finish(place, *STUDENT).out.count("resumed after") == 1
+    same_result(place, undisturbed)
+
+
 def altered_cache(folder: Path) -> list[dict]:
     labels = folder / "data/caches/ldam_drw_sam-tiny/seed0/labels.npy"
     np.save(labels, (np.load(labels) + 1) % 10)
