@@ -25,10 +25,10 @@ from tests.helpers.projects import STUDY, call, environment, fake_project, put, 
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),  # of DVC
-    pytest.mark.timeout(450),  # a job's time limit is minutes
+    pytest.mark.timeout(900),  # a job's time limit is minutes
 ]
 
-SNAKEMAKE = ("timeout", "-s", "KILL", "440", "snakemake", "--profile", "slurm")  # less than a hanging test is given
+SNAKEMAKE = ("timeout", "-s", "KILL", "800", "snakemake", "--profile", "slurm")  # less than a hanging test is given
 QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
 WARNED = ("--default-resources", "slurm_extra='--signal=URG@90'")  # the profile's is for longer limits
 RESOURCES = {
