@@ -154,3 +154,22 @@ def paco_loss(
     of_class = classes.gather(1, labels[:, None]).squeeze(1) - log_z
     of_pairs = (pairs * positive).sum(1) - number * log_z
     return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()
+
+
+PATCH_EPSILON = 1e-6  # added to the variance of a patch's pixels before its root
+
+
+def masked_patch_loss(predicted: Tensor, patches: Tensor) -> Tensor:
+    """Masked autoencoding, of each view: mean over its hidden patches of the mean square of predicted - target, float
+    [B]. The target is the patch's pixels less their mean, over the root of their unbiased variance + 1e-6 (METHODS 5.2;
+    LIVT:models/mae.py). predicted, patches: [B, M, P], of the hidden patches alone."""
+    dtype = torch.promote_types(predicted.dtype, torch.float32)
+    predicted, patches = predicted.to(dtype), patches.to(dtype)
+    return (predicted - normalized_patches(patches)[0]).square().mean((1, 2))
+
+
+def normalized_patches(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What is predicted of patches [..., P]; and the mean and the divisor of each, [..., 1], that lead back."""
+    mean = patches.mean(-1, keepdim=True)
+    divisor = (patches.var(-1, keepdim=True) + PATCH_EPSILON).sqrt()
+    return (patches - mean) / divisor, mean, divisor

@@ -94,10 +94,7 @@ def student_facts(
         exact[f"stochastic depth {of}"] = checksum_of_integers(skipped)
         targets = _targets(data, views.order(epoch)[positions])
         close[f"targets {of}"] = norm_and_projection(method.targets(targets, data.num_classes, epoch))
-    groups = parameter_groups(model, config.train.weight_decay)
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        exact[f"parameter {name}"] = f"{list(parameter.shape)}, decay {decay.get(id(parameter), 'none: frozen')}"
+    exact |= parameter_facts(model, parameter_groups(model, config.train.weight_decay, config.train.layer_decay))
     few, last = _few_tested(data), views.steps_per_epoch - 1
     exact["test views"] = checksum(torch.cat(list(test_views(config, few, ALONE).batches(TESTED))))
     for epoch in schedule_epochs(config.train.epochs, epochs):
@@ -106,6 +103,17 @@ def student_facts(
         if (weights := method.class_weights(epoch)) is not None:
             close[f"class weights at epoch {epoch}"] = norm_and_projection(weights)
     return probe
+
+
+def parameter_facts(model: nn.Module, groups: list[dict]) -> dict[str, str]:
+    """Shape, weight decay and factor of the learning rate, where it has one, of every parameter."""
+    of = {id(p): group for group in groups for p in group["params"]}
+    facts = {}
+    for name, parameter in model.named_parameters():
+        group = of.get(id(parameter), {"weight_decay": "none: frozen"})
+        scale = f", rate x{group['lr_scale']:.9g}" if "lr_scale" in group else ""
+        facts[f"parameter {name}"] = f"{list(parameter.shape)}, decay {group['weight_decay']}{scale}"
+    return facts
 
 
 def view_facts(views: Views, epoch: int, count: int | None = None) -> dict[str, Any]:
