@@ -22,7 +22,11 @@ from longtail.base.errors import UserError, nearest
 from longtail.base.typed import build
 
 __all__ = ["build", "digest", "entry", "later", "load", "merge", "plain"]
-SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
+# fmt: off
+SECTIONS = (
+    "studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "pretrainings", "experiments",
+)
+# fmt: on
 FOR_DVC = ("place", "raw")  # what only dvc.yaml and the stage `raw` read: where files stand; {name: folder of raw data}
 SHARED = ("methods", "datasets")  # sections that may stand in another file, which `place` names from the root
 

@@ -125,7 +125,7 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
         if key == "start":
             known = {**known, **(params.get("pretrainings") or {})}
         if value not in known and not (value == "none" and key in OPTIONAL):
-            both = f"{section} or pretrainings" if key == "start" else section
+            both = f"{section} or pretrainings" if key == "start" and params.get("pretrainings") else section
             raise UserError(f"{where}.{key}: no entry '{value}' in {both}{nearest(value, known)}")
     recipe = entry(params, "recipes", experiment.recipe)
     method = load_method(experiment.method)

@@ -144,7 +144,7 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
     student.train()
     for update in range(UPDATES):
         step, of = update % student.views.steps_per_epoch, f"{update + 1} of epoch {epoch}"
-        batch = _few(student.views.step(epoch, step, groups=slice(GROUPS)), views)
+        batch = few_views(student.views.step(epoch, step, groups=slice(GROUPS)), views)
         shown = [*norm_and_projection(batch.x), *numbers(batch.lam)]
         if student.method.needs_teacher:
             shown += norm_and_projection(teacher_input(batch.shown, student.config.views))
@@ -164,7 +164,7 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
         probe.labels[f"teacher's labels of epoch {epoch}"] = taught
 
 
-def _few(batch: Batch, views: int) -> Batch:
+def few_views(batch: Batch, views: int) -> Batch:
     """Some views of each group, the first ones and the last, which are mixed with them: `views` of them, even."""
     size = min(views, *(group.stop - group.start for group in batch.groups)) // 2
     every = [torch.arange(group.start, group.stop) for group in batch.groups]
