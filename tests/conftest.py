@@ -48,5 +48,5 @@ def made_by_dvc(tmp_path_factory) -> Path:
 
     folder = tiny_project(tmp_path_factory.mktemp("made") / "repo")
     out = run(folder, "dvc", "repro", "report@tiny")
-    assert out.count("Running stage") == 20
+    assert out.count("Running stage") == 22
     return folder

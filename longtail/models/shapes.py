@@ -10,7 +10,7 @@ a grouped convolution's weights for that of a dense one, which makes a RegNetY's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,8 +18,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models.build import ARCHITECTURES, CnnConfig, NetworkConfig, build_network
+from longtail.models.mae import DecoderConfig, MaskedAutoencoder, patchify
 from longtail.models.resnet import Head
 from longtail.models.transformer import Block
+from longtail.models.vit import ModelConfig
 
 # float32 numbers kept for backward, for each of what goes into a module; about
 KEPT = {
@@ -56,6 +58,29 @@ def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
     with torch.device("meta"):
         network = ARCHITECTURES[arch](classes, head)
     return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")
+
+
+@cache
+def autoencoder(config: ModelConfig, decoder: DecoderConfig, visible: int) -> Shape:
+    """A masked autoencoder that sees so many patches of an image."""
+    with torch.device("meta"):
+        network = Masked(config, decoder, visible)
+    kind = f"MAE {config.dim}x{config.depth}, patch {config.patch_size}"
+    shape, first = measured(network, config.image_size, kind), visible * 3 * config.patch_size**2 * config.dim
+    return replace(shape, train_macs=3 * shape.macs - first)  # the patches themselves want no gradient
+
+
+class Masked(nn.Module):
+    """A masked autoencoder of images, of which it sees the first patches: [B, 3, S, S] to what it predicts."""
+
+    def __init__(self, config: ModelConfig, decoder: DecoderConfig, visible: int) -> None:
+        super().__init__()
+        self.network, self.visible = MaskedAutoencoder(config, decoder), visible
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = patchify(x, self.network.patch)
+        every = torch.arange(patches.shape[1], device=x.device).expand(len(x), -1)
+        return self.network(patches, every[:, : self.visible], every[:, self.visible :])
 
 
 @torch.no_grad()

@@ -37,8 +37,8 @@ from longtail.training.teacher_tasks import contrastive_views, supervised_views
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 
-PROBED = ("teachers", "caches", "pretrainings", "experiments")  # sections whose entries are trained or made by a
-network VIEWS = 4  # of an epoch
+PROBED = ("teachers", "caches", "pretrainings", "experiments")  # trained, or made by a network
+VIEWS = 4  # of an epoch
 SHORT = 16  # digits of a checksum
 COMMITTED = Path("tests/training/probes")
 

@@ -24,6 +24,7 @@ ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn 
     "feature_rank": "feature_rank.csv",
     "rollout": "rollout.npz",
     "rollout_mean": "rollout.npz",
+    "reconstructions": "reconstructions.npz",
     "training_loss": "curves.csv",
     "test_accuracy": "curves.csv",
 }
@@ -150,7 +151,7 @@ class Project:
             if place.figure == "groups":
                 file = f"metrics/{place.study}/{'teachers/' if item.name in teachers else ''}{item.name}.json"
             else:
-                under = "teachers/" if place.figure == "entropy" else ""
+                under = {"entropy": "teachers/", "reconstructions": "pretrainings/"}.get(place.figure, "")
                 file = f"analysis/{place.study}/{under}{item.name}/{ANALYSES[place.figure]}"
             found.append((item.name, item.label, file))
         return found

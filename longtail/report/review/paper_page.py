@@ -68,12 +68,15 @@ def entry_tables(
         results = load(project.reports / "metrics" / name, name, study)
         first = _shown(study, results, published)
         rows = []
-        for section, stage in (("teachers", "train_teacher"), ("experiments", "train_student")):
+        makers = {"teachers": "train_teacher", "pretrainings": "pretrain", "experiments": "train_student"}
+        shows = {"teachers": "evaluate_teacher", "pretrainings": "reconstruct", "experiments": "evaluate"}
+        for section, stage in makers.items():
             for item in getattr(study, section):
-                row, kind = first.get(item.name), "evaluate_teacher" if section == "teachers" else "evaluate"
+                row, kind = first.get(item.name), shows[section]
                 cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
                 command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
-                rows.append((item.label, *cost, _printed(row), _ours(item.name, row, results), command))
+                ours = "–" if section == "pretrainings" else _ours(item.name, row, results)
+                rows.append((item.label, *cost, _printed(row), ours, command))
         head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
         lines = [
             f"### {study.title}",
