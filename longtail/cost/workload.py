@@ -104,7 +104,8 @@ class Workload:
         if files := config.files:
             if None in (files.classes, files.train_images, files.test_images):
                 raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
-            return Images(files.classes, files.train_images, files.test_images, FILE_SIDE, True)
+            train = files.classes * files.per_class if files.per_class else files.train_images
+            return Images(files.classes, train, files.test_images, FILE_SIDE, True)
         classes, most, test, side = SOURCES.get(config.source, (None,) * 4)
         n_max, test = (
             config.n_max or most,

@@ -33,6 +33,21 @@ def natural_labels(class_map: np.ndarray) -> np.ndarray:
     return np.argsort(class_map)
 
 
+def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> Listing:
+    """per_class images of every class: its paths sorted by bytes, then drawn by a RandomState of `seed`; in the list's
+    order. The released code takes the first of an unsorted folder, which differs by file system (METHODS 1.5). Raises
+    UserError where a class has fewer."""
+    state, kept = np.random.RandomState(seed), []
+    for label in range(int(listing.labels.max()) + 1):
+        mine = np.flatnonzero(listing.labels == label)
+        if len(mine) < per_class:
+            raise UserError(f"{where}: {per_class} asked, but label {label} has {len(mine)} images")
+        mine = mine[np.argsort(listing.files[mine], kind="stable")]
+        kept.append(state.permutation(mine)[:per_class])
+    rows = np.sort(np.concatenate(kept))
+    return Listing(listing.files[rows], listing.labels[rows], listing.names)
+
+
 CHUNK = 500  # files a worker reads before it answers
 
 
@@ -49,6 +64,8 @@ def make_listed(name: str, config: DatasetConfig) -> LongTail:
     classes = number_of_classes(files, train)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    if files.per_class:
+        train = some_of_each(train, files.per_class, config.subset_seed, f"datasets.{name}.files.per_class")
     names, counts = class_names(train, classes), np.bincount(train.labels, minlength=classes)
     class_map = frequency_rank(counts) if files.labels == "frequency_rank" else None
     if class_map is not None:

@@ -76,6 +76,8 @@ def _cut_counts(config: DatasetConfig) -> np.ndarray:
 def _listed_counts(config: DatasetConfig) -> np.ndarray:
     """int64 [C]: falling from the largest to the smallest as a power of the rank, with the right sum."""
     of = config.files
+    if of.per_class:
+        return np.full(of.classes, of.per_class, np.int64)
     place = np.linspace(1, 0, of.classes)
     low, high = 0.1, 50.0
     for _ in range(60):  # the larger the power, the fewer images
