@@ -64,7 +64,7 @@ def reconstructions(of: Autoencoder, data: LongTail, count: int) -> dict[str, np
     int64 [K]. Masks are those of seed 0, epoch 0."""
     shown = spread(data.test_labels, np.arange(len(data.test_labels)), count)
     side, patch = of.shape.image_size, of.shape.patch_size
-    pixels = eval_pixels([data.test_images[i] for i in shown], side, side).to(of.device)
+    pixels = eval_pixels(data.test_images[shown], side, side).to(of.device)
     mean, std = constants(of.normalization, of.device)
     patches = patchify(normalize(pixels, mean, std), patch)
     orders = torch.from_numpy(patch_orders(0, 0, np.arange(len(shown)), of.shape.grid**2)).to(of.device)
