@@ -58,7 +58,7 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 		--readme README.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
-	@for paper in common deit_lt:DeiT-LT; do $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
+	@for paper in common livt deit_lt:DeiT-LT; do $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
 		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run

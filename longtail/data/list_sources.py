@@ -33,10 +33,10 @@ def natural_labels(class_map: np.ndarray) -> np.ndarray:
     return np.argsort(class_map)
 
 
-def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> Listing:
-    """per_class images of every class: its paths sorted by bytes, then drawn by a RandomState of `seed`; in the list's
-    order. The released code takes the first of an unsorted folder, which differs by file system (METHODS 1.5). Raises
-    UserError where a class has fewer."""
+def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> np.ndarray:
+    """Lines of per_class images of every class, int64, in order: its paths sorted by bytes, then drawn by a RandomState
+    of `seed`. The released code takes the first of an unsorted folder, which differs by file system (METHODS 1.5).
+    Raises UserError where a class has fewer."""
     state, kept = np.random.RandomState(seed), []
     for label in range(int(listing.labels.max()) + 1):
         mine = np.flatnonzero(listing.labels == label)
@@ -44,8 +44,7 @@ def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> Lis
             raise UserError(f"{where}: {per_class} asked, but label {label} has {len(mine)} images")
         mine = mine[np.argsort(listing.files[mine], kind="stable")]
         kept.append(state.permutation(mine)[:per_class])
-    rows = np.sort(np.concatenate(kept))
-    return Listing(listing.files[rows], listing.labels[rows], listing.names)
+    return np.sort(np.concatenate(kept))
 
 
 CHUNK = 500  # files a worker reads before it answers
@@ -64,8 +63,10 @@ def make_listed(name: str, config: DatasetConfig) -> LongTail:
     classes = number_of_classes(files, train)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    rows = np.arange(len(train.files))
     if files.per_class:
-        train = some_of_each(train, files.per_class, config.subset_seed, f"datasets.{name}.files.per_class")
+        rows = some_of_each(train, files.per_class, config.subset_seed, f"datasets.{name}.files.per_class")
+        train = Listing(train.files[rows], train.labels[rows], train.names)
     names, counts = class_names(train, classes), np.bincount(train.labels, minlength=classes)
     class_map = frequency_rank(counts) if files.labels == "frequency_rank" else None
     if class_map is not None:
@@ -77,7 +78,7 @@ def make_listed(name: str, config: DatasetConfig) -> LongTail:
         "name": name,
         "train_images": _images(name, config, "train", train.files[index]),
         "train_labels": train.labels[index],
-        "train_index": index,
+        "train_index": rows[index],
         "test_images": _images(name, config, "test", test.files),
         "test_labels": test.labels,
         "class_names": tuple(names),
