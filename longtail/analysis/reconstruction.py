@@ -15,8 +15,7 @@ from longtail.analysis.student import spread
 from longtail.base.errors import UserError
 from longtail.base.params import build
 from longtail.data.long_tail import LongTail
-from longtail.losses.losses import normalized_patches
-from longtail.models.mae import DecoderConfig, MaskedAutoencoder, patchify, picked, unpatchify
+from longtail.models.mae import DecoderConfig, MaskedAutoencoder, normalized_patches, patchify, picked, unpatchify
 from longtail.models.vit import ModelConfig
 from longtail.training.pretraining import DECODER
 from longtail.training.student_run import PRETRAIN, fill, read_run

@@ -156,20 +156,8 @@ def paco_loss(
     return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()
 
 
-PATCH_EPSILON = 1e-6  # added to the variance of a patch's pixels before its root
-
-
-def masked_patch_loss(predicted: Tensor, patches: Tensor) -> Tensor:
+def masked_patch_loss(predicted: Tensor, targets: Tensor) -> Tensor:
     """Masked autoencoding, of each view: mean over its hidden patches of the mean square of predicted - target, float
-    [B]. The target is the patch's pixels less their mean, over the root of their unbiased variance + 1e-6 (METHODS 5.2;
-    LIVT:models/mae.py). predicted, patches: [B, M, P], of the hidden patches alone."""
+    [B] (METHODS 5.2). Both [B, M, P], of the hidden patches alone; targets of models/mae.py's `normalized_patches`."""
     dtype = torch.promote_types(predicted.dtype, torch.float32)
-    predicted, patches = predicted.to(dtype), patches.to(dtype)
-    return (predicted - normalized_patches(patches)[0]).square().mean((1, 2))
-
-
-def normalized_patches(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What is predicted of patches [..., P]; and the mean and the divisor of each, [..., 1], that lead back."""
-    mean = patches.mean(-1, keepdim=True)
-    divisor = (patches.var(-1, keepdim=True) + PATCH_EPSILON).sqrt()
-    return (patches - mean) / divisor, mean, divisor
+    return (predicted.to(dtype) - targets.to(dtype)).square().mean((1, 2))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from longtail.models.transformer import LAYER_NORM_EPS, Block, PatchEmbed, sincos_positions
 from longtail.models.vit import ModelConfig
 
+PATCH_EPSILON = 1e-6  # added to the variance of a patch's pixels before its root
 TOKEN_STD = 0.02  # of the first CLS and mask tokens, normal
 DECODER = ("mask_token", "decoder_")  # how names of the decoder begin; all others are the encoder's
 
@@ -55,6 +56,14 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     grid = round(number**0.5)
     x = patches.reshape(batch, grid, grid, patch, patch, -1).permute(0, 5, 1, 3, 2, 4)
     return x.reshape(batch, -1, grid * patch, grid * patch)
+
+
+def normalized_patches(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What is predicted of patches [..., P]: their pixels less the mean, over the root of the unbiased variance + 1e-6
+    (LIVT:models/mae.py); and that mean and divisor, [..., 1], which lead back."""
+    mean = patches.mean(-1, keepdim=True)
+    divisor = (patches.var(-1, keepdim=True) + PATCH_EPSILON).sqrt()
+    return (patches - mean) / divisor, mean, divisor
 
 
 def picked(values: Tensor, rows: Tensor) -> Tensor:

@@ -18,7 +18,14 @@ from longtail.base.device import upload
 from longtail.base.params import plain
 from longtail.data.long_tail import LongTail
 from longtail.losses.losses import group_means, masked_patch_loss
-from longtail.models.mae import MaskedAutoencoder, mae_parameter_groups, patchify, picked, split_state
+from longtail.models.mae import (
+    MaskedAutoencoder,
+    mae_parameter_groups,
+    normalized_patches,
+    patchify,
+    picked,
+    split_state,
+)
 from longtail.runs.execution import DTYPES, Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.workspace import Workspace
@@ -92,7 +99,8 @@ class Pretraining:
         visible, hidden = orders.split([self.config.visible, self.config.patches - self.config.visible], 1)
         with self.execution.autocast(self.device):
             predicted = self.model(patches, visible, hidden)
-        losses = group_means(masked_patch_loss(predicted, picked(patches, hidden)), groups)
+        targets, _, _ = normalized_patches(picked(patches, hidden))
+        losses = group_means(masked_patch_loss(predicted, targets), groups)
         self.scaler.scale(losses.sum() / self.over).backward()
         with torch.no_grad():
             meter.add(losses, upload(np.array(groups, np.float64), self.device), len(x), None)

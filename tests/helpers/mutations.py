@@ -70,7 +70,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("mgp", "losses.losses:masked_patch_loss", "mean((1, 2))", "mean(2).sum(1)"),
     (
         "mgp",
-        "losses.losses:normalized_patches",
+        "models.mae:normalized_patches",
         "patches.var(-1, keepdim=True)",
         "patches.var(-1, False, keepdim=True)",
     ),

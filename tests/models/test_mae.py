@@ -15,6 +15,7 @@ from longtail.models.mae import (
     DecoderConfig,
     MaskedAutoencoder,
     mae_parameter_groups,
+    normalized_patches,
     patchify,
     picked,
     split_state,
@@ -129,7 +130,7 @@ def test_loss_and_gradients_are_the_authors():
     authors(theirs, x, order).backward()
     patches = patchify(x, 3)
     predicted = ours(patches, order[:, :SEEN], order[:, SEEN:])
-    loss = masked_patch_loss(predicted, picked(patches, order[:, SEEN:])).mean()
+    loss = masked_patch_loss(predicted, normalized_patches(picked(patches, order[:, SEEN:]))[0]).mean()
     loss.backward()
     assert loss.item() == pytest.approx(authors(theirs, x, order).item(), rel=1e-12)
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
@@ -152,13 +153,16 @@ def test_only_what_is_visible_goes_through_the_encoder():
 def test_the_target_is_normalised_by_the_unbiased_variance():
     """Worked by hand: of (.1, .4, .4, .7, -.2, 1) the mean square is 5/6 of 1, less for the 1e-6."""
     patch = torch.tensor([[[0.1, 0.4, 0.4, 0.7, -0.2, 1.0]]], dtype=torch.float64)
-    assert masked_patch_loss(torch.zeros_like(patch), patch).item() == pytest.approx(0.833328704, abs=1e-9)
-    near = torch.tensor([[[-0.707104817, 0, 0, 0.707104817, -1.414209634, 1.414209634]]], dtype=torch.float64)
-    assert masked_patch_loss(near, patch).item() < 1e-17
-    flat = masked_patch_loss(torch.zeros(1, 1, 6), torch.full((1, 1, 6), 0.3))
-    assert flat.item() < 1e-6  # a blank patch is all zeros, not noise
-    two = masked_patch_loss(torch.zeros(1, 2, 6, dtype=torch.float64), torch.cat([patch, torch.zeros_like(patch)], 1))
-    assert two.item() == pytest.approx(0.833328704 / 2, abs=1e-9)
+    target, mean, divisor = normalized_patches(patch)
+    expected = [-0.707104817, 0, 0, 0.707104817, -1.414209634, 1.414209634]
+    assert target[0, 0].tolist() == pytest.approx(expected, abs=1e-9)
+    torch.testing.assert_close(target * divisor + mean, patch)
+    assert masked_patch_loss(torch.zeros_like(patch), target).item() == pytest.approx(0.833328704, abs=1e-9)
+    assert masked_patch_loss(target, target).item() == 0
+    flat, _, _ = normalized_patches(torch.full((1, 1, 6), 0.3))
+    assert flat.abs().max().item() < 1e-3  # a blank patch is all zeros, not noise
+    two = torch.cat([target, torch.zeros_like(target)], 1)
+    assert masked_patch_loss(torch.zeros_like(two), two).item() == pytest.approx(0.833328704 / 2, abs=1e-9)
 
 
 def test_first_weights_are_the_authors():

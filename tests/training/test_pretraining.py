@@ -14,7 +14,7 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.losses.losses import masked_patch_loss
 from longtail.models import mae
-from longtail.models.mae import patchify, picked
+from longtail.models.mae import normalized_patches, patchify, picked
 from longtail.models.transformer import resized_positions
 from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE
@@ -149,7 +149,7 @@ def test_a_step_is_adamw_on_the_mean_over_its_groups():
     order = torch.from_numpy(again.orders(0, batch.positions.numpy()))
     patches = patchify(batch.x, 2)
     predicted = again.model(patches, order[:, :4], order[:, 4:])
-    losses = masked_patch_loss(predicted, picked(patches, order[:, 4:]))
+    losses = masked_patch_loss(predicted, normalized_patches(picked(patches, order[:, 4:]))[0])
     (losses[:8].mean() / 2 + losses[8:].mean() / 2).backward()
     assert meter.sums[0].item() / 16 == pytest.approx(losses.mean().item(), rel=1e-6)
     for name, p in again.model.named_parameters():
