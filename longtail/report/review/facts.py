@@ -208,14 +208,15 @@ def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgement
 
 
 def not_run(name: str, config: StudyConfig, results: Results, table: dict, workload: Workload) -> Estimate | None:
-    """Of entries of the study that have no metrics, with the caches of students among them."""
+    """Of entries of the study that have no metrics, with the caches and the pretrainings of students among them."""
     lacking = {item.name for item in config.teachers + config.experiments} - {*results.teachers, *results.experiments}
-    readers = {table["experiments"][entry]["cache"] for entry in lacking if entry in table["experiments"]}
+    students = [table["experiments"][entry] for entry in lacking if entry in table["experiments"]]
+    before = {"caches": {s["cache"] for s in students}, "pretrainings": {s.get("start") for s in students}}
     runs, flop, disk = 0, 0, 0
     try:
         for stage, section in TRAINED.items():
-            for entry, block in table[section].items():
-                if block["study"] != name or entry not in (readers if section == "caches" else lacking):
+            for entry, block in (table.get(section) or {}).items():
+                if block["study"] != name or entry not in before.get(section, lacking):
                     continue
                 work, seeds = workload.of(stage, entry), len(block["seeds"])
                 runs, flop, disk = runs + (section != "caches"), flop + seeds * work.flop, disk + seeds * work.disk
