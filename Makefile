@@ -7,13 +7,19 @@ export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side mus
 
 OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
 
+IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
+	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
+
 .PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+	@$(IN_GIT)
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
+	@$(BIN)/python -m workflow.lockfile
 	@$(MAKE) --no-print-directory index
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
@@ -30,6 +36,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
+	@$(BIN)/python -m workflow.lockfile
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
@@ -37,13 +44,14 @@ machines: $(VENV)/.ready ## record where and how fast the study was made, report
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
 PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile
-SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cksum
+SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
 	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages
 
 pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
-	@for study in $(notdir $(wildcard reports/metrics/*)); do test -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
+	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
+		test ! -d reports/metrics/$$study -o -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
 		--metrics reports/metrics/$$study --analysis reports/analysis/$$study --published data/published --out reports/figures/$$study || exit 1; done
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
@@ -58,7 +66,7 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 		--readme README.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
-	@for paper in common livt deit_lt:DeiT-LT; do $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
+	@for paper in common livt deit_lt:DeiT-LT; do test -f papers/$${paper%:*}/params.yaml || continue; $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
 		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
@@ -85,7 +93,7 @@ clean: ## the environment only; results stay
 	rm -rf $(VENV)
 
 # uv where it is; else from pip, in an environment of its own
-UV = $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
+UV = $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv

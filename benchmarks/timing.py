@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from longtail.runs.workspace import SAVE_EVERY_S, Workspace
+from longtail.base import environment
+from longtail.runs.workspace import Workspace
 from longtail.training.engine import BACKENDS
 
 MOST_ROUNDS = 5
@@ -103,10 +104,11 @@ def figures(runs: list[Run], steps: int, together: int, eval_every: int | None) 
     plain_epoch = statistics.median(epochs)
     evaluation = max(0.0, statistics.median(last) - plain_epoch) if eval_every else None
     checkpoint = statistics.median(run.checkpoint for run in runs)
+    save_every_s = environment.of(environment.SAVE_EVERY_S)
     return Figures(
         start=statistics.median(run.marks[1] for run in runs),
         step=statistics.median(blocks),
-        epoch=plain_epoch + (evaluation / eval_every if eval_every else 0) + checkpoint * plain_epoch / SAVE_EVERY_S,
+        epoch=plain_epoch + (evaluation / eval_every if eval_every else 0) + checkpoint * plain_epoch / save_every_s,
         evaluation=evaluation,
         checkpoint=checkpoint,
         blocks=len(blocks),

@@ -32,7 +32,7 @@ from longtail.analysis.student import (
     tail_test,
     tail_train,
 )
-from longtail.base import params
+from longtail.base import csv_file, params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
 from longtail.base.options import add_device, add_params
@@ -55,8 +55,8 @@ def history(path: Path) -> list[dict[str, str]]:
     text = path.read_text()
     if not text.endswith("\n"):
         raise UserError(f"{path}: cut short, its last line has no end; train the entry again")
-    rows = list(csv.DictReader(text.splitlines()))
-    if any(None in row or None in row.values() or not row.get("epoch", "").isdigit() for row in rows):
+    rows = csv_file.read(path, ("epoch",), "cut short or damaged; train the entry again")
+    if any(not row["epoch"].isdigit() for row in rows):
         raise UserError(f"{path}: cut short or damaged; train the entry again")
     return rows
 

@@ -17,6 +17,7 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.report.review.coverage import Project, page, read
 
 
@@ -28,7 +29,11 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
-    new = page(read(args.coverage), Project(params.load(args.params), args.reports))
+    everything = params.load(args.params)
+    left: list[str] = []
+    new = page(read(args.coverage, everything, left.append), Project(everything, args.reports), left)
+    for line in left:
+        note(line)
     old = args.out.read_text(encoding="utf-8") if args.out.is_file() else None
     if args.check and new != old:
         print(f"{args.out}: out of date; run python stages/coverage.py without --check", file=sys.stderr)

@@ -4,9 +4,11 @@
 
 For entries of sources list, inat and csv: reads the lists named in datasets.<ENTRY> of params.yaml, compares them with
 the counts given there, looks for duplicates and for test images in the training list, and decodes every image. Where
-images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root.
+images are missing it names the likely cause: flat val/, archives not unpacked, another edition, another root, names in
+another Unicode form, paths of Windows, pointers of Git LFS; and of a file that is no image what it really is.
 Other sources are read as stages/subsample.py reads them, whose first finding is told. Writes nothing.
-Ends with a table and code 0, or with one line a finding and code 2. Reads everything once: minutes to hours by disk.
+What plays no part is told in notes. Ends with a table and code 0, or with one line a finding and code 2. Reads
+everything once: minutes to hours by disk.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.base.workers import cores
 from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.doctor import SplitReport, check_images, read_lists
@@ -28,7 +31,7 @@ from longtail.data.sources import make_longtail, summary
 def expectations(everything: dict, name: str) -> dict[str, FilesConfig]:
     """The blocks `files` of all other entries, by name; those that cannot be built are not this entry's matter."""
     found = {}
-    for other, block in everything["datasets"].items():
+    for other, block in (everything.get("datasets") or {}).items():
         if other != name and isinstance(block, dict) and block.get("files"):
             try:
                 found[other] = params.build(DatasetConfig, block, f"datasets.{other}").files
@@ -56,9 +59,9 @@ def main() -> None:
     everything, where = params.load(args.params), f"datasets.{args.entry}"
     config = params.build(DatasetConfig, params.entry(everything, "datasets", args.entry), where)
     if config.files is None:
-        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False))))
+        print(summary(make_longtail(args.entry, dataclasses.replace(config, download=False), note)))
         return
-    listings, findings = read_lists(config, expectations(everything, args.entry))
+    listings, findings, notes = read_lists(config, expectations(everything, args.entry))
     reports, root = [], Path(config.files.images)
 
     def told(split: str, total: int):
@@ -72,6 +75,8 @@ def main() -> None:
         reports.append(report)
         findings += found
     print(table(reports))
+    for line in notes:
+        note(line)
     for finding in findings:
         print(f"error: {' '.join(finding.split())}", file=sys.stderr)
     if findings:

@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from longtail.base import params, yaml_file
+from longtail.base import intact, params, yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
 from longtail.base.options import add_params
@@ -29,6 +29,7 @@ SECTION = {"experiment": "experiments", "teacher": "teachers"}
 
 def read_run(folder: Path) -> tuple[dict, str]:
     """identity.json of one seed's result, and the hash of its config.yaml without the seed."""
+    intact.check(folder, "identity.json", "config.yaml")
     try:
         facts = json.loads((folder / "identity.json").read_text())
         config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)

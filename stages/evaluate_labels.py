@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-from longtail.base import params
+from longtail.base import intact, params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
 from longtail.base.options import add_params
@@ -27,6 +27,7 @@ MEASURED = "teacher_top1_on_views"
 def accuracy(folder: Path, entry: str) -> float:
     """% of one seed's views of which the teacher names the dominant label. Raises UserError."""
     path = folder / "meta.json"
+    intact.check(folder, path.name)
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         found, share = meta["cache"], float(meta[MEASURED])

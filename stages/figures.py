@@ -12,13 +12,12 @@ skipped. Curves read off the paper's figures, where the study names them, are dr
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from longtail.base import params
-from longtail.base.errors import UserError, run_main
+from longtail.base import csv_file, params
+from longtail.base.errors import run_main
 from longtail.base.files import new_folder
 from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
@@ -36,13 +35,8 @@ ROLLOUT_KEYS = ("images", "maps", "average", "tokens", "labels")
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of an analysis CSV; UserError where it lacks a column."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    lacking = [c for c in columns if c not in (reader.fieldnames or ())]
-    if lacking or any(row[c] is None for row in rows for c in columns):
-        raise UserError(f"{path}: cut short or damaged, expected columns {', '.join(columns)}; make it again")
-    return rows
+    expected = f"cut short or damaged, expected columns {', '.join(columns)}; make it again"
+    return csv_file.read(path, columns, expected)
 
 
 def series(folder: Path, items: tuple[Item, ...], name: str, *columns: str) -> dict[str, list[dict[str, str]]]:

@@ -58,8 +58,11 @@ def class_map(name: str | None, data: LongTail) -> np.ndarray | None:
         what = "neither a file nor an order that differs from the dataset's"
         raise UserError(f"--class-map {name}: {what}{nearest(name, orders)}")
     try:
-        order = np.array(json.loads(Path(name).read_text()), np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
+        listed = json.loads(Path(name).read_text(encoding="utf-8-sig"))
+        if wrong := [value for value in listed if type(value) is not int]:  # np.int64 would make 1 of 1.7
+            raise UserError(f"--class-map {name}: {wrong[0]!r} is no whole number")
+        order = np.array(listed, np.int64)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"--class-map {name}: no JSON list of numbers ({error})") from None
     if order.shape != (data.num_classes,) or not np.array_equal(np.sort(order), np.arange(data.num_classes)):
         last = data.num_classes - 1

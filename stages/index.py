@@ -18,6 +18,7 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.report.claims.judge import ledger, load
 from longtail.report.pages.index import page
 from longtail.report.pages.web import digest, stated
@@ -43,8 +44,9 @@ def main() -> None:
             sys.exit(1)
         return
     judged = ledger(load(args.claims), args.reports)
-    coverage = read(args.coverage)
-    write_text(args.out, page(params.load(args.params), coverage, args.published, args.reports, judged, inputs))
+    everything = params.load(args.params)
+    coverage = read(args.coverage, everything, note)
+    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs))
     print(args.out)
 
 

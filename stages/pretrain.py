@@ -14,12 +14,11 @@ Cost: digits 45 s a seed on a core that others use too; ViT-B at 224 px days of 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
-from longtail.base import params
+from longtail.base import environment, params
 from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--micro-batch",
         type=int,
-        default=os.environ.get("LONGTAIL_MICRO_BATCH", "0"),
+        default=environment.of(environment.MICRO_BATCH),
         help="views a forward pass, to bound memory (default: LONGTAIL_MICRO_BATCH, or 0: all of a step)",
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")

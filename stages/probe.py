@@ -28,7 +28,8 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--write", action="store_true", help="keep the probes of all entries as the committed ones")
     args = parser.parse_args()
-    table = params.load(args.params)
+    loaded = params.load(args.params)
+    table = loaded | {section: loaded.get(section) or {} for section in PROBED}
     known = {name for section in PROBED for name in table[section]}
     for name in args.entries:
         if name not in known:

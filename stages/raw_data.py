@@ -19,7 +19,8 @@ from longtail.data.sources import SOURCES, DatasetConfig
 
 def users(datasets: dict, folder: Path) -> dict[str, DatasetConfig]:
     """The data sets that are cut from a folder."""
-    used = {name: block for name, block in datasets.items() if Path(block.get("raw", "")) == folder}
+    blocks = {name: block for name, block in datasets.items() if isinstance(block, dict)}
+    used = {name: block for name, block in blocks.items() if Path(str(block.get("raw"))) == folder}
     return {name: params.build(DatasetConfig, block, f"datasets.{name}") for name, block in used.items()}
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where it says that the raw images go")
     add_params(parser)
     args = parser.parse_args()
-    found = users(params.load(args.params)["datasets"], args.folder)
+    found = users(params.load(args.params).get("datasets") or {}, args.folder)
     if not found:
         raise UserError(f"raw.{args.name}: no data set names {args.folder} as its `raw`")
     for name, config in found.items():

@@ -14,12 +14,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.report import machines, results
 from longtail.report.review import badges, coverage, shares
 
@@ -27,8 +30,9 @@ START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges) -->$", re.MULT
 END = "<!-- end -->"
 
 
-def fill(text: str, made: dict[str, str], tables: Path, where: str) -> str:
-    """The README's text with each marked part replaced. made: what is no table. Raises UserError for a wrong marker."""
+def fill(text: str, made: dict[str, str], tables: Path, where: str, studies: Collection[str]) -> str:
+    """The README's text with each marked part replaced. made: what is no table. What belongs to none of the studies of
+    params.yaml, nor to one called nearly so, stays as it is, and is told. Raises UserError for a wrong marker."""
     parts, at = [], 0
     for marker in START.finditer(text):
         if marker.start() < at:
@@ -38,6 +42,10 @@ def fill(text: str, made: dict[str, str], tables: Path, where: str) -> str:
         if stop < 0 or (following and following.start() < stop):
             raise UserError(f"{where}: marker '{marker[1]}' has no {END} after it")
         kind, _, name = marker[1].partition(":")
+        study = name.partition("/")[0]
+        if study and study not in studies and not get_close_matches(study, studies):
+            note(f"{where}: '{marker[1]}' left as it is, as params has no study {study}")
+            continue
         if kind == "table":
             content = table(name, tables, where)
         elif marker[1] in made:
@@ -47,7 +55,7 @@ def fill(text: str, made: dict[str, str], tables: Path, where: str) -> str:
             raise UserError(f"{where}: no study '{name}'{nearest(name, known)}")
         parts += [text[at : marker.end()], f"\n{content.strip()}\n"]
         at = stop
-    if not parts:
+    if not START.search(text):
         raise UserError(f"{where}: no marker like <!-- table:STUDY/NAME --> on a line of its own")
     return "".join([*parts, text[at:]])
 
@@ -72,7 +80,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.readme.is_file():
         raise UserError(f"{args.readme}: no such file")
-    items, project = coverage.read(args.coverage), coverage.Project(params.load(args.params), args.reports)
+    everything = params.load(args.params)
+    items, project = coverage.read(args.coverage, everything, note), coverage.Project(everything, args.reports)
     folder = args.reports / "badges"
     found = badges.badges(shares.by_kind(items, project), args.reports / "claims.csv")
     made = {
@@ -83,7 +92,7 @@ def main() -> None:
         run = results.load(args.reports / "metrics" / name, name, study)
         made[f"cost:{name}"] = machines.cost(study, run, machines.load(args.reports, name))
     old = args.readme.read_text(encoding="utf-8")
-    new = fill(old, made, args.reports / "tables", str(args.readme))
+    new = fill(old, made, args.reports / "tables", str(args.readme), project.studies)
     drawn = {f"{name}.svg": badges.svg(*texts) for name, texts in found.items()}
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
     stale = [str(args.readme)] * (new != old) + [str(folder)] * (there != drawn)

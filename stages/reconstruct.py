@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail.analysis.reconstruction import load_autoencoder, reconstructions
-from longtail.base import params
+from longtail.base import intact, params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
 from longtail.base.options import add_device, add_params
@@ -31,7 +31,8 @@ SHOWN = 8  # images
 
 
 def losses(path: Path) -> list[tuple[str, str]]:
-    """(epoch, loss) of a run's history.csv. Raises UserError where it is missing or cut short."""
+    """(epoch, loss) of a run's history.csv. Raises UserError where it is missing or damaged."""
+    intact.check(path.parent, path.name)
     if not path.is_file():
         raise UserError(f"{path}: no such file; pretrain the entry first (stages/pretrain.py)")
     text = path.read_text()

@@ -18,8 +18,8 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder
 from longtail.base.options import add_params
-from longtail.base.params import read
-from longtail.report.review.coverage import Coverage
+from longtail.base.text import note
+from longtail.report.review.coverage import read
 from longtail.report.review.facts import Judgements, gather
 from longtail.report.review.pages import pages
 
@@ -33,9 +33,10 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
     args = parser.parse_args()
-    judgements, coverage = read(Judgements, args.judgements), read(Coverage, args.coverage)
+    everything, judgements = params.load(args.params), params.read(Judgements, args.judgements)
+    coverage = read(args.coverage, everything, note)
     root = args.params.parent if args.params else Path()
-    facts = gather(params.load(args.params), args.reports, coverage, judgements, root)
+    facts = gather(everything, args.reports, coverage, judgements, root)
     made = pages(facts)
     if args.check:
         for name, text in made.items():

@@ -67,7 +67,7 @@ def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
 
 def runs(everything: dict, reports: Path, only: str | None) -> Iterator[Run]:
     """Every run of the studies (or of one), in their order."""
-    for name in [only] if only else everything["studies"]:
+    for name in [only] if only else everything.get("studies") or {}:
         study = params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
         for kind, items in (("experiment", study.experiments), ("teacher", study.teachers)):
             found = (run_of(reports, name, item, kind) for item in items)

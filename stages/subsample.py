@@ -17,12 +17,13 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import atomic_write
 from longtail.base.options import add_params
+from longtail.base.text import note
 from longtail.data.sources import DatasetConfig, make_longtail, summary
 
 
 def run(name: str, config: DatasetConfig, out: Path) -> None:
-    """Make the dataset file and print its counts."""
-    data = make_longtail(name, config)
+    """Make the dataset file and print its counts, and what of the source was left out."""
+    data = make_longtail(name, config, note)
     atomic_write(out, data.save)
     print(summary(data))
 

@@ -16,14 +16,12 @@ Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, ab
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
-from longtail.base import params
+from longtail.base import environment, params
 from longtail.base.errors import UserError, run_main
-from longtail.base.files import file_digest
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import seeds as runs
@@ -33,7 +31,7 @@ from longtail.runs.parallel import Team, joined
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
 from longtail.training.experiment import StudentConfig, resolve
-from longtail.training.labels import TeacherLabels, seed_folder
+from longtail.training.labels import TeacherLabels, labelled_by, labels_digest, seed_folder
 from longtail.training.student import train_student
 from longtail.training.student_probe import student_probe
 from longtail.training.student_run import StudentRun, read_pretraining, read_start, start_digest
@@ -102,7 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--micro-batch",
         type=int,
-        default=os.environ.get("LONGTAIL_MICRO_BATCH", "0"),
+        default=environment.of(environment.MICRO_BATCH),
         help="views a forward pass, to bound memory (default: LONGTAIL_MICRO_BATCH, or 0: all of a step)",
     )
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
@@ -133,17 +131,18 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
     begun = args.start_from if config.start != "none" else None
     if config.start != "none" and begun is None:
         raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start-from FOLDER")
-    execution, identities = chosen(args, device, args.micro_batch), {}
+    execution, identities, made_from = chosen(args, device, args.micro_batch), {}, {}
     for seed in seeds:
         upstream = None
         if source is not None:
             folder = seed_folder(source, seed)
-            upstream = file_digest(folder / "labels.npy") if cached else teacher_digest(folder)
+            upstream = labels_digest(folder) if cached else teacher_digest(folder)
+            made_from[seed] = labelled_by(folder) if cached else {}
         first = begun and start_digest(begun, seed, "train_student" if config.pretrained is None else "pretrain")
         identities[seed] = identity(config, seed, data.digest, upstream, first)
     work = partial(run, config, data, source, begun, device, execution)
     probed = partial(probe, config, data, source, begun)
-    runs.run_seeds(work, identities, args.out, device, args.jobs, team, probed)
+    runs.run_seeds(work, identities, args.out, device, args.jobs, team, probed, made_from)
 
 
 if __name__ == "__main__":

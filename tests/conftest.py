@@ -1,9 +1,12 @@
 """One thread a process in tests: results and times then do not depend on what else the machine does."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,14 +34,17 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages."""
+    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages. Work on
+    copies."""
     from tests.helpers.stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
 
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_params(folder)
-    for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
-        finish(folder, *stage)
-    return folder
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        tiny_params(folder)
+        for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
+            finish(folder, *stage)
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +52,25 @@ def made_by_dvc(tmp_path_factory) -> Path:
     """A git repository of the source with the tiny params, in which `dvc repro report@tiny` ran. Work on copies."""
     from tests.helpers.projects import run, tiny_project
 
-    folder = tiny_project(tmp_path_factory.mktemp("made") / "repo")
-    out = run(folder, "dvc", "repro", "report@tiny")
-    assert out.count("Running stage") == 22
+    def make(folder: Path) -> None:
+        tiny_project(folder)
+        out = run(folder, "dvc", "repro", "report@tiny")
+        assert out.count("Running stage") == 22
+
+    return made_once(tmp_path_factory, "made", make)
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that all processes of a test run share: the first that needs it makes it, the others wait. One whose
+    making fails makes the others try for themselves."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(folder := tmp_path_factory.mktemp(name) / name)
+        return folder
+    shared = tmp_path_factory.getbasetemp().parent  # of this run
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
     return folder

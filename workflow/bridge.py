@@ -11,20 +11,20 @@ This uses parts of DVC that are not public: the version is pinned in pyproject.t
 
 from __future__ import annotations
 
-import fcntl
-import json
+import atexit
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from longtail.base.errors import UserError, nearest
+from longtail.base import environment, lock
+from longtail.base.errors import UserError, nearest, tell
 from longtail.base.files import atomic_write
-from workflow.plan import CUT, RAW, STATE, Plan
+from workflow import lockfile
+from workflow.plan import CUT, RAW, STATE, Plan, from_text, to_text
 
 SETTINGS = {  # --config KEY=VALUE, with defaults
     "study": None,  # bring this study up to date, not everything
@@ -34,7 +34,7 @@ SETTINGS = {  # --config KEY=VALUE, with defaults
 }
 
 _told: list[str] = []  # what was said to be left out
-_lock = None  # the open lock file of this process, held until it ends
+_lock: ExitStack | None = None  # the lock of this process, held until it ends
 
 
 def settings(config: dict) -> dict:
@@ -52,6 +52,8 @@ def plan(*, dry: bool) -> Plan:
     """Record what finished, and ask DVC what is stale. A dry run writes nothing, nor does a second controller."""
     if reporting():
         return Plan("", {}, {}, {})
+    environment.check()
+    lockfile.keep(mend=not dry)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
@@ -66,13 +68,14 @@ def start(plan: Plan) -> None:
     """Before the first job: hand the plan to the jobs. UserError where another controller is at work."""
     if not _take_lock():
         raise UserError(f"another snakemake is at work in this repository ({_lock_holder()}): wait for it, or stop it")
-    text = json.dumps(asdict(plan))
-    atomic_write(STATE / "plan.json", lambda path: path.write_text(text))
+    atomic_write(STATE / "plan.json", lambda path: path.write_text(to_text(asdict(plan))))
 
 
 def load() -> Plan:
-    """The plan as a job reads it."""
-    return Plan(**json.loads((STATE / "plan.json").read_text()))
+    """The plan as a job reads it. Raises UserError where it is damaged."""
+    if (found := from_text((STATE / "plan.json").read_text())) is None:
+        raise UserError(f"{STATE / 'plan.json'}: cut short or damaged; start snakemake again")
+    return Plan(**found)
 
 
 def record() -> None:
@@ -86,6 +89,7 @@ def record() -> None:
             stages = [stage for stage in _pipeline_stages(repo) if stage.name in names]
             finished, _ = _judge(stages, records)
             _write_locks(finished, records, stages)
+        lockfile.keep()
     except UserError as error:
         print(f"error: {error}; the next snakemake records what finished", file=sys.stderr)
 
@@ -98,12 +102,13 @@ def log_of(stage: str, suffix: str) -> str:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """End the process with one line and code 2 on a mistake of the user's."""
+    """End the process with one line and its code on what base/errors.py can explain."""
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (Exception, KeyboardInterrupt) as error:
+        if (code := tell(error)) is None:
+            raise
+        sys.exit(code)
 
 
 def asked(plan: Plan, target: str | None) -> list[str]:
@@ -182,7 +187,10 @@ def _judge(stages: list, records: list[Path]) -> tuple[dict[str, dict], set]:
 
     found = {}
     for path in records:
-        found.setdefault(path.stem, []).append(json.loads(path.read_text()))
+        if (entry := from_text(path.read_text(errors="replace"))) is None:
+            print(f"{path}: cut short or damaged; DVC judges the stage without it", file=sys.stderr, flush=True)
+            continue
+        found.setdefault(path.stem, []).append(entry)
     finished, stale = {}, set()
     for stage in stages:
         if not stage.changed():
@@ -248,19 +256,15 @@ def _take_lock() -> bool:
     """Become the one controller of this repository; a lock of the system's, so gone with the process that holds it."""
     global _lock
     if _lock is None:
-        STATE.mkdir(parents=True, exist_ok=True)
-        file = open(STATE / "controller", "a+")  # noqa: SIM115
+        stack = ExitStack()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+            stack.enter_context(lock.alone(STATE / "controller"))
+        except lock.Held:
             return False
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M')}")
-        file.flush()
-        _lock = file
+        _lock = stack
+        atexit.register(stack.close)
     return True
 
 
 def _lock_holder() -> str:
-    return (STATE / "controller").read_text() or "unknown"
+    return lock.holder(STATE / "controller")

@@ -12,9 +12,8 @@ ends with code 143. After a warning, a job of Slurm then goes back into the queu
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,15 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from longtail.base.errors import UserError
+from longtail.base.errors import AGAIN, UserError, killed
 from longtail.base.files import atomic_write
+from longtail.base.lock import alone
 from workflow import gpus, resources
 from workflow.bridge import one_line, told
-from workflow.plan import STATE
+from workflow.plan import STATE, to_text
 
 WARNING = signal.SIGURG  # Slurm signals every process of a job: this one ends none of those that do not know it
 STOPPED = 143  # longtail.runs.workspace.STOPPED, whose import would bring torch
@@ -57,10 +56,10 @@ def run(address: str, record: Path) -> None:
     except StageCmdFailedError as error:
         if _warned and error.args[0].endswith(f"exited with {STOPPED}") and _requeued():
             sys.exit(STOPPED)
-        raise UserError(f"{name}: {one_line(error)}") from error
+        raise UserError(f"{name}: {_ended(one_line(error))}") from error
     except DvcException as error:
         raise UserError(f"{name}: {one_line(error)}") from error
-    atomic_write(record, lambda path: path.write_text(json.dumps(entry)))
+    atomic_write(record, lambda path: path.write_text(to_text(entry)))
 
 
 def _reproduce(stage) -> dict:
@@ -80,21 +79,16 @@ def _reproduce(stage) -> dict:
     return to_single_stage_lockfile(stage)
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
+def _ended(said: str) -> str:
+    """DVC's line of a command that failed, with what ended it where that was a signal."""
+    code = int(found[1]) if (found := re.search(r"exited with (-?\d+)$", said)) else 0
+    signum = -code if code < 0 else code - 128 if 128 < code < 160 and code != STOPPED else 0
+    return f"{said}: {killed(signum)}; {AGAIN}" if signum else said
+
+
+def _alone(name: str) -> AbstractContextManager[None]:
     """Hold the stage's own lock, waiting for a job of an earlier, killed snakemake that still works on it."""
-    path = STATE / "jobs" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{name}: a job of an earlier run is still at it ({path.read_text()}); waiting", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+    return alone(STATE / "jobs" / name, f"{name}: a job of an earlier run is still at it")
 
 
 def _pass_on(signum, frame) -> None:
@@ -104,7 +98,7 @@ def _pass_on(signum, frame) -> None:
     global _warned
     _warned = signum == WARNING
     processes = psutil.Process().children(recursive=True)
-    if signum == signal.SIGTERM and not processes:  # no stage at work: this job waits for another, or hashes
+    if signum != WARNING and not processes:  # no stage at work: this job waits for another, or hashes
         sys.exit(STOPPED)
     for process in processes:
         with suppress(psutil.NoSuchProcess):

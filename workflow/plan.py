@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from longtail.base.errors import UserError, nearest
+from longtail.base.params import digest
 
 STATE = Path(".snakemake/dvc")  # under the repository, which all machines that run jobs must see
 PIPELINE = "dvc.yaml"
 REPORT = "report@"  # the stage that ends a study; the rest of its name is the study's
 RAW, CUT = "raw@", "subsample@"  # a folder that somebody has to fill; the stages that cut a data set out of it
+
+
+def to_text(content: dict[str, Any]) -> str:
+    """A plan or a job's record as its file holds it: JSON, with its sha256."""
+    return json.dumps({"sha256": digest(content), "content": content})
+
+
+def from_text(text: str) -> dict[str, Any] | None:
+    """What `to_text` was given; None where the text is cut short or damaged."""
+    try:
+        found = json.loads(text)
+        content = found["content"]
+        return content if found["sha256"] == digest(content) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longtail.analysis.student import spread
+from longtail.base import intact
 from longtail.base.errors import UserError
 from longtail.base.params import build
 from longtail.data.long_tail import LongTail
@@ -40,6 +41,7 @@ class Autoencoder:
 def load_autoencoder(folder: Path, data: LongTail, device: torch.device) -> Autoencoder:
     """The network in one seed's result folder (last epoch). Raises UserError where a file is missing, cut short or of
     another dataset."""
+    intact.check(folder, DECODER)
     run, path = read_run(folder, data, PRETRAIN), folder / DECODER
     if not path.is_file():
         raise UserError(f"{path}: no such file; {PRETRAIN}")
@@ -50,7 +52,7 @@ def load_autoencoder(folder: Path, data: LongTail, device: torch.device) -> Auto
         visible = int(shape.grid**2 * (1 - run.config["mask_ratio"]))
         normalization = str(run.config["views"]["normalization"])
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); pretrain the entry again") from None
+        raise intact.damaged(folder, f"{DECODER}: damaged or cut short ({error})") from None
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder}: config.yaml lacks {error}; pretrain the entry again") from None
     model = MaskedAutoencoder(shape, width)

@@ -1,21 +1,23 @@
 """Files and folders that are whole or absent, their checksums, and what reporting stages write.
 
-What the reporting stages write: text, JSON and folders that appear under their final name only when complete.
+What is made lies in the scratch folder (base/leftovers.py) until it is complete and on the disk; then it is renamed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from longtail.base import leftovers
 from longtail.base.errors import UserError
 
 
@@ -27,13 +29,82 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An error of the system's that names no file, as of a write to a full disk, or a half-made one, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or leftovers.MARK in str(error.filename)):
+            error.filename = str(path)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Until a file, or all of a folder, is on the disk: a rename after it outlives a power cut. File systems that
+    cannot say so are believed."""
+    if path.is_dir() and not path.is_symlink():
+        for below in path.iterdir():
+            sync(below)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put(made: Path, path: Path, beside: Path | None = None) -> None:
+    """Rename what is complete to its name, in place of what is there, and see that the disk has both. A folder replaces
+    a folder in two renames: the old one goes aside, and what is complete stays where it is until then. From another
+    file system it is copied into `beside` first, a folder of the same file system as `path` (default: its own)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sync(made)
+    try:
+        _replace(made, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        leftovers.sweep(beside or path.parent)
+        copy = leftovers.place(path, beside or path.parent)
+        try:
+            (shutil.copytree if made.is_dir() else shutil.copy2)(made, copy)
+            sync(copy)
+            _replace(copy, path)
+        finally:
+            _remove(copy)
+        _remove(made)
+    with suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _replace(made: Path, path: Path) -> None:
+    if not (made.is_dir() and path.exists()):
+        os.rename(made, path)
+        return
+    old = leftovers.place(path, made.parent)
+    os.rename(path, old)
+    os.rename(made, path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
     """write(temporary path), then rename: a kill leaves the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = leftovers.place(path)
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        with named(path):
+            write(temporary)
+            put(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,12 +138,11 @@ def write_json(path: Path, value: Any) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to fill; it takes out's place when the block ends well, so nothing from an earlier run stays behind."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = leftovers.place(out)
     temporary.mkdir()
     try:
-        yield temporary
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(temporary, out)
+        with named(out):
+            yield temporary
+            put(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,8 +83,27 @@ def own(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(params).__name__}")
     for section in params:
         if section not in SECTIONS + FOR_DVC:
-            raise UserError(f"{path}: unknown section '{section}'{nearest(section, SECTIONS)}")
+            raise UserError(f"{path}: unknown section '{section}'{nearest(str(section), SECTIONS)}")
+        if not isinstance(params[section] or {}, dict):
+            raise UserError(f"{path}: {section}: expected a block of entries, found {type(params[section]).__name__}")
+        if section != "place":
+            for name in params[section] or {}:
+                _check_name(name, f"{path}: {section}")
     return params
+
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # fit for a path, a target of DVC and a word of a command
+
+
+def _check_name(name: Any, where: str) -> None:
+    """Raises UserError for the name of an entry that tools would take for something else."""
+    if not isinstance(name, str):
+        better = re.sub(r"[^A-Za-z0-9_-]", "_", f"e{name}")
+        kind = type(name).__name__
+        raise UserError(f"{where}: the name {name} is a {kind}, not a text; begin it with a letter: {better}")
+    if not NAME.fullmatch(name):
+        rule = "letters without accents, digits, _ and -, the first no digit and no -"
+        raise UserError(f"{where}: {name!r} cannot be a target of DVC and a word of a command; in names use {rule}")
 
 
 def entry(params: dict, section: str, name: str) -> dict[str, Any]:

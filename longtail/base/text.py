@@ -1,7 +1,8 @@
-"""How numbers, units and Markdown tables are written, on every page the same."""
+"""How numbers, units, notes and Markdown are written, on every page the same."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 DAY = 86_400
@@ -34,9 +35,24 @@ def points(value: float | None) -> str:
     return signed(value, 2 if exact else 3)
 
 
+def note(line: str) -> None:
+    """How a stage says on its standard output what it left out, or what is to be known of what it made."""
+    print(f"note: {' '.join(line.split())}")
+
+
+MARKUP = re.compile(r"[\\`*<>\[\]$~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+
+
+def plain(value: object) -> str:
+    """A title, a label or another text that is no Markdown, so that every Markdown reader shows it as it is: on one
+    line, what would be read as markup as a character reference."""
+    named = {"<": "&lt;", ">": "&gt;"}
+    return MARKUP.sub(lambda found: named.get(found[0], f"&#{ord(found[0])};"), " ".join(str(value).split("\n")))
+
+
 def cell(value: object) -> str:
     """What may stand in one cell of a Markdown table."""
-    return str(value).replace("|", "\\|")
+    return " ".join(str(value).split("\n")).replace("|", "\\|")
 
 
 def pipe_table(header: Sequence[str], align: str, rows: Iterable[Sequence[object]]) -> list[str]:

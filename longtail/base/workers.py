@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from longtail.base.errors import UserError
+from longtail.base.errors import UserError, killed
 
 
 def cores() -> int:
@@ -62,12 +62,17 @@ def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Itera
             try:
                 result, error = readers[number % workers].recv()
             except EOFError:
-                raise UserError(
-                    "a worker process was killed (out of memory?); start again, it goes on from here"
-                ) from None
+                raise _lost(processes[number % workers]) from None
             if error is not None:
                 raise error
             yield result
+
+
+def _lost(process) -> UserError:
+    process.join(1)
+    code = process.exitcode
+    how = killed(-code) if code is not None and code < 0 else f"ended with code {code}"
+    return UserError(f"a worker process was {how}; start again, it goes on from here")
 
 
 @contextmanager
@@ -141,9 +146,7 @@ def made_ahead(
             try:
                 error = pipes[worker].recv()
             except (EOFError, ConnectionResetError):
-                raise UserError(
-                    "a worker process was killed (out of memory?); start again, it goes on from here"
-                ) from None
+                raise _lost(processes[worker]) from None
             if error is not None:
                 raise error
             yield buffers[worker][nth % depth]

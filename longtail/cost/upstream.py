@@ -126,7 +126,9 @@ def recorded_sizes(root: Path, table: dict) -> dict[str, dict[str, int]]:
     study that uses it. Raw data, which nobody made here, are left out."""
     users: dict[str, set[str]] = {}
     for section in TRAINED.values():
-        for block in (table.get(section) or {}).values():
+        for name, block in (table.get(section) or {}).items():
+            if not isinstance(block, dict) or not {"dataset", "study"} <= set(block):
+                raise UserError(f"{section}.{name}: expected a block with the keys dataset and study")
             users.setdefault(block["dataset"], set()).add(block["study"])
     found: dict[str, dict[str, int]] = {}
     for path in (root / "dvc.lock", *sorted(root.glob("papers/*/dvc.lock"))):
@@ -142,7 +144,7 @@ def _add(path: Path, table: dict, users: dict[str, set[str]], found: dict[str, d
             kind, _, entry = name.partition("@")
             if kind == "raw":
                 continue
-            blocks = [table[section][entry] for section in TRAINED.values() if entry in (table.get(section) or {})]
+            blocks = [of[entry] for section in TRAINED.values() if entry in (of := table.get(section) or {})]
             studies = {block["study"] for block in blocks} or users.get(entry) or {entry}
             for out in stage.get("outs", ()):
                 folder = out["path"].split("/")[1] if out["path"].startswith("data/") else "reports"

@@ -18,8 +18,10 @@ from longtail.base.errors import UserError
 from longtail.base.workers import in_order
 from longtail.data.config import DatasetConfig, FilesConfig
 from longtail.data.file_images import read_rgb
-from longtail.data.file_lists import SPLITS, Listing, list_findings, read_list
+from longtail.data.file_lists import SPLITS, list_findings
 from longtail.data.layout_causes import likely_cause
+from longtail.data.list_formats import Listing, read_list
+from longtail.data.list_sources import group_findings
 
 CHUNK = 100  # images a worker reads before it answers
 NAMED = 3
@@ -38,10 +40,12 @@ class SplitReport:
     content: str  # sha256 over the bytes of all images in the list's order; empty unless asked for
 
 
-def read_lists(config: DatasetConfig, others: dict[str, FilesConfig]) -> tuple[dict[str, Listing], list[str]]:
-    """The splits whose lists can be read, and findings. others: what other entries expect, to tell a list that is
-    another dataset's."""
-    listings, found = {}, []
+def read_lists(
+    config: DatasetConfig, others: dict[str, FilesConfig]
+) -> tuple[dict[str, Listing], list[str], list[str]]:
+    """The splits whose lists can be read, findings, and notes of what is left out. others: what other entries expect,
+    to tell a list that is another dataset's."""
+    listings, found, notes = {}, [], []
     for split in SPLITS:
         if getattr(config.files, split) is None:
             continue
@@ -50,11 +54,15 @@ def read_lists(config: DatasetConfig, others: dict[str, FilesConfig]) -> tuple[d
         except UserError as error:
             found.append(str(error))
     if "train" in listings:
-        found += [f"{Path(config.raw) / line}" for line in list_findings(config.files, listings)]
+        of_lists = list_findings(config.files, listings)
+        found += [f"{Path(config.raw) / line}" for line in of_lists]
+        if "test" in listings and not any("label" in line or "classes" in line for line in of_lists):
+            wrong, notes = group_findings(config, listings["train"], listings["test"])
+            found += wrong
     for split, listing in listings.items():
         if cause := _other_list(config.files, split, listing, others):
             found.append(f"{Path(config.raw) / getattr(config.files, split)}: {cause}")
-    return listings, found
+    return listings, found, [*(note for listing in listings.values() for note in listing.notes), *notes]
 
 
 def _other_list(config: FilesConfig, split: str, listing: Listing, others: dict[str, FilesConfig]) -> str:
@@ -113,16 +121,7 @@ def _answers(root: Path, hashed: bool, files: np.ndarray) -> Iterator[tuple[str,
         try:
             read_rgb(path)
         except UserError as error:
-            problem = f"{error}{_instead(path)}"
+            problem = str(error)
         if hashed:
             content = hashlib.sha256(path.read_bytes()).digest()
         yield file, problem, content
-
-
-def _instead(path: Path) -> str:
-    """What a file that is no image is."""
-    with open(path, "rb") as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        return ": the file is empty"
-    return ": a web page was saved in its place" if start.startswith((b"<!doctype", b"<html")) else ""

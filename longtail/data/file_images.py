@@ -13,6 +13,7 @@ from PIL import Image
 
 from longtail.base.errors import UserError
 from longtail.base.images import scaled
+from longtail.base.what_file import really
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,73 @@ class FileImages:
         return sha.hexdigest()
 
 
+WIDE = ("I;16", "I;16L", "I;16B", "I;16N")  # grey, 16 bits
+NO_RANGE = {"I": "32-bit whole numbers", "F": "32-bit floating point numbers"}
+
+
 def read_rgb(path: Path) -> Image.Image:
-    """The whole image as RGB, as torchvision reads it (no EXIF rotation). Raises UserError where that fails."""
+    """The whole image as RGB, as torchvision reads it (no EXIF rotation), where that is what a viewer shows.
+
+    Of 16-bit grey the upper 8 bits are taken; what is transparent is laid over white. Raises UserError where the file
+    is no image or of a mode whose black and white are not known."""
     try:
         with Image.open(path) as opened:
-            return opened.convert("RGB")
+            _check_mode(opened, path)
+            return _upper_bits(opened) if _is_wide(opened) else _over_white(opened)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes Pillow raise many kinds
-        raise UserError(f"{path}: not a readable image, or cut short ({error})") from None
+        raise UserError(f"{path}: not a readable image, or cut short{_because(path, error)}") from None
 
 
 def read_header(path: str | Path) -> tuple[int, int, int]:
-    """Height, width and bytes of a file, from its header alone. Raises UserError where there is none."""
+    """Height, width and bytes of a file, from its header alone. Raises UserError where there is none, or the mode is
+    one that `read_rgb` refuses."""
     try:
         with open(path, "rb") as file, Image.open(file) as image:
+            _check_mode(image, path)
             return image.height, image.width, os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+        raise UserError(f"{path}: not a readable image{_because(path, error)}") from None
+
+
+def _because(path: str | Path, error: Exception) -> str:
+    """What the file really is, else what Pillow says."""
+    found = really(path, ("PNG image", "JPEG image"))
+    return f": {found}" if found else f" ({' '.join(str(error).split())})"
+
+
+def _check_mode(image: Image.Image, path: str | Path) -> None:
+    if image.mode in NO_RANGE and not _is_wide(image):
+        raise UserError(
+            f"{path}: mode {image.mode}, {NO_RANGE[image.mode]}, which do not tell what is black and what is white;"
+            " save it as RGB or grey with 8 or 16 bits"
+        )
+
+
+def _is_wide(image: Image.Image) -> bool:
+    return image.mode in WIDE or (image.mode == "I" and image.format == "PPM")  # PGM, scaled to 16 bits by Pillow
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit RGB; TIFF may have 12 bits, and may count from white."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (16,))[0] if image.format == "TIFF" else 16
+    grey = np.clip(np.asarray(image).astype(np.int64) >> (bits - 8), 0, 255).astype(np.uint8)
+    return Image.fromarray(255 - grey if tags.get(262) == 0 else grey).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colours = image.convert("RGBA")
+    if colours.getextrema()[3][0] == 255:  # opaque throughout
+        return colours.convert("RGB")
+    white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, colours).convert("RGB")

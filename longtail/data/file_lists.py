@@ -1,112 +1,25 @@
-"""Lists that name images and labels: OLTR's text files, iNaturalist's json and csv tables (METHODS 1.3 to 1.5).
-
-What lists must hold before anything is made of them; shared by subsample and the data doctor.
-"""
+"""What lists of images must hold before anything is made of them; shared by subsample and the data doctor."""
 
 from __future__ import annotations
 
-import csv
-import json
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+import os
+from collections import Counter
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from longtail.base.errors import UserError
 from longtail.data.config import FilesConfig
+from longtail.data.list_formats import Listing, name_problem
 
-
-@dataclass(frozen=True)
-class Listing:
-    """One split as its list tells it, in the list's order."""
-
-    files: np.ndarray  # bytes [N], path of each image, UTF-8
-    labels: np.ndarray  # int64 [N], as listed
-    names: dict[int, str] = field(default_factory=dict)  # of classes, where the list tells them
-
-
-def read_list(path: Path, source: str) -> Listing:
-    """A `list`, `inat` or `csv`. Raises UserError where it is missing or a line or record is wrong."""
-    if not path.is_file():
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*"))[:8])
-        raise UserError(f"{path}: no such list; {path.parent} holds: {there or 'nothing'}")
-    try:
-        rows, names = {"list": _text, "csv": _table, "inat": _inat}[source](path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); fetch the official list again") from None
-    files, labels = [], []
-    wrong: list[str] = []
-    for place, file, label in rows:
-        problem = _problem(file, label)
-        if problem:
-            wrong.append(f"{place}: {problem}")
-        else:
-            files.append(file.encode())
-            labels.append(int(label))
-    if wrong:
-        raise UserError(f"{path}: {wrong[0]}" + (f" ({len(wrong)} such)" if len(wrong) > 1 else ""))
-    if not files:
-        raise UserError(f"{path}: no image in it; fetch the official list again")
-    return Listing(np.array(files), np.array(labels, np.int64), names)
-
-
-def _problem(file: str, label) -> str:
-    """What is wrong with a path and its label; nothing where all is well."""
-    try:
-        if int(label) < 0:
-            return f"label {label} is negative"
-    except (TypeError, ValueError):
-        return f"{' '.join(str(v) for v in (file, label) if v is not None)!r} is no path with a label after it"
-    if not file or file.startswith("/") or ".." in file.split("/"):
-        return f"path {file!r} does not lead into the image folder"
-    return ""
-
-
-def _text(path: Path) -> tuple[list[tuple], dict]:
-    """Lines `train/n01440764/n01440764_190.JPEG 0`; the label is what follows the last blank."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            file, *label = line.rsplit(None, 1)
-            rows.append((f"line {number}", file.strip(), label[0] if label else None))
-    return rows, {}
-
-
-def _table(path: Path) -> tuple[list[tuple], dict[int, str]]:
-    """Columns path, label and, if there, class."""
-    rows, names = [], {}
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if not {"path", "label"} <= set(columns):
-            raise UserError(f"{path}: columns {', '.join(columns) or 'none'}; expected path,label or path,label,class")
-        for row in reader:
-            place, label, name = f"line {reader.line_num}", row["label"], row.get("class")
-            rows.append((place, row["path"] or "", label))
-            if name and label and label.strip().isdigit() and names.setdefault(int(label), name) != name:
-                raise UserError(f"{path}: {place}: label {label} is class '{name}' here, '{names[int(label)]}' above")
-    return rows, names
-
-
-def _inat(path: Path) -> tuple[list[tuple], dict[int, str]]:
-    """`images` with id and file_name, `annotations` with image_id and category_id, `categories` with id and name."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        labels = {a["image_id"]: a["category_id"] for a in content["annotations"]}
-        rows = [(f"image {i['id']}", i["file_name"], labels.get(i["id"])) for i in content["images"]]
-        names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: cut short or no json ({error}); fetch the official file again") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: no annotations as iNaturalist writes them ({error!r} where expected)") from None
-    return rows, names
+SPLITS = ("train", "val", "test")
+NAMED = 3  # examples in one line
 
 
 def class_names(train: Listing, classes: int) -> list[str]:
     """In label order: the names that the list tells, else the folders that hold each class's training images, else the
     labels; names or folders that two classes share are not used."""
     told = [train.names.get(label) for label in range(classes)]
-    if len(set(told)) == classes and None not in told:
+    if not _unused(told):
         return told
     folders: dict[int, set[str]] = {}
     for file, label in zip(train.files.tolist(), train.labels.tolist(), strict=True):
@@ -119,8 +32,18 @@ def class_names(train: Listing, classes: int) -> list[str]:
     return found if len(set(found)) == classes and "" not in found else [str(label) for label in range(classes)]
 
 
-SPLITS = ("train", "val", "test")
-NAMED = 3  # examples in one line
+def _unused(told: list[str | None]) -> str:
+    """Why the names that a list tells are not used; nothing where they are."""
+    if missing := told.count(None):
+        return f"{missing} of {len(told)} classes have no name in the list" if missing < len(told) else "none"
+    name, times = Counter(told).most_common(1)[0]
+    return f"{times} classes are called '{name}'" if times > 1 else ""
+
+
+def names_note(train: Listing, classes: int) -> str:
+    """What to say where the list tells names of classes and others are taken; else nothing."""
+    why = _unused([train.names.get(label) for label in range(classes)])
+    return f"class names of the list not used: {why}" if why not in ("", "none") else ""
 
 
 def number_of_classes(config: FilesConfig, train: Listing) -> int:
@@ -130,22 +53,60 @@ def number_of_classes(config: FilesConfig, train: Listing) -> int:
 
 def list_findings(config: FilesConfig, listings: dict[str, Listing]) -> list[str]:
     """Everything that is wrong with the splits at hand, which include train, a line each; nothing where all is well."""
-    classes = number_of_classes(config, listings["train"])
-    found = []
+    classes, found = number_of_classes(config, listings["train"]), []
+    if beyond := classes > len(listings["train"].labels):  # nothing of that size is made
+        found.append(f"{config.train}: {_too_many_classes(config, listings['train'])}")
     for split, listing in listings.items():
         found += _split_findings(config, split, listing, classes)
-    counts = np.bincount(listings["train"].labels, minlength=classes)
+    if not beyond:
+        found += _count_findings(config, listings["train"], classes)
+    if "test" in listings and (shared := np.intersect1d(*(_plain(listings[s].files) for s in ("train", "test")))).size:
+        found.append(f"{config.test}: in the training list too: {_some(shared)}")
+    return found
+
+
+def _count_findings(config: FilesConfig, train: Listing, classes: int) -> list[str]:
+    found = []
+    counts = np.bincount(train.labels, minlength=classes)
     if empty := np.flatnonzero(counts == 0).tolist():
-        found.append(f"{config.train}: no image of {_some([f'label {label}' for label in empty])}")
+        one = "; labels start at 1 here, 0 is needed" if empty == [0] and not config.classes else ""
+        found.append(f"{config.train}: no image of {_some([f'label {label}' for label in empty])}{one}")
     for what, wanted, value in (
         ("largest", config.largest, int(counts.max())),
         ("smallest", config.smallest, int(counts.min())),
     ):
         if wanted not in (None, value):
             found.append(f"{config.train}: the {what} class has {value} images, {wanted} expected")
-    if "test" in listings and (shared := np.intersect1d(listings["train"].files, listings["test"].files)).size:
-        found.append(f"{config.test}: in the training list too: {_some(shared)}")
     return found
+
+
+def _too_many_classes(config: FilesConfig, train: Listing) -> str:
+    if config.classes:
+        return f"{len(train.labels)} images, fewer than its {config.classes} classes (files.classes)"
+    largest = int(train.labels.max())
+    of = int((train.labels == largest).sum())
+    return f"label {largest} of {of} image{'s' * (of > 1)}: more classes than images; is it the label?"
+
+
+def tested_findings(labels: np.ndarray, classes: int, cuts: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """(what makes a test set useless, what is to be known of it). labels: int64 [M], of our classes."""
+    counts = np.bincount(labels, minlength=classes)
+    if not counts[cuts[1] :].any():
+        tail = f"classes {cuts[1]} to {classes - 1}" if classes - cuts[1] > 1 else f"class {cuts[1]}"
+        return [f"no test image of a tail class ({tail} by cuts {list(cuts)}), so nothing can be said of the tail"], []
+    empty = np.flatnonzero(counts == 0).tolist()
+    return [], [f"no test image of {_some([f'class {label}' for label in empty])}"] if empty else []
+
+
+def name_findings(names: list[str]) -> list[str]:
+    """Class names that no figure or table could show."""
+    return [f"class name {problem}" for name in names if (problem := name_problem(name))]
+
+
+def _plain(files: np.ndarray) -> np.ndarray:
+    """Paths of which two that are one file are equal: a//b and a/./b are a/b. bytes [N]."""
+    odd = [b"//" in file or b"/./" in file or file.startswith(b"./") for file in files.tolist()]
+    return np.array([os.path.normpath(file) for file in files.tolist()]) if any(odd) else files
 
 
 def _split_findings(config: FilesConfig, split: str, listing: Listing, classes: int) -> list[str]:
@@ -157,7 +118,7 @@ def _split_findings(config: FilesConfig, split: str, listing: Listing, classes: 
         one = "; labels start at 1 here, at 0 in the official lists" if seen[0] == 1 and seen[-1] == classes else ""
         labels = _some([f"label {label}" for label in outside.tolist()])
         found.append(f"{name}: {labels} out of range, {classes} classes are 0 to {classes - 1}{one}")
-    files, times = np.unique(listing.files, return_counts=True)
+    files, times = np.unique(_plain(listing.files), return_counts=True)
     if (twice := files[times > 1]).size:
         found.append(f"{name}: listed more than once: {_some(twice)}")
     return found

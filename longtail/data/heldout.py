@@ -14,7 +14,7 @@ import numpy as np
 from longtail.base.errors import UserError
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import FileImages
-from longtail.data.file_lists import read_list
+from longtail.data.list_formats import read_list
 from longtail.data.list_sources import read_headers
 from longtail.data.long_tail import LongTail, check_labels, class_order
 from longtail.data.sources import SOURCES, Source
@@ -74,6 +74,6 @@ def _listed(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
     chosen = left[first_of_each(labels[left], limit)]
     heads, problems = read_headers(Path(files.images), listing.files[chosen])
     if problems:
-        raise UserError(f"datasets.{data.name}: {problems[0]}; python stages/doctor.py {data.name} tells more")
+        raise UserError(f"datasets.{data.name}: {problems[0][1]}; python stages/doctor.py {data.name} tells more")
     images = FileImages(files.images, listing.files[chosen], heads[:, :2], heads[:, 2], files.short_side or 0)
     return HeldOut(images, labels[chosen], f"validation list {files.val}", limit)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 SYNSET = re.compile(r"n\d{8}")
@@ -14,9 +17,11 @@ def likely_cause(root: Path, missing: list[str], listed: int) -> str:
     """One clause about the first missing path. listed: how many images the list names."""
     if not root.is_dir():
         return f"no folder {root}: link it or set files.images"
+    if "\\" in missing[0]:
+        return _windows(root, missing[0])
     path = PurePosixPath(missing[0])
     try:
-        for cause in (_other_root, _flat, _other_case, _archive, _other_edition, _other_places, _other_top):
+        for cause in CAUSES:
             if said := cause(root, path):
                 return said
     except OSError as error:  # a folder that may not be read
@@ -25,6 +30,59 @@ def likely_cause(root: Path, missing: list[str], listed: int) -> str:
     if not there:
         return f"none is there; {holds}"
     return f"{there} others are there: unpacked or copied in part, or another edition; {holds}"
+
+
+def _windows(root: Path, path: str) -> str:
+    """Paths as Windows writes them."""
+    drive = re.match(r"[A-Za-z]:[\\/]", path)
+    cure = f"the list has \\ where / is needed: replace it in the list, e.g. {path.replace(chr(92), '/')}"
+    return f"paths of the drive {drive[0][:2]}, {cure}, and leave out what leads to {root}" if drive else cure
+
+
+def _blanks(root: Path, path: PurePosixPath) -> str:
+    """A blank that a spreadsheet or an editor left before or after a path."""
+    stripped = str(path).strip()
+    there = stripped != str(path) and (root / stripped).is_file()
+    return "the list has a blank before or after the path: take it out" if there else ""
+
+
+def _broken_link(root: Path, path: PurePosixPath) -> str:
+    """It is there, and leads nowhere: a link to another machine's disk, or git-annex's to content not fetched."""
+    for part in (root / path, *(root / parent for parent in path.parents)):
+        if part.is_symlink() and not part.exists():
+            target = os.readlink(part)
+            cure = "run git annex get" if ".git/annex" in target else "mount what it leads to, or link it anew"
+            return f"{part} is a link to {target}, which is not there: {cure}"
+    return ""
+
+
+def _other_unicode(root: Path, path: PurePosixPath) -> str:
+    """The same name in another Unicode form (macOS and its archives write NFD), or in bytes that are not UTF-8."""
+    for folder, part in _first_absent(root, path):
+        for name in os.listdir(folder):
+            if name != part and unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", part):
+                forms = [_form(text) for text in (name, part)]
+                cure = f"convmv -f utf-8 -t utf-8 --{forms[1].lower()} -r --notest {root}"
+                return f"the same names in another Unicode form ({forms[0]} on disk, {forms[1]} in the list): {cure}"
+            if name != part and os.fsencode(name).decode("latin-1") == unicodedata.normalize("NFC", part):
+                cure = f"convmv -f latin1 -t utf-8 -r --notest {root}"
+                return f"the names on disk are in Latin-1, not in UTF-8: {cure}"
+    return ""
+
+
+def _form(text: str) -> str:
+    return next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, text)), "mixed")
+
+
+def _first_absent(root: Path, path: PurePosixPath) -> Iterator[tuple[Path, str]]:
+    """The folder that is there, and the part of the path that it does not hold; nothing where all of it is there."""
+    folder = root
+    for part in path.parts:
+        if not (folder / part).exists():
+            if folder.is_dir():
+                yield folder, part
+            return
+        folder = folder / part
 
 
 def _other_root(root: Path, path: PurePosixPath) -> str:
@@ -50,12 +108,8 @@ def _flat(root: Path, path: PurePosixPath) -> str:
 
 def _other_case(root: Path, path: PurePosixPath) -> str:
     """The same name in other case or with another suffix, in the file or in a folder above it."""
-    folder = root
-    for part in path.parts:
-        if (folder / part).exists():
-            folder = folder / part
-            continue
-        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    for folder, part in _first_absent(root, path):
+        names = sorted(p.name for p in folder.iterdir())
         stem = part.rpartition(".")[0] if part == path.name else part
         same = [n for n in names if n.lower() == part.lower()]
         if part == path.name:
@@ -125,3 +179,7 @@ def _holds(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir())
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{folder} holds {', '.join(names[:SHOWN]) or 'nothing'}{more}"
+
+
+NAMES = (_blanks, _broken_link, _other_unicode)  # what names the disk has, or the list
+CAUSES = (*NAMES, _other_root, _flat, _other_case, _archive, _other_edition, _other_places, _other_top)

@@ -7,6 +7,8 @@ The published order of equal counts is that of an unstable sort and differs by N
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,16 @@ from longtail.base.errors import UserError
 from longtail.base.workers import cores, in_order
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages, read_header
-from longtail.data.file_lists import Listing, class_names, list_findings, number_of_classes, read_list
+from longtail.data.file_lists import (
+    class_names,
+    list_findings,
+    name_findings,
+    names_note,
+    number_of_classes,
+    tested_findings,
+)
+from longtail.data.layout_causes import likely_cause
+from longtail.data.list_formats import Listing, read_list
 from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
 from longtail.data.packed_images import packed
 
@@ -47,13 +58,38 @@ def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> np.
     return np.sort(np.concatenate(kept))
 
 
+def numbered(
+    config: DatasetConfig, train: Listing, test: Listing
+) -> tuple[Listing, Listing, list[str], np.ndarray | None]:
+    """The splits with our labels, the names of the classes in their order, and the class map where there is one."""
+    classes = number_of_classes(config.files, train)
+    names, counts = class_names(train, classes), np.bincount(train.labels, minlength=classes)
+    if config.files.labels != "frequency_rank":
+        return train, test, names, None
+    class_map = frequency_rank(counts)
+    train, test = (replace(part, labels=class_map[part.labels]) for part in (train, test))
+    return train, test, [names[label] for label in natural_labels(class_map)], class_map
+
+
+def group_findings(config: DatasetConfig, train: Listing, test: Listing) -> tuple[list[str], list[str]]:
+    """(what is wrong, what is to be known) of classes and their groups, in lists that hold what list_findings wants."""
+    classes = number_of_classes(config.files, train)
+    if config.cuts[1] >= classes:
+        return [f"cuts {list(config.cuts)} leaves no tail among {classes} classes"], []
+    _, test, names, _ = numbered(config, train, test)
+    wrong, notes = tested_findings(test.labels, classes, config.cuts)
+    unused = names_note(train, classes)
+    return [*wrong, *name_findings(names)], [unused, *notes] if unused else notes
+
+
 CHUNK = 500  # files a worker reads before it answers
 
 
-def make_listed(name: str, config: DatasetConfig) -> LongTail:
+def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = lambda note: None) -> LongTail:
     """Read and check the lists, number the classes, and read every image's size from its header.
 
-    Raises UserError for wrong lists and for missing or damaged images; stages/doctor.py tells all that is wrong."""
+    told: called with a line for each thing that was left out. Raises UserError for wrong lists and for missing or
+    damaged images; stages/doctor.py tells all that is wrong."""
     files = config.files
     listings = {s: read_list(Path(config.raw) / getattr(files, s), config.source) for s in ("train", "test")}
     if found := list_findings(files, listings):
@@ -66,13 +102,14 @@ def make_listed(name: str, config: DatasetConfig) -> LongTail:
     rows = np.arange(len(train.files))
     if files.per_class:
         rows = some_of_each(train, files.per_class, config.subset_seed, f"datasets.{name}.files.per_class")
-        train = Listing(train.files[rows], train.labels[rows], train.names)
-    names, counts = class_names(train, classes), np.bincount(train.labels, minlength=classes)
-    class_map = frequency_rank(counts) if files.labels == "frequency_rank" else None
-    if class_map is not None:
-        order = natural_labels(class_map)
-        names, counts = [names[label] for label in order], counts[order]
-        train, test = (Listing(part.files, class_map[part.labels]) for part in (train, test))
+        train = replace(train, files=train.files[rows], labels=train.labels[rows])
+    wrong, notes = group_findings(config, train, test)
+    if wrong:
+        raise UserError(f"datasets.{name}: {wrong[0]}")
+    for note in (*train.notes, *test.notes, *notes):
+        told(note)
+    train, test, names, class_map = numbered(config, train, test)
+    counts = np.bincount(train.labels, minlength=classes)
     index = np.argsort(train.labels, kind="stable")  # class after class, as everywhere
     values = {
         "name": name,
@@ -100,22 +137,25 @@ def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) ->
         raise UserError(f"{root}: no such folder; datasets.{name}.files.images is where the listed paths start from")
     heads, problems = read_headers(root, listed)
     if problems:
-        more = f" ({len(problems)} such; python stages/doctor.py {name} names the likely cause)"
-        raise UserError(f"datasets.{name}: {problems[0]}{more}")
+        missing = [file for file, _ in problems if not (root / file).is_file()]
+        why = f"; {likely_cause(root, missing, len(listed))}" if missing and missing[0] == problems[0][0] else ""
+        more = f" ({len(problems)} such; python stages/doctor.py {name} tells more){why}"
+        raise UserError(f"datasets.{name}: {problems[0][1]}{more}")
     images = FileImages(config.files.images, listed, heads[:, :2], heads[:, 2], config.files.short_side or 0)
     return packed(images, config.files.pack, split) if config.files.pack else images
 
 
-def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Height, width and bytes of each file, int64 [N, 3], by all cores; and what is wrong with those that have none."""
+def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Height, width and bytes of each file, int64 [N, 3], by all cores; and (file, what is wrong) of those that have
+    none."""
 
-    def read(part: np.ndarray) -> tuple[list[tuple[int, int, int]], list[str]]:
+    def read(part: np.ndarray) -> tuple[list[tuple[int, int, int]], list[tuple[str, str]]]:
         heads, problems = [], []
         for file in part.tolist():
             try:
                 heads.append(read_header(root / file.decode()))
             except UserError as error:
-                problems.append(str(error))
+                problems.append((file.decode(), str(error)))
         return heads, problems
 
     parts = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from longtail.base.errors import UserError
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.long_tail import LongTail, author_groups, class_order, count_groups, longtail_counts
 
@@ -45,8 +46,8 @@ class MadeImages:
 
 
 def made_data(name: str, config: DatasetConfig) -> LongTail:
-    """The dataset of an entry of `datasets`."""
-    counts = _listed_counts(config) if config.source in LISTED else _cut_counts(config)
+    """The dataset of an entry of `datasets`. Raises UserError for one of lists that does not say how large it is."""
+    counts = _listed_counts(name, config) if config.source in LISTED else _cut_counts(config)
     total, classes = int(counts.sum()), len(counts)
     tested = np.arange(TESTED) % classes
     names = tuple(f"class {i}" for i in range(classes))
@@ -73,9 +74,12 @@ def _cut_counts(config: DatasetConfig) -> np.ndarray:
     return longtail_counts(n_max, CLASSES[config.source], config.imbalance_factor)
 
 
-def _listed_counts(config: DatasetConfig) -> np.ndarray:
+def _listed_counts(name: str, config: DatasetConfig) -> np.ndarray:
     """int64 [C]: falling from the largest to the smallest as a power of the rank, with the right sum."""
     of = config.files
+    for key in ("classes", "train_images", "largest", "smallest"):
+        if getattr(of, key) is None:
+            raise UserError(f"datasets.{name}.files.{key}: null; made images need its number (subsample prints it)")
     if of.per_class:
         return np.full(of.classes, of.per_class, np.int64)
     place = np.linspace(1, 0, of.classes)

@@ -7,6 +7,7 @@ files that lists name are in list_sources.py.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,12 @@ import numpy as np
 from PIL import Image
 
 from longtail.base.errors import UserError
+from longtail.base.files import file_digest
+from longtail.base.what_file import really
 from longtail.data.config import LISTED, DatasetConfig
 from longtail.data.file_images import read_rgb
+from longtail.data.file_lists import name_findings, tested_findings
+from longtail.data.image_folders import class_folders, files_of
 from longtail.data.list_sources import make_listed
 from longtail.data.long_tail import (
     LongTail,
@@ -28,7 +33,7 @@ from longtail.data.long_tail import (
     subsample,
 )
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
+DIGITS_SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 
 
 @dataclass
@@ -40,16 +45,23 @@ class Source:
     test_labels: np.ndarray
     train: Callable[[np.ndarray], np.ndarray]  # positions [n] -> uint8 [n, H, W, 3]
     test: Callable[[np.ndarray], np.ndarray]
+    notes: tuple[str, ...] = ()  # what was left out, a line each
 
 
-def make_longtail(name: str, config: DatasetConfig) -> LongTail:
-    """Read the source and cut its tail. Raises UserError for missing or damaged data and for empty classes."""
+def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] = lambda line: None) -> LongTail:
+    """Read the source and cut its tail. told: called with a line for each thing that was left out. Raises UserError for
+    missing or damaged data and for empty classes."""
     if config.source in LISTED:
-        return make_listed(name, config)
+        return make_listed(name, config, told)
     source = SOURCES[config.source](config, name)
     classes = len(source.class_names)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    wrong, notes = tested_findings(source.test_labels, classes, config.cuts)
+    if wrong := [*wrong, *name_findings(source.class_names)]:
+        raise UserError(f"datasets.{name}: {wrong[0]}")
+    for line in (*source.notes, *notes):
+        told(line)
     available = np.bincount(source.train_labels, minlength=classes)
     for label in np.flatnonzero(available == 0):
         raise UserError(f"datasets.{name}: class '{source.class_names[label]}' has no training image")
@@ -110,16 +122,20 @@ def _hold_out(
 
 
 def _digits(config: DatasetConfig, name: str) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8x8, 0..16 grey levels scaled to 0..255 and repeated to RGB."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.repeat(np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
-    train, test = _hold_out(digits.target, config.test_per_class, config, name)
+    """scikit-learn's 1,797 handwritten digits, 8x8, 0..16 grey levels scaled to 0..255 and repeated to RGB: what its
+    load_digits reads, from its file, since scikit-learn itself takes three seconds to load."""
+    (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    path = Path(package) / "datasets/data/digits.csv.gz"
+    if file_digest(path) != DIGITS_SHA256:
+        raise UserError(f"{path}: not the file of digits that scikit-learn is known to bring; install it again")
+    table = np.loadtxt(path, np.int64, delimiter=",")  # of a row 64 grey levels, then the class
+    grey, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    images = np.repeat(np.round(grey * (255 / 16)).astype(np.uint8)[..., None], 3, axis=-1)
+    train, test = _hold_out(labels, config.test_per_class, config, name)
     return Source(
-        [str(d) for d in digits.target_names],
-        digits.target[train],
-        digits.target[test],
+        [str(digit) for digit in range(10)],
+        labels[train],
+        labels[test],
         lambda positions: images[train[positions]],
         lambda positions: images[test[positions]],
     )
@@ -140,8 +156,10 @@ def _cifar(config: DatasetConfig, name: str) -> Source:
                     f" or set datasets.{name}.download: true"
                 )
             if not check_integrity(str(folder / file), md5):
+                said = really(folder / file)
                 raise UserError(
-                    f"{folder / file}: wrong checksum, expected md5 {md5}; fetch the official archive again"
+                    f"{folder / file}: wrong checksum, expected md5 {md5}{said and f'; {said}'}; fetch the official"
+                    " archive again"
                 )
     try:
         train, test = (kind(config.raw, train=split, download=config.download) for split in (True, False))
@@ -163,13 +181,17 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
         raise UserError(f"{root}: no such folder; datasets.{name}.raw names a folder of class folders")
     splits = root / "train", next((root / s for s in ("test", "val") if (root / s).is_dir()), None)
     if splits[0].is_dir() and splits[1]:
-        names = _class_folders(splits[0])
-        if unknown := sorted(set(_class_folders(splits[1])) - set(names)):
+        names, notes = class_folders(splits[0])
+        others, more = class_folders(splits[1])
+        if unknown := sorted(set(others) - set(names)):
             raise UserError(f"{splits[1] / unknown[0]}: no such class in {splits[0]}")
-        (train_files, train_labels), (test_files, test_labels) = (_files(split, names) for split in splits)
+        train_files, train_labels, left = files_of(splits[0], names)
+        test_files, test_labels, also = files_of(splits[1], names)
+        notes += more + left + also
     else:
-        names = _class_folders(root)
-        files, labels = _files(root, names)
+        names, notes = class_folders(root)
+        files, labels, left = files_of(root, names)
+        notes += left
         train, test = _hold_out(labels, config.test_per_class, config, name)
         train_files, train_labels, test_files, test_labels = files[train], labels[train], files[test], labels[test]
 
@@ -193,27 +215,8 @@ def _imagefolder(config: DatasetConfig, name: str) -> Source:
         test_labels,
         lambda positions: decode(train_files[positions]),
         lambda positions: decode(test_files[positions]),
+        tuple(notes),
     )
-
-
-def _class_folders(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(names) < 2:
-        raise UserError(f"{folder}: {len(names)} class folders found; expected one folder a class")
-    return names
-
-
-def _files(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    files, labels = [], []
-    for label, name in enumerate(names):
-        of_class = sorted(p for p in (folder / name).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not of_class:
-            raise UserError(
-                f"{folder / name}: class with no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-            )
-        files += of_class
-        labels += [label] * len(of_class)
-    return np.array(files, object), np.array(labels, np.int64)
 
 
 def _decode(file: Path, size: int | None) -> np.ndarray:

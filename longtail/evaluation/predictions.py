@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longtail.base import intact
 from longtail.base.errors import UserError
 from longtail.base.files import npz
 from longtail.data.long_tail import check_labels
@@ -77,6 +78,7 @@ def load_test_set(path: Path) -> TestSet:
 def load_predictions(path: Path) -> Predictions:
     """predictions.npz of one seed of a run; the `dist` head is there for distilled students only."""
     keys = ("labels", "logits_last_cls", "logits_best_cls", "last_epoch", "best_epoch", "class_order", "logit_scale")
+    intact.check(path.parent, path.name)
     data = read_npz(path, keys, optional=("logits_last_dist", "logits_best_dist"))
     logits = {p: {h: data[f"logits_{p}_{h}"] for h in HEADS if f"logits_{p}_{h}" in data} for p in PHASES}
     for phase in PHASES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longtail.base import params, yaml_file
+from longtail.base import intact, params, yaml_file
 from longtail.base.errors import UserError
 
 SCHEMA = 1
@@ -39,6 +39,7 @@ class SeedRun:
 
 def read_seed(folder: Path) -> SeedRun:
     """<run>/seed<k>. Raises UserError where a file is missing or damaged."""
+    intact.check(folder, "identity.json", "config.yaml", "history.csv")
     try:
         facts = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
         config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)

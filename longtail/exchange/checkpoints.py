@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
+from longtail.base.what_file import really
 
 
 class Values:
@@ -58,7 +60,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """A .safetensors file, or anything torch.save wrote. Raises UserError where it is missing, damaged, needs more than
     tensors and plain values, or holds no weights."""
     digest = file_digest(path)
-    if path.suffix == ".safetensors":
+    found = really(path, ("a zip archive", "a tar archive"))  # which torch.save makes, and made once
+    if found and "safetensors" not in found:
+        raise UserError(f"{path}: no checkpoint, or cut short: {found}")
+    if path.suffix == ".safetensors" or found:
         values, about = _read_safetensors(path)
     else:
         values, about = _read_pickle(path), None
@@ -82,7 +87,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict | None]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says of a pickle's protocol is told below, in one line
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
@@ -90,17 +96,28 @@ def _read_pickle(path: Path) -> Any:
                 f"{path}: opening it would call {found[1]}, which weights do not need; nothing of it was run. "
                 "If you trust it, open it elsewhere and save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from None
-        raise UserError(f"{path}: no checkpoint, or cut short ({_first_line(error)})") from None
+        raise UserError(f"{path}: {_other_pickle(path)}no checkpoint, or cut short{_said(error)}") from None
     except Exception as error:  # a damaged file makes zipfile, pickle and torch raise many kinds
-        raise UserError(f"{path}: no checkpoint, or cut short ({_first_line(error)})") from None
+        raise UserError(f"{path}: no checkpoint, or cut short{_said(error)}") from None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _other_pickle(path: Path) -> str:
+    """What is to be known of a pickle that torch.save did not write: it is never opened, for it may run anything."""
+    with open(path, "rb") as file:
+        bare = file.read(1) == b"\x80"
+    return "a pickle of something else than weights, of which nothing was run; " if bare else ""
+
+
+def _said(error: Exception) -> str:
+    """The first line of what PyTorch says, without its advice to open such a file unsafely."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    if "TorchScript" in line:
+        return " (a TorchScript archive: save its state_dict alone)"
+    return "" if "weights_only" in line or "Weights only" in line else f" ({line.strip()})"
 
 
 def _weights(values: Any, path: Path) -> tuple[str, dict[str, Tensor]]:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from longtail.base import params, yaml_file
+from longtail.base import intact, params, yaml_file
 from longtail.base.errors import UserError
 from longtail.exchange.official import Kind
 from longtail.models.vit import ModelConfig
@@ -45,6 +45,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """A student's last epoch, or a teacher's epoch that its `select` names. Raises UserError for anything else."""
+    intact.check(folder, *WEIGHTS.values())
     config, facts = yaml_file.mapping(folder / "config.yaml", FINISHED), _facts(folder / "identity.json")
     if "experiment" in config:
         kind, weights = "student", "model.safetensors"

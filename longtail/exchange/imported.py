@@ -83,7 +83,7 @@ def import_run(
     model, scale = like.build(data)
     fit(found, model, f"{checkpoint.path}: for {like.where}")
     if order is not None:
-        model.load_state_dict(reorder_classes(found.state, order))
+        model.load_state_dict(reorder_classes(model.state_dict(), order))
     model = model.to(device).eval().requires_grad_(False)
     logits = like.logits(model, data, device)
     if not all(z.isfinite().all() for z in logits.values()):

@@ -10,7 +10,7 @@ Ours are `fc` in a CNN and timm's in a ViT. PaCo's key encoder, queue and projec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -72,8 +72,13 @@ def _vit(state: State) -> str:
 
 
 def fit(found: Recognised, model: nn.Module, where: str) -> None:
-    """Load the weights. Raises UserError, naming the first keys that are missing, unexpected or of another shape."""
+    """Load the weights. Raises UserError, naming the first keys that are missing, unexpected or of another shape.
+
+    Counts of batches that a BatchNorm has seen may be missing, as in files older than PyTorch 0.4.1: no evaluation uses
+    them, and they are 0 then."""
     wanted = model.state_dict()
+    counted = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    found = replace(found, state=counted | found.state)
     problems = {
         "missing": [name for name in wanted if name not in found.state],
         "unexpected": [name for name in found.state if name not in wanted],

@@ -15,7 +15,7 @@ from typing import Any
 
 from longtail.base import typed
 from longtail.base.errors import UserError
-from longtail.base.text import pipe_table
+from longtail.base.text import pipe_table, plain
 from longtail.report.records import Machine, StudyMachines
 from longtail.report.results import Results
 from longtail.report.study import StudyConfig
@@ -90,7 +90,7 @@ def cost(study: StudyConfig, results: Results, machines: Machines) -> str:
             total, lacking = total + sum(seconds), lacking + len(metrics["seeds"]) - len(seconds)
             mean = f"{sum(seconds) / len(seconds):,.0f}" if seconds else ABSENT if metrics["seeds"] else "*not run*"
             where = places(made.values()) if seconds else ""
-            rows.append((f"{item.label} (`{item.name}`)", len(metrics["seeds"]), mean, where))
+            rows.append((f"{plain(item.label)} (`{item.name}`)", len(metrics["seeds"]), mean, where))
     lines = pipe_table(("trained", "seeds", "seconds a seed", "on"), "lrrl", rows)
     lines += ["", f"Training in all: {total / 60:,.0f} minutes of one process."]
     if lacking:

@@ -6,11 +6,11 @@ paper or was lost when the paper was read (the note says which).
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError, nearest
 from longtail.report.study import ON_VIEWS, Curve, Printed
 
@@ -67,11 +67,9 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{path}: no such file{nearest(name, [p.name for p in sorted(folder.glob('*.csv'))])}")
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    if tuple(reader.fieldnames or ()) != FIELDS:
-        raise UserError(f"{path}: columns are {reader.fieldnames}; expected {', '.join(FIELDS)}")
+    rows = csv_file.read(path, FIELDS)
+    if rows and tuple(rows[0]) != FIELDS:
+        raise UserError(f"{path}: columns are {', '.join(rows[0])}; expected {', '.join(FIELDS)}")
     return rows
 
 

@@ -158,6 +158,16 @@ class StudyConfig:
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"{what} names '{min(twice)}' twice")
+        for items in (self.experiments + self.teachers, self.caches):  # each list is in one figure, told apart by label
+            labels = [item.label for item in items]
+            if twice := {label for label in labels if labels.count(label) > 1}:
+                names = [item.name for item in items if item.label == min(twice)]
+                raise ValueError(
+                    f"label '{min(twice)}' stands for {' and '.join(names)}; figures tell entries by labels"
+                )
+        drawn = [(curve.figure, curve.label) for curve in self.curves]
+        if len(set(drawn)) < len(drawn):
+            raise ValueError(f"curves: each needs a label of its own in its figure, found {drawn}")
         if self.curves and not self.comparable:
             raise ValueError("curves: printed curves belong to a comparable study")
         self._check_figures()

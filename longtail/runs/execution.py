@@ -6,17 +6,15 @@ LONGTAIL_ENGINE and LONGTAIL_MICRO_BATCH in the environment. Results keep it in 
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from longtail.base.errors import UserError
+from longtail.base import environment
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ENGINES = ("eager", "compiled")
+DTYPES = dict(zip(environment.PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 
 @dataclass(frozen=True)
@@ -42,24 +40,20 @@ def add_options(parser, precisions: tuple[str, ...] = tuple(DTYPES), on_cuda: st
     parser.add_argument(
         "--precision",
         choices=("auto", *precisions),
-        default=os.environ.get("LONGTAIL_PRECISION", "auto"),
+        default=environment.of(environment.PRECISION),
         help=f"of forward passes (autocast); default: LONGTAIL_PRECISION, or auto: {on_cuda} on CUDA, fp32 on a CPU",
     )
     parser.set_defaults(on_cuda=on_cuda)
     parser.add_argument(
         "--engine",
-        choices=("auto", *ENGINES),
-        default=os.environ.get("LONGTAIL_ENGINE", "auto"),
+        choices=("auto", *environment.ENGINES),
+        default=environment.of(environment.ENGINE),
         help="default: LONGTAIL_ENGINE, or auto: compiled on CUDA, eager on a CPU",
     )
 
 
 def chosen(args, device: torch.device, micro_batch: int = 0) -> Execution:
-    """What the options ask for on this device. Raises UserError for an unknown word in the environment, which argparse
-    does not look at."""
-    for name, known in (("precision", ("auto", *DTYPES)), ("engine", ("auto", *ENGINES))):
-        if getattr(args, name) not in known:
-            raise UserError(f"LONGTAIL_{name.upper()}={getattr(args, name)}: must be one of {', '.join(known)}")
+    """What the options ask for on this device."""
     cuda = device.type == "cuda"
     precision = args.precision if args.precision != "auto" else args.on_cuda if cuda else "fp32"
     engine = args.engine if args.engine != "auto" else "compiled" if cuda else "eager"

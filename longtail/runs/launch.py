@@ -15,9 +15,11 @@ import time
 
 import torch.distributed as dist
 
-from longtail.base.errors import UserError
+from longtail.base import environment
+from longtail.base.errors import AGAIN
+from longtail.base.errors import killed as how
 from longtail.runs.parallel import LOST, TOLD
-from longtail.runs.workspace import STOPPED
+from longtail.runs.workspace import STOP_SIGNALS, STOPPED
 
 _GRACE_S = 20.0  # for the others to end by themselves when one has failed
 
@@ -25,11 +27,9 @@ _GRACE_S = 20.0  # for the others to end by themselves when one has failed
 def launch(command: list[str]) -> None:
     """Run `command`, this script and its arguments, in LONGTAIL_NPROC processes and end with their code. Returns where
     none or one is asked for, and in the processes themselves. Raises UserError where it is no number."""
-    wanted = os.environ.get("LONGTAIL_NPROC", "1")
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise UserError(f"LONGTAIL_NPROC={wanted}: a whole number from 1 is needed, processes on this machine")
-    if int(wanted) > 1 and not dist.is_torchelastic_launched():
-        sys.exit(_run(command, int(wanted)))
+    wanted = environment.of(environment.PROCESSES)
+    if wanted > 1 and not dist.is_torchelastic_launched():
+        sys.exit(_run(command, wanted))
 
 
 def _run(command: list[str], count: int) -> int:
@@ -42,7 +42,7 @@ def _run(command: list[str], count: int) -> int:
         for process in processes:
             process.send_signal(signum)
 
-    for signum in (signal.SIGTERM, signal.SIGUSR1):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, pass_on)
     for rank in range(count):
         environment = _environment(rank, count, store.port)
@@ -73,8 +73,8 @@ def _wait(processes: list[subprocess.Popen], store: dist.TCPStore, asked: list[i
         if failed and not first and not late:
             first = codes[failed[0]]
             if first < 0 and not asked and store.add(TOLD, 1) == 1:
-                killed = f"process {failed[0]} of {len(processes)} was killed by signal {-first}"
-                print(f"error: {killed} (out of memory?); start again, it goes on from the last state", file=sys.stderr)
+                killed = f"process {failed[0]} of {len(processes)} was {how(-first)}"
+                print(f"error: {killed}; {AGAIN}", file=sys.stderr)
         if None not in codes:
             return abs(first) or (STOPPED if STOPPED in codes else int(LOST in codes))
         if deadline is None and (failed or LOST in codes):

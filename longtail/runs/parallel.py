@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from longtail.base.errors import UserError
+from longtail.base.errors import UserError, explained
 
 PATIENCE = timedelta(days=1)  # one process may check a cache, or wait for another run's lock; a death is seen at once
 LOST = 75  # exit code of a process whose partners are gone
@@ -133,10 +133,6 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
     devices = dist.new_group(backend="nccl") if device.type == "cuda" else None
     try:
         yield Team(rank, size, "gloo" if devices is None else "nccl", devices), device
-    except UserError:
-        if not _first_to_tell():
-            sys.exit(2)
-        raise
     except Lost as lost:
         deadline = time.monotonic() + _HEAR_S
         while not _told() and time.monotonic() < deadline:
@@ -144,8 +140,10 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         if _first_to_tell():
             print(f"error: process {rank} of {size} lost another one: {lost}", file=sys.stderr)
         sys.exit(LOST)
-    except Exception:
-        _first_to_tell()  # the traceback says it
+    except Exception as error:  # a line or a traceback says it, of the first process that meets it
+        found = explained(error)
+        if not _first_to_tell() and found is not None:
+            sys.exit(found[1])
         raise
     dist.destroy_process_group()
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
-from longtail.base.errors import UserError
+from longtail.base.errors import AGAIN, UserError, killed, tell
+from longtail.base.files import named
 from longtail.base.workers import cores
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import Run, code_digest, environment_of, locked
-from longtail.runs.workspace import STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
+from longtail.runs.workspace import STOP_SIGNALS, STOPPED, Workspace, request_stop, stop_on_signals, stop_requested
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,9 +44,11 @@ def run_seeds(
     jobs: int = 0,
     team: Team = ALONE,
     probe: Callable[[int], Probe] | None = None,
+    made_from: Mapping[int, Mapping[str, str]] | None = None,
 ) -> None:
-    """Run work(seed, workspace) for each seed whose finished result is not in out/seed<k> yet.
+    """Run work(seed, workspace) for each seed whose finished result is not in out/seed<k> yet, whole and intact.
 
+    made_from: facts of each seed's inputs that a finished result's identity.json must not contradict.
     probe(seed): what the code computes for that run, made where a finished or half-trained run was made by other code;
     None = a result stands for as long as its identity does.
 
@@ -54,28 +59,48 @@ def run_seeds(
     """
     if not identities:
         raise UserError(f"{out.name}: no seed to run; its `seeds` is empty")
-    runs = [Run(out, seed, identity, code_digest(), probe) for seed, identity in identities.items()]
-    if team.backend is not None:
-        _run_together(work, runs, device, team)
-    else:
-        _run_alone(work, runs, device, jobs)
+    facts, code = made_from or {}, code_digest()
+    runs = [Run(out, seed, name, code, probe, facts.get(seed, {})) for seed, name in identities.items()]
+    with _own_signals():
+        if team.backend is not None:
+            _run_together(work, runs, device, team)
+        else:
+            _run_alone(work, runs, device, jobs)
     if not team.leads:
         return
-    for rest in out.glob(".seed*.old"):  # of a run that was killed right after its end
-        shutil.rmtree(rest, ignore_errors=True)
     for folder in out.glob("seed*"):
         if folder.name not in {f"seed{s}" for s in identities}:
             shutil.rmtree(folder)
             environment_of(folder).unlink(missing_ok=True)
 
 
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What this process does on a stop signal is afterwards as it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def _to_do(runs: list[Run]) -> list[Run]:
-    """What is not finished yet, or was made by other code."""
+    """What is not finished yet, is damaged, or was made by other code."""
     runs[0].out.mkdir(parents=True, exist_ok=True)
+    todo = []
     for run in runs:
-        if run.done:
-            print(f"{run.label}: already there")
-    return [run for run in runs if not run.done]
+        if not run.done:
+            todo.append(run)
+            continue
+        print(f"{run.label}: already there")
+        if run.left:  # by a process that was killed right after the run's end
+            with locked(run.scratch):
+                run.tidy()
+    return todo
 
 
 def _run_alone(work, runs: list[Run], device: torch.device, jobs: int) -> None:
@@ -111,17 +136,21 @@ def _run_one(work, run: Run, device: torch.device, parent=None, team=ALONE) -> N
     with locked(run.scratch) if team.leads else nullcontext():
         # another process may have finished it while we waited
         if team.from_first(run.stands() if team.leads else None):
+            if team.leads:
+                run.tidy()
             return
         if team.leads:
+            run.mend()
             run.begin()
         workspace = Workspace(run.scratch, run.label, run.identity, device, team=team)
         workspace.parent = parent
-        try:
-            work(run.seed, workspace)
-        finally:
-            workspace.finish()  # nothing is written any more when the lock is given back
-        if team.leads:
-            run.publish()
+        with named(run.scratch):
+            try:
+                work(run.seed, workspace)
+            finally:
+                workspace.finish()  # nothing is written any more when the lock is given back
+            if team.leads:
+                run.publish()
 
 
 def _run_in_turn(work, todo: list[Run], device: torch.device, threads: int) -> dict[int, int]:
@@ -137,12 +166,10 @@ def _run_in_turn(work, todo: list[Run], device: torch.device, threads: int) -> d
             sys.exit(STOPPED)
         try:
             _run_one(work, run, device)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            codes[run.seed] = 2
-        except Exception:
-            traceback.print_exc()
-            codes[run.seed] = 1
+        except Exception as error:
+            if (code := tell(error)) is None:
+                traceback.print_exc()
+            codes[run.seed] = code or 1
     return codes
 
 
@@ -176,6 +203,9 @@ def _run_pool(work, todo: list[Run], device: torch.device, jobs: int, threads: i
                 del running[seed]
     if stop_requested():
         sys.exit(STOPPED)
+    for seed, code in codes.items():
+        if code < 0:
+            print(f"error: {todo[0].out.name} seed {seed}: {killed(-code)}; {AGAIN}", file=sys.stderr)
     return {seed: abs(code) for seed, code in codes.items() if code}
 
 
@@ -184,6 +214,7 @@ def _child(work, run: Run, device: torch.device, threads: int, parent: int) -> N
     torch.set_num_threads(threads)
     try:
         _run_one(work, run, device, parent)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        if (code := tell(error)) is None:
+            raise
+        sys.exit(code)

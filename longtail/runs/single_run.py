@@ -8,21 +8,22 @@ Code is no part of the identity. A run carries a probe: what the code computed f
 trained (runs/probe.py). Where a finished or half-trained run is found and the code has changed since, the probe is
 made again, in seconds: the run is kept if it answers the same, else it is trained anew and the line says what differs.
 
+Beside a result stand the sums of its files (base/intact.py). One that is damaged is set aside and made again.
+
 LONGTAIL_SCRATCH in the environment names the scratch folder (default: scratch, in the working directory);
 LONGTAIL_RETRAIN=1 trains finished runs anew whatever their probes say.
 """
 
 from __future__ import annotations
 
-import fcntl
+import ast
 import hashlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,10 @@ from typing import Any
 
 import torch
 
-from longtail.base.files import atomic_write
+from longtail.base import environment, intact
+from longtail.base.files import atomic_write, put
+from longtail.base.intact import environment_of
+from longtail.base.lock import alone
 from longtail.base.params import digest, plain
 from longtail.runs.probe import Probe, listed
 from longtail.runs.workspace import ENVIRONMENT, IDENTITY
@@ -46,27 +50,40 @@ def identity(*parts: Any) -> str:
 
 
 def code_digest() -> str:
-    """sha256 (hex) of the source of the running script and of every longtail module imported so far, and of the
-    versions of the libraries that compute. Where it is equal no probe is needed."""
+    """sha256 (hex) of the running script and of every longtail module imported so far, as Python parses them, and of
+    the versions of Python and of the libraries that compute. Comments, docstrings and lay-out are no part of it. Where
+    it is equal no probe is needed."""
     sources = {
-        name: hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+        name: _parsed(Path(module.__file__))
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in ("longtail", "__main__") and getattr(module, "__file__", None)
     }
-    return digest([sources, {name: version(name) for name in LIBRARIES}])
+    return digest([sources, sys.version, {name: version(name) for name in LIBRARIES}])
+
+
+def _parsed(path: Path) -> str:
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def finished_identity(folder: Path) -> str | None:
     """The identity in a finished run's folder; None when there is no complete result."""
+    return _facts(folder).get("identity")
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """identity.json; nothing where there is none that can be read."""
     try:
-        return json.loads((folder / IDENTITY).read_text())["identity"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def environment_of(folder: Path) -> Path:
-    """Where the facts of a result's making stand: beside the entry's folder, so that no hash of it holds them."""
-    return folder.parent.with_name(f"{folder.parent.name}.environment") / f"{folder.name}.json"
+        found = json.loads((folder / IDENTITY).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,8 @@ class Run:
     identity: str
     code: str  # code_digest of what runs now
     probe: Callable[[int], Probe] | None
+    # facts of its inputs that a finished result's identity.json must not contradict
+    made_from: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def label(self) -> str:
@@ -89,18 +108,35 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        root = Path(os.environ.get("LONGTAIL_SCRATCH", "scratch"))
-        return root / f"{self.out.parent.name}-{self.out.name}-seed{self.seed}-{self.identity[:12]}"
+        return environment.scratch() / f"{self.out.parent.name}-{self.out.name}-seed{self.seed}-{self.identity[:12]}"
 
     @property
     def done(self) -> bool:
         """Is it finished, by this very code?"""
-        known = self.probe is None or _made(self.final).get("code") == self.code
+        known = self.probe is None or intact.made(self.final).get("code") == self.code
         return self._finished and known
 
     @property
     def _finished(self) -> bool:
-        return os.environ.get("LONGTAIL_RETRAIN") != "1" and finished_identity(self.final) == self.identity
+        return not environment.of(environment.RETRAIN) and self._is_it and intact.damage(self.final) is None
+
+    @property
+    def _is_it(self) -> bool:
+        """Is what lies there of this identity, and made from the very inputs that are here now?"""
+        return finished_identity(self.final) == self.identity and not self._other_inputs
+
+    @property
+    def _other_inputs(self) -> list[str]:
+        """The facts of its inputs that a result tells otherwise. One that does not tell of an input was made by an
+        earlier version and is taken as it is."""
+        facts = _facts(self.final)
+        return [key for key, value in self.made_from.items() if facts.get(key, value) != value]
+
+    def mend(self) -> None:
+        """Set a damaged result aside and say so."""
+        if (found := intact.damage(self.final)) is not None:
+            aside = intact.set_aside(self.final)
+            print(f"{self.label}: {self.final}: {found}; set aside as {aside}, made again", flush=True)
 
     @cached_property
     def _answers(self) -> Probe:
@@ -113,12 +149,14 @@ class Run:
         if self.done:
             return True
         if not self._finished:
+            if finished_identity(self.final) == self.identity and self._other_inputs:
+                print(f"{self.label}: trained anew, {', '.join(self._other_inputs)}: another one now", flush=True)
             return False
         if differences := self._against(self.final):
             print(f"{self.label}: trained anew, the code computes something else: {listed(differences)}", flush=True)
             return False
         print(f"{self.label}: kept: the code has changed, the probe agrees", flush=True)
-        _note(self.final, _made(self.final) | {"code": self.code})
+        intact.note(self.final, intact.made(self.final) | {"code": self.code})
         return True
 
     def begin(self) -> None:
@@ -128,7 +166,7 @@ class Run:
             return
         path = self.scratch / CODE
         if path.is_file():
-            if path.read_text() == self.code:
+            if path.read_text() == self.code and (self.scratch / "result" / PROBE).is_file():
                 return
             if differences := self._against(self.scratch / "result"):
                 print(f"{self.label}: begun anew, the code computes something else: {listed(differences)}", flush=True)
@@ -143,10 +181,21 @@ class Run:
         """Move the finished result to its place, and beside it how it was made."""
         made = self.scratch / ENVIRONMENT
         facts = json.loads(made.read_text()) if made.is_file() else {}
-        environment_of(self.final).unlink(missing_ok=True)  # until the result is there, nothing speaks for its code
-        _publish(self.scratch / "result", self.final)
-        _note(self.final, facts | {"code": self.code})
-        shutil.rmtree(self.scratch)
+        beside = environment_of(self.final)
+        beside.unlink(missing_ok=True)  # until the result is there, nothing speaks for its code and its files
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        put(self.scratch / "result", self.final, beside=beside.parent)
+        intact.note(self.final, facts | {"code": self.code})
+        self.tidy()
+
+    @property
+    def left(self) -> bool:
+        """Is there anything of this run in scratch: a state, a lock, its holder's name?"""
+        return any(path.exists() for path in (self.scratch, *self.scratch.parent.glob(f".{self.scratch.name}.lock*")))
+
+    def tidy(self) -> None:
+        """Nothing of a finished run stays in scratch."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _against(self, folder: Path) -> list[str]:
         """What the code computes differently from the probe in a result folder."""
@@ -154,53 +203,7 @@ class Run:
         return ["it has no probe"] if was is None else was.differences(self._answers)
 
 
-def _made(final: Path) -> dict:
-    """How a result was made, as far as that is known here."""
-    try:
-        return json.loads(environment_of(final).read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _note(final: Path, facts: dict) -> None:
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
-    atomic_write(environment_of(final), lambda temporary: temporary.write_text(text))
-
-
-def _publish(result: Path, final: Path) -> None:
-    """Move a finished result to its final name, in place of an older one."""
-    made, old = (final.with_name(f".{final.name}.{what}") for what in ("made", "old"))
-    for rest in (made, old):  # of an attempt that was killed here
-        shutil.rmtree(rest, ignore_errors=True)
-    try:
-        result.rename(made)
-    except OSError:  # scratch on another file system
-        shutil.copytree(result, made)
-    if final.exists():
-        final.rename(old)
-    made.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def locked(folder: Path):
+def locked(folder: Path) -> AbstractContextManager[None]:
     """One process at a time works in a scratch folder; the system frees the lock when its holder dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    while True:
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                print(f"{folder.name}: another process is at work on it; waiting", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                if not os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
-                    continue  # its last holder took the file away: what we hold guards nothing
-            except FileNotFoundError:
-                continue
-            try:
-                yield
-            finally:
-                path.unlink()
-            return
+    remedy = f" ({environment.SCRATCH} names another scratch folder)"
+    return alone(folder.with_name(f".{folder.name}.lock"), f"{folder.name}: another process is at work on it", remedy)

@@ -1,6 +1,7 @@
 """What one run works with: its result folder in the making, its checkpoint, its log and its clock.
 
-SIGTERM and SIGUSR1 ask a run to save its state and stop with code 143; it does so after the optimizer step it is in.
+SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 ask a run to save its state and stop with code 143; it does so after the optimizer
+step it is in. A checkpoint carries its sha256, and the one before it is kept: where one is damaged, the other serves.
 LONGTAIL_SAVE_EVERY_S in the environment sets the seconds between checkpoints (default: 120).
 """
 
@@ -12,6 +13,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,18 +22,20 @@ from typing import Any
 
 import torch
 
+from longtail.base import environment as settings
 from longtail.base import yaml_file
+from longtail.base.files import named
 from longtail.base.params import digest, plain
 from longtail.runs.parallel import ALONE, Team
-from longtail.runs.saver import Saver
+from longtail.runs.saver import CHECKPOINT, Saver, last_saved
 
-SAVE_EVERY_S = float(os.environ.get("LONGTAIL_SAVE_EVERY_S", 120))  # between checkpoints; a signal saves at once
 LOG_EVERY_S = 60.0
 SHOW_EVERY_S = 1.0  # between live lines on a terminal
 AGREE_EVERY_S = 1.0  # between questions whether any process of a team was asked to stop
 IDENTITY = "identity.json"  # in a result folder: what the run is, and what it was made from
 ENVIRONMENT = "environment.json"  # beside it: machine, versions, commit, seconds; nothing that is compared
-STOPPED = 143  # exit code of a run that saved its state and stopped on SIGTERM or SIGUSR1
+STOPPED = 143  # exit code of a run that saved its state and stopped on one of
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 _stop_requested = False
 
@@ -39,6 +43,9 @@ _stop_requested = False
 def request_stop(signum=None, frame=None) -> None:
     """From now on every workspace of this process saves and stops at its next tick."""
     global _stop_requested
+    if signum == signal.SIGINT and not _stop_requested:
+        with suppress(OSError, RuntimeError):  # a print was interrupted by the signal
+            print("Ctrl-C: the state is saved after this step", file=sys.stderr, flush=True)
     _stop_requested = True
 
 
@@ -48,9 +55,10 @@ def stop_requested() -> bool:
 
 
 def stop_on_signals(handler=request_stop) -> None:
-    """Let SIGTERM and SIGUSR1 call handler."""
-    signal.signal(signal.SIGTERM, handler)
-    signal.signal(signal.SIGUSR1, handler)
+    """Let STOP_SIGNALS call handler; in the main thread, which alone may say so."""
+    if threading.current_thread() is threading.main_thread():
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, handler)
 
 
 class Workspace:
@@ -84,18 +92,16 @@ class Workspace:
         self._silent_for = self._ticks = 0  # ticks until the next agreement, and since the last one
         self.parent: int | None = None  # in a pool's child or a team: the process that must stay alive
         self.earlier = 0.0  # seconds spent by attempts before this one
+        self.save_every_s = settings.of(settings.SAVE_EVERY_S)
 
     def seconds(self) -> float:
         """Training time so far, earlier attempts included."""
         return self.earlier + time.monotonic() - self._began
 
     def load(self) -> dict | None:
-        """The last checkpoint, with torch's RNG put back; None at the first attempt."""
+        """The last checkpoint that is whole, with torch's RNG put back; None where there is none."""
         self.finish()
-        path, saved = self.folder / "checkpoint.pt", None
-        if self.team.leads and path.exists():
-            saved = torch.load(path, map_location="cpu", weights_only=False)
-        saved = self.team.from_first(saved)
+        saved = self.team.from_first(last_saved(self.folder, self.label) if self.team.leads else None)
         if saved is None:
             return None
         torch.set_rng_state(saved["rng"])
@@ -111,7 +117,7 @@ class Workspace:
         made together."""
         if self.parent is not None and os.getppid() != self.parent:
             raise SystemExit(STOPPED)  # the parent was killed: leave the folder to whoever starts it again
-        stop, due = _stop_requested, time.monotonic() - self._saved >= SAVE_EVERY_S
+        stop, due = _stop_requested, time.monotonic() - self._saved >= self.save_every_s
         if self.team.backend is not None:
             stop, due = self._agree(stop, due and self.team.leads)
         if not stop and not due:
@@ -131,7 +137,7 @@ class Workspace:
             self._silent_for -= 1
             return False, False
         seconds = max(time.monotonic() - self._agreed, 1e-6)
-        ahead = int(min(AGREE_EVERY_S, SAVE_EVERY_S) * self._ticks / seconds) if self.team.leads else 0
+        ahead = int(min(AGREE_EVERY_S, self.save_every_s) * self._ticks / seconds) if self.team.leads else 0
         stop, due, self._silent_for = self.team.largest([int(stop), int(due), min(ahead, 10 * self._ticks)])
         self._agreed, self._ticks = time.monotonic(), 0
         return bool(stop), bool(due)
@@ -142,7 +148,7 @@ class Workspace:
             return
         cuda_rng = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         saved = {"state": state, "rng": torch.get_rng_state(), "cuda_rng": cuda_rng, "seconds": self.seconds()}
-        self._saver.save(saved, self.folder / "checkpoint.pt")
+        self._saver.save(saved, self.folder / CHECKPOINT)
         self._saved = time.monotonic()
 
     def finish(self) -> None:
@@ -171,7 +177,7 @@ class Workspace:
             return
         self._logged = time.monotonic()
         text = f"{time.strftime('%H:%M:%S')} {self.label}: {line}"
-        with open(self.folder / "run.log", "a") as file:
+        with named(self.folder / "run.log"), open(self.folder / "run.log", "a") as file:
             file.write(text + "\n")
         if not self.quiet:
             print(text if not sys.stdout.isatty() else f"\r\033[K{text}", flush=True)

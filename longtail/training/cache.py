@@ -102,6 +102,8 @@ def build_cache(
     if top_k:
         kinds |= {"topk_classes": (small, (*shape, top_k)), "topk_logprob": (np.float16, (*shape, top_k))}
     saved = workspace.load() or {"checksums": [], "hits": 0}
+    if not all((workspace.result / f"{name}.npy").is_file() for name in kinds):
+        saved = {"checksums": [], "hits": 0}  # a checkpoint without what it tells of
     checksums, hits = saved["checksums"], saved["hits"]
     arrays = {
         name: np.lib.format.open_memmap(

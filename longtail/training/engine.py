@@ -17,7 +17,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 
+from longtail.base import environment
 from longtail.runs.execution import Execution
 
 BACKENDS = ("flash", "cudnn", "mem_efficient", "math")  # as in torch.backends.cuda.enable_<name>_sdp
@@ -89,8 +89,7 @@ def compile_blocks(model: nn.Module, attempt: Callable[[], Tensor]) -> str | Non
     blocks = [*getattr(model, "blocks", ()), *getattr(model, "decoder_blocks", ())]
     if not blocks:
         return "no blocks to compile"
-    scratch = Path(os.environ.get("LONGTAIL_SCRATCH", "scratch"))
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((scratch / "compiled").absolute()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((environment.scratch() / "compiled").absolute()))
     for block in blocks:
         block.compile(dynamic=False)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from longtail.base import intact
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.base.params import build
@@ -55,5 +56,6 @@ def load_labeller(
 
 
 def labeller_digest(kind: str, folder: Path) -> str:
-    """sha256 (hex) of the weights that `load_labeller` would use."""
+    """sha256 (hex) of the weights that `load_labeller` would use. Raises UserError where they are damaged."""
+    intact.check(folder)
     return teacher_digest(folder) if kind == "teachers" else file_digest(folder / WEIGHTS)

@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtail.base import intact
 from longtail.base.errors import UserError
+from longtail.base.files import file_digest
 from longtail.base.params import digest
 from longtail.data.long_tail import LongTail, check_class_order, check_labels
 from longtail.views.student_views import ViewRecipe, Views
+
+TEACHER = "teacher_digest"  # in meta.json and in a student's identity.json: sha256 of the weights that labelled
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -26,6 +30,20 @@ def seed_folder(folder: Path, seed: int) -> Path:
         return available[0]
     found = ", ".join(path.name for path in available) or "no seed"
     raise UserError(f"{folder}: holds {found}, seed {seed} is asked for; add it there, or keep a single seed for all")
+
+
+def labels_digest(folder: Path) -> str:
+    """sha256 (hex) of the labels of <cache>/seed<k>. Raises UserError where they are damaged, and sets them aside."""
+    intact.check(folder)
+    return file_digest(folder / "labels.npy")
+
+
+def labelled_by(folder: Path) -> dict[str, str]:
+    """The teacher of <cache>/seed<k>, as its student's identity.json names it; nothing where that cannot be read."""
+    try:
+        return {TEACHER: json.loads((folder / "meta.json").read_text())[TEACHER]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # TeacherLabels.load says what is wrong
 
 
 def views_hash(recipe: ViewRecipe) -> str:
@@ -68,13 +86,14 @@ class TeacherLabels:
     @classmethod
     def load(cls, folder: Path) -> TeacherLabels:
         """Read <cache>/seed<k>. Raises UserError where it is missing, cut short or altered."""
+        intact.check(folder)
         try:
             meta = json.loads((folder / "meta.json").read_text())
             arrays = {name: np.load(folder / f"{name}.npy") for name in meta["checksums"]}
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: missing; make the cache with stages/cache_logits.py") from None
         except Exception as error:  # a damaged file makes NumPy raise many kinds
-            raise UserError(f"{folder}: cache cut short or unreadable ({error}); make it again") from None
+            raise intact.damaged(folder, f"cache cut short or unreadable ({error})") from None
         table = arrays.pop("labels")
         if table.shape != (meta["epochs"], meta["positions"]):
             raise UserError(
@@ -83,7 +102,7 @@ class TeacherLabels:
         check_labels(table, meta["num_classes"], f"{folder}/labels.npy")
         for name, array in {"labels": table, **arrays}.items():
             if _sha256(array) != meta["checksums"][name]:
-                raise UserError(f"{folder}/{name}.npy: altered since it was made; make the cache again")
+                raise intact.damaged(folder, f"{name}.npy: altered since it was made")
         return cls(table, meta, arrays)
 
     def check(self, views: Views, data: LongTail, seed: int, epochs: int, where: str, sample: int = 2) -> None:

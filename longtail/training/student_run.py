@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from longtail.base import yaml_file
+from longtail.base import intact, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
@@ -51,6 +51,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], wrong: str) -> None:
 def read_run(folder: Path, data: LongTail | None, stage: str = TRAIN) -> StudentRun:
     """Raises UserError where a file is missing or cut short, or the run is of another dataset or class order than
     `data` (None: any). stage: what to do about it."""
+    intact.check(folder, WEIGHTS)
     config, facts = yaml_file.mapping(folder / "config.yaml", stage), _facts(folder / "identity.json", stage)
     try:
         order, digest = facts["class_order"], facts["dataset_digest"]
@@ -68,7 +69,7 @@ def read_run(folder: Path, data: LongTail | None, stage: str = TRAIN) -> Student
     try:
         return StudentRun(folder, config, load_file(path))
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); train the entry again") from None
+        raise intact.damaged(folder, f"{path.name}: damaged or cut short ({error})") from None
 
 
 def _facts(path: Path, stage: str = TRAIN) -> dict:
@@ -95,7 +96,8 @@ def start_folder(run: Path, seed: int, stage: str = "train_student") -> Path:
 
 
 def start_digest(run: Path, seed: int, stage: str = "train_student") -> str:
-    """sha256 (hex) of the weights that seed k starts from. Raises UserError where they are missing."""
+    """sha256 (hex) of the weights that seed k starts from. Raises UserError where they are missing or damaged."""
+    intact.check(start_folder(run, seed, stage))
     return file_digest(start_folder(run, seed, stage) / WEIGHTS)
 
 

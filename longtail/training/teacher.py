@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtail.base import params, yaml_file
+from longtail.base import intact, params, yaml_file
 from longtail.base.device import upload
 from longtail.base.errors import UserError
 from longtail.base.files import file_digest
@@ -96,6 +96,7 @@ def load_teacher(
     folder = Path(folder)
     config = _read_config(folder / "config.yaml")
     path = folder / WEIGHTS[config.select]
+    intact.check(folder, path.name)
     about, state = _read_weights(path)
     if about["dataset"] != data.name:
         raise UserError(f"{path}: teacher trained on dataset '{about['dataset']}', asked to label '{data.name}'")
@@ -109,7 +110,8 @@ def load_teacher(
 
 
 def teacher_digest(folder: Path) -> str:
-    """sha256 (hex) of the weights that `load_teacher` would use."""
+    """sha256 (hex) of the weights that `load_teacher` would use. Raises UserError where they are damaged."""
+    intact.check(folder)
     return file_digest(folder / WEIGHTS[_read_config(folder / "config.yaml").select])
 
 
@@ -126,7 +128,7 @@ def _read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
             about = json.loads((file.metadata() or {})["longtail"])
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); train the teacher again") from None
+        raise intact.damaged(path.parent, f"{path.name}: damaged or cut short ({error})") from None
     except (KeyError, ValueError):
         raise UserError(f"{path}: does not say which dataset and class order it was trained on") from None
 

@@ -6,11 +6,11 @@ The teacher's own result is kept. LONGTAIL_ALLOW_WEAK_TEACHER=1 in the environme
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from longtail.base import environment
 from longtail.base.errors import UserError, nearest
 from longtail.base.files import npz
 from longtail.losses.losses import PaCoWeights
@@ -19,7 +19,7 @@ from longtail.models.paco import PaCoSizes
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
 
-ALLOW = "LONGTAIL_ALLOW_WEAK_TEACHER"
+ALLOW = environment.ALLOW_WEAK_TEACHER
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def check_floor(folder: Path, floor: Floor | None, select: str) -> None:
 
     select: `last` or `best`, which of the two saved sets of logits belongs to the weights in use.
     """
-    if floor is None or os.environ.get(ALLOW) == "1":
+    if floor is None or environment.of(ALLOW):
         return
     path = folder / "predictions.npz"
     with npz(path, "missing or unreadable", "train the teacher again") as saved:

@@ -245,7 +245,7 @@ def cut(path):
         (lambda run: edit(run / "seed0/config.yaml", "dim: 16", "dim: 32"), "weights do not fit config.yaml"),
         (
             lambda run: (run / "seed0/history.csv").write_text("epoch,cls_dist_distance\n0,0.1\n1\n"),
-            "history.csv: cut",
+            r"history.csv: line 3: 1 value for 2 columns \(epoch, cls_dist_distance\); cut short or damaged; train",
         ),
     ],
 )

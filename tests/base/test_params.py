@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
+import shlex
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.params import build, digest, entry, load, load_all, merge, plain
+from longtail.data.config import DatasetConfig
+from tests.helpers.properties import FEW, LINE, VALUES
 from tests.helpers.root import ROOT
 
 
@@ -308,3 +315,51 @@ def test_a_user_error_is_one_line_and_code_2(capsys):
 def test_the_repository_s_own_file_loads_with_all_its_sections():
     read = load_all(ROOT)
     assert set(read) == set(params.SECTIONS + params.FOR_DVC) and all(read.values())
+
+
+# ---- names and values of any kind
+
+SOUND = {"source": "digits", "raw": "data/none", "imbalance_factor": 20.0, "n_max": 130, "subset_seed": 0}
+SOUND |= {"cuts": [3, 7], "test_per_class": 40, "image_size": None, "download": False}
+
+
+@settings(FEW, max_examples=80)
+@given(name=LINE | st.text(st.sampled_from("aZ_-0.$ ;'\"/\\\n"), max_size=5))
+def test_a_name_that_is_taken_is_one_word_of_a_command_one_path_and_one_key_of_dvc(name, tmp_path_factory):
+    """And one that is not is told in one line, with its section."""
+    path = tmp_path_factory.getbasetemp() / "named.yaml"
+    path.write_text(yaml_file.dump({"datasets": {name: {"a": 1}}}, allow_unicode=True), encoding="utf-8")
+    try:
+        read = load(path)
+    except UserError as error:
+        assert "\n" not in str(error) and f"{path}: datasets: {name!r} cannot be a target of DVC" in str(error)
+        return
+    assert read["datasets"] == {name: {"a": 1}}
+    assert subprocess_words(f"python stages/x.py {name} --out data/{name}.npz") == [name, f"data/{name}.npz"]
+    assert f"datasets.{name}".split(".") == ["datasets", name] and not name.startswith("-")
+
+
+def subprocess_words(line: str) -> list[str]:
+    """The arguments that a shell makes of a line."""
+    _, _, first, _, out = shlex.split(line)
+    return [first, out]
+
+
+@FEW
+@given(values=VALUES)
+def test_any_value_of_an_entry_is_built_or_one_line(values):
+    try:
+        build(DatasetConfig, values, "datasets.d")
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@FEW
+@given(key=st.sampled_from([field.name for field in dataclasses.fields(DatasetConfig)]), value=VALUES)
+def test_any_value_of_one_key_is_built_as_it_is_or_told_with_its_path(key, value):
+    try:
+        found = build(DatasetConfig, SOUND | {key: value}, "datasets.d")
+    except UserError as error:
+        assert "\n" not in str(error) and str(error).startswith("datasets.d")
+    else:
+        assert plain(getattr(found, key)) == value or math.isclose(getattr(found, key), value)

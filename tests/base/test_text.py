@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import html
+import re
 
-from longtail.base.text import DAY, SIZES, TIMES, number, pipe_table, points, signed, with_unit
+import markdown
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtail.base.text import DAY, SIZES, TIMES, note, number, pipe_table, plain, points, signed, with_unit
+from tests.helpers.properties import FEW, LINE
 
 
 @pytest.mark.parametrize(("value", "text"), [(1234.5, "1,234"), (99.44, "99.4"), (0.01234, "0.0123"), (0, "0")])
@@ -54,3 +61,25 @@ def test_a_table_escapes_what_would_end_a_cell():
         "| x | 1 |",
         "| p\\|q |  |",
     ]
+
+
+@FEW
+@given(text=LINE | st.text(st.sampled_from("ab \\`*_<>&;[]()$~|#!{}\"'^"), max_size=10))
+def test_markdown_shows_a_plain_text_as_it_is(text):
+    """By Python-Markdown, the reader of the site; within a line and within bold letters, as captions stand."""
+    for around in ("x {} x", "**x {} x**"):
+        page = markdown.markdown(around.format(plain(text)))
+        shown = html.unescape(re.sub(r"</?(p|strong)>", "", page))
+        assert shown == f"x {text} x", page
+
+
+def test_a_plain_text_of_our_own_stays_readable():
+    for text in ("+ SAM teacher = DeiT-LT", "ldam_drw_sam & R&D (ρ = 100), 5 %", "a – b's “c”"):
+        assert plain(text) == text
+    assert plain("$5 & $10_") == "&#36;5 & &#36;10&#95;" and plain("a\nb") == "a b"
+    assert pipe_table(["a\nb|c"], "l", [])[0] == "| a b\\|c |"
+
+
+def test_a_note_is_one_line(capsys):
+    note("a\nb")
+    assert capsys.readouterr().out == "note: a b\n"

@@ -54,6 +54,68 @@ def test_grey_palette_cmyk_and_rotated_files(tmp_path):
         assert np.asarray(read_rgb(tmp_path / name)).shape == (4, 5, 3)
 
 
+GREY = np.arange(0, 65536, 4096, dtype=np.uint16).reshape(4, 4) + 255  # high bytes 0, 16, 32 ...; low ones 255
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_of_16_bits_the_upper_8_are_taken(tmp_path, suffix):
+    Image.fromarray(GREY).save(tmp_path / f"a.{suffix}")
+    read = np.asarray(read_rgb(tmp_path / f"a.{suffix}"))
+    assert (read == (GREY // 256)[..., None]).all() and read.shape == (4, 4, 3)
+    Image.fromarray(GREY.astype(">u2")).save(tmp_path / "b.tif")
+    assert (np.asarray(read_rgb(tmp_path / "b.tif")) == read).all()
+
+
+def test_tiff_that_counts_from_white(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    assert (np.asarray(read_rgb(tmp_path / "a.tif")) == 255 - (GREY // 256)[..., None]).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"])
+def test_opaque_modes_are_read_as_torchvision_reads_them(tmp_path, mode):
+    """Every mode that some format holds, among those that have no alpha: Pillow's own conversion."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    image = Image.new(mode, (8, 8), 3) if mode in ("LAB", "HSV", "RGBX") else noise.convert(mode)
+    for suffix in ("png", "tif", "bmp"):
+        path = tmp_path / f"{mode}.{suffix}"
+        try:
+            image.save(path)
+            expected = np.asarray(Image.open(path).convert("RGB"))
+        except (OSError, ValueError):
+            continue
+        assert (np.asarray(read_rgb(path)) == expected).all() and read_header(path)[:2] == (8, 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    """As a viewer shows it: over white, by alpha. 40 at 50.2 % (128 of 255) over 255 is 147, by hand."""
+    alpha = np.array([[0, 128, 255]], np.uint8)
+    if mode == "P":
+        picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+        picture.putpalette([40] * 9)
+        picture.save(tmp_path / "a.png", transparency=bytes(alpha[0]))
+    else:
+        grey = np.full((1, 3), 40, np.uint8)
+        channels = (grey,) * (3 if mode == "RGBA" else 1)
+        picture = Image.fromarray(np.stack([*channels, alpha], -1), "RGBA" if mode == "RGBA" else "LA")
+        if mode == "PA":  # Pillow's own conversion to PA forgets the alpha
+            picture = Image.fromarray(grey).convert("PA")
+            picture.putalpha(Image.fromarray(alpha))
+        picture.save(tmp_path / ("a.tif" if mode == "PA" else "a.png"))
+    (path,) = tmp_path.iterdir()
+    assert np.asarray(read_rgb(path))[0, :, 0].tolist() == [255, 147, 40]
+    opaque = Image.new("RGBA", (2, 2), (1, 2, 3, 255))
+    opaque.save(path.with_suffix(".png"))
+    assert np.asarray(read_rgb(path.with_suffix(".png"))).tolist() == [[[1, 2, 3]] * 2] * 2
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I", np.int32), ("F", np.float32)])
+def test_modes_without_black_and_white_are_refused_by_name(tmp_path, mode, dtype):
+    Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "a.tif")
+    for read in (read_header, read_rgb):
+        assert told(lambda read=read: read(tmp_path / "a.tif")).startswith(f"{tmp_path / 'a.tif'}: mode {mode}, 32-bit")
+
+
 def test_parts_are_images_too(tmp_path):
     images = made(tmp_path)
     for part, rows in ((images[1:4], [1, 2, 3]), (images[np.array([5, 0])], [5, 0]), (images[[2]], [2])):

@@ -10,7 +10,7 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.file_images import FileImages
-from longtail.data.file_lists import read_list
+from longtail.data.list_formats import read_list
 from longtail.data.list_sources import natural_labels
 from longtail.data.long_tail import LongTail, check_class_order, class_order, content_digest
 from longtail.data.sources import make_longtail
@@ -219,7 +219,7 @@ SPOILED = {
     "no images": (lambda r: (r / "data/images/imagenet").rename(r / "x"), "data/images/imagenet: no such folder"),
     "a missing image": (
         lambda r: (r / "data/images/imagenet/train/n01443537/n01443537_7.JPEG").unlink(),
-        "n01443537_7.JPEG: no such file (1 such; python stages/doctor.py imagenet names the likely cause)",
+        "imagenet tells more); data/images/imagenet/train/n01443537 has 6 other images, e.g. n01443537_17.JPEG",
     ),
 }
 

@@ -47,6 +47,11 @@ def test_bare_weights(tmp_path, legacy):
     assert same(found.state) and (found.container, found.epoch, found.claim, found.about) == ("bare", -1, None, None)
 
 
+def test_what_a_file_is_decides_and_not_its_suffix(tmp_path):
+    save_file(STATE, tmp_path / "a.pth")
+    assert same(read_checkpoint(tmp_path / "a.pth").state)
+
+
 def test_a_prefix_that_only_some_names_have_stays(tmp_path):
     found = read_checkpoint(saved(tmp_path / "a.pth", {"module.a": torch.zeros(1), "b": torch.zeros(1)}))
     assert set(found.state) == {"module.a", "b"}

@@ -211,3 +211,18 @@ def test_reordering_reaches_both_heads_of_a_student():
     for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
         assert torch.equal(moved[name], state[name].flip(0))
     assert all(moved[name] is state[name] for name in state if "head" not in name)
+
+
+def test_counts_of_batches_may_be_missing():
+    """Files older than PyTorch 0.4.1 have none; in evaluation BatchNorm does not look at them."""
+    whole = filled(saddle(10, True))
+    without = {name: value for name, value in whole.items() if not name.endswith("num_batches_tracked")}
+    assert len(without) < len(whole)
+    images, outputs = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), []
+    for state in (whole, without):
+        model = cifar_resnet(32, 10, "normed").eval()
+        fit(recognise(state, "file"), model, "file")
+        outputs.append(model(images))
+    assert torch.equal(*outputs) and model.state_dict()["bn1.num_batches_tracked"] == 0
+    with pytest.raises(UserError, match=r"missing: bn1\.running_mean"):
+        fit(recognise({k: v for k, v in without.items() if k != "bn1.running_mean"}, "file"), model, "file")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import sys
 import time
@@ -131,7 +132,7 @@ def command(stage: str, key: str) -> tuple[str, ...]:
     block = yaml_file.read(ROOT / "dvc.yaml")["stages"][stage]
     params = yaml_file.read(TINY)
     entry = params[block["foreach"][2:-1]][key]
-    _, script, *arguments = filled(block["do"]["cmd"], key, entry, params["place"]).split()
+    _, script, *arguments = shlex.split(filled(block["do"]["cmd"], key, entry, params["place"]))
     return Path(script).stem, *arguments
 
 

@@ -25,6 +25,7 @@ from longtail.base.errors import UserError
 from longtail.report.figures.captions import FIGURES
 from tests.helpers.projects import EDITS, UNREAD, WHO, call, edited, environment, fake_project, put, run, stale
 from workflow import bridge
+from workflow.plan import from_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
@@ -228,7 +229,7 @@ def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch):
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
     old, good = job(repo, "make@one", "1"), job(repo, "make@two", "1")
-    assert json.loads(old.read_text())["outs"][0]["path"] == "out/one.txt"
+    assert from_text(old.read_text())["outs"][0]["path"] == "out/one.txt"
     (repo / "params.yaml").write_text(put("items.one.text", "newer")((repo / "params.yaml").read_text()))
     run(repo, "dvc", "repro", "make@one")
     newer = yaml_file.read(repo / "dvc.lock")["stages"]["make@one"]
@@ -242,17 +243,20 @@ def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch):
     assert CLEAN in run(repo, "dvc", "status", "make@one", "make@two")
 
 
-def test_a_record_of_an_edited_stage_is_not_believed(tmp_path, monkeypatch):
-    repo = fake_project(tmp_path / "repo", one={}, two={}, three={})
+def test_a_record_of_an_edited_stage_or_one_cut_short_is_not_believed(tmp_path, monkeypatch, capfd):
+    repo = fake_project(tmp_path / "repo", one={}, two={}, three={}, four={})
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
     for stage in ("make@one", "make@two", "make@three"):
         job(repo, stage, "1")
+    cut = job(repo, "make@four", "1")
+    cut.write_text(cut.read_text()[:-20])
     (repo / "notes/one.txt").write_text("another note\n")
     (repo / "out/two.txt").chmod(0o644)
     (repo / "out/two.txt").write_text("another output\n")
-    follow = {f"follow@{name}" for name in ("one", "two", "three")}
-    assert set(bridge.plan(dry=False).stale) == {"make@one", "make@two"} | follow
+    follow = {f"follow@{name}" for name in ("one", "two", "three", "four")}
+    assert set(bridge.plan(dry=False).stale) == {"make@one", "make@two", "make@four"} | follow
+    assert f"{cut.relative_to(repo)}: cut short or damaged; DVC judges the stage without it" in capfd.readouterr().err
     assert recorded(repo) == {"make@three"}
 
 

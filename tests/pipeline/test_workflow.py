@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from tests.helpers.root import ROOT
-from workflow import gpus, resources
+from workflow import gpus, job, resources
 from workflow.bridge import SETTINGS
+from workflow.plan import from_text, to_text
 from workflow.resources import Resources
 
 BLOCKS = """
@@ -166,3 +168,29 @@ def test_the_profiles_are_found_by_their_names():
 
 def test_the_snakefile_stays_short():
     assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
+
+
+RECORD = {"cmd": "make a", "deps": [{"path": "a", "md5": "0" * 32, "size": 1}], "outs": []}
+
+
+@pytest.mark.parametrize("content", [{}, RECORD])
+def test_a_record_that_was_cut_or_flipped_says_nothing(content):
+    text = to_text(content)
+    assert from_text(text) == content
+    assert [from_text(text[:at]) for at in range(len(text))] == [None] * len(text)
+    flipped = (text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :] for at in range(len(text)))
+    assert {json.dumps(from_text(other)) for other in flipped} <= {"null"}
+    assert from_text(json.dumps(content)) is None  # of an earlier version
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("failed to run: make, exited with -9", "killed by signal 9 (out of memory?); start again"),
+        ("failed to run: make, exited with 137", "killed by signal 9 (out of memory?); start again"),
+        ("failed to run: make, exited with 143", "exited with 143"),
+        ("failed to run: make, exited with 2", "exited with 2"),
+    ],
+)
+def test_a_signal_that_ended_a_stage_is_named(said, told):
+    assert told in job._ended(said) and ("killed" in job._ended(said)) == ("killed" in told)

@@ -84,7 +84,7 @@ def test_two_rows_for_one_cell_are_refused(tmp_path):
     with pytest.raises(UserError, match="2 rows for column 'top1'"):
         printed_cells(tmp_path, Printed("x.csv", "M", "B", "D", 1), ("top1",), "row")
     (tmp_path / "y.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="columns are"):
+    with pytest.raises(UserError, match="no column 'paper' in columns a, b; expected paper,"):
         read(tmp_path, "y.csv")
 
 

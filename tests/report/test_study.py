@@ -44,6 +44,7 @@ def changed(path: list, value) -> dict:
         (["tables", 0, "rows", 0, "entry"], "s-vit", "names an entry and a teacher"),
         (["tables", 0, "rows", 0, "head"], "mean", "'mean' is not one of avg, cls, dist"),
         (["tables", 1, "name"], "overall", "tables names 'overall' twice"),
+        (["teachers", 0, "label"], "ViT", "label 'ViT' stands for s-vit and t; figures tell"),
         (["tables", 1, "name"], "../x", "it is a file name"),
         (["tables", 0, "rows"], [], "at least one column and one row"),
         (["tables", 0, "rows", 0, "printed", "imbalance"], "100", "expected int, found '100'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -109,3 +110,15 @@ def test_what_the_quickstart_may_leave(changed, same, other, clone):
         done = subprocess.run([clone / ".ci/unchanged", "s"], capture_output=True, text=True)
         assert done.returncode == code, done.stdout
         assert all((name in done.stdout) == bool(code) for name in changed if name.startswith("README"))
+
+
+def test_without_git_the_cure_is_said(tmp_path):
+    """As in the ZIP of a release: DVC needs a git repository, and says so only when all is installed."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.ready"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = subprocess.run(["make", "repro"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: no git repository here, and DVC needs one")
+    assert "git init && git add --all && git commit" in done.stderr

@@ -171,7 +171,7 @@ def test_a_kill_before_the_note_leaves_no_word_of_the_old_code(monkeypatch, caps
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(single_run, "_note", killed)
+        patch.setattr(single_run.intact, "note", killed)
         with pytest.raises(KeyboardInterrupt):
             run(Code(0.25), partial(work, note="second"))
     assert (RESULT / "result.txt").read_text() == "second" and not environment_of(RESULT).exists()

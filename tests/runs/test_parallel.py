@@ -185,7 +185,7 @@ def test_one_command_runs_several_processes_and_ends_with_their_code(tmp_path):
     assert len(told) == 1 and told[0].startswith("error: process 1 of 2 was killed by signal 9 (out of memory?)")
 
 
-@pytest.mark.parametrize("wanted", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("wanted", ["0", "-1", "two"])
 def test_a_number_of_processes_that_is_none_is_refused(wanted, monkeypatch):
     monkeypatch.setenv("LONGTAIL_NPROC", wanted)
     with pytest.raises(UserError, match=f"LONGTAIL_NPROC={wanted}: a whole number from 1 is needed"):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.base import yaml_file
+from longtail.base import lock, yaml_file
 from longtail.base.errors import UserError
 from longtail.base.files import atomic_write, file_digest
 from longtail.base.params import digest
@@ -26,7 +25,7 @@ from longtail.runs import workspace as workspaces
 from longtail.runs.parallel import Team
 from longtail.runs.seeds import run_seeds
 from longtail.runs.single_run import code_digest, finished_identity, identity
-from longtail.runs.workspace import STOPPED, Workspace
+from longtail.runs.workspace import STOP_SIGNALS, STOPPED, Workspace
 
 CPU = torch.device("cpu")
 fork = multiprocessing.get_context("fork")
@@ -38,7 +37,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LONGTAIL_SCRATCH", raising=False)
     monkeypatch.setattr(workspaces, "_stop_requested", False)
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {s: signal.getsignal(s) for s in STOP_SIGNALS}
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     yield
     for number, handler in handlers.items():
@@ -67,17 +66,23 @@ def test_an_identity_tells_every_part_apart():
 
 
 @pytest.mark.parametrize("name", ["longtail.made_up", "longtail.methods.made_up", "__main__"])
-def test_a_code_digest_depends_on_the_source_of_what_runs(tmp_path, monkeypatch, name):
+def test_a_code_digest_depends_on_what_runs(tmp_path, monkeypatch, name):
+    """And not on how it is written: comments, docstrings, line breaks."""
     module, before = ModuleType(name), code_digest()
     module.__file__ = str(tmp_path / "made_up.py")
     monkeypatch.setitem(sys.modules, name, module)
-    seen = {before}
-    for source in ("a = 1\n", "a = 2\n"):
+
+    def of(source: str) -> str:
         Path(module.__file__).write_text(source)
-        seen.add(code_digest())
-    assert len(seen) == 3
-    Path(module.__file__).write_text("a = 1\n")
-    assert code_digest() in seen
+        return code_digest()
+
+    plain = "def f(x, y=1):\n    return [x in {'a', 'b', 'c'}, (y, 2.5), lambda z: z + 1]\n"
+    written = "# a comment\ndef f(x, y=1):\n    'What it does.'\n\n    return [\n        x in {'a', 'b', 'c'},\n"
+    written += "        (y, 2.5),  # a pair\n        lambda z: z + 1,\n    ]\n"
+    assert of(plain) == of(written) != before
+    other = ("z + 1", "z + 2"), ("z + 1", "z - 1"), ("2.5", "2.25"), ("'c'", "'d'"), ("y=1", "y=2"), ("f(", "g(")
+    found = {of(plain.replace(was, now)) for was, now in other}
+    assert len(found | {before, of(plain)}) == len(other) + 2
 
 
 def test_a_code_digest_does_not_depend_on_other_packages(tmp_path, monkeypatch):
@@ -138,7 +143,7 @@ def test_state_is_saved_only_when_due(tmp_path, monkeypatch):
     space, asked = workspace(tmp_path / "w"), []
     space.tick(lambda: asked.append(1) or {"step": 1})
     assert asked == [] and space.load() is None  # making the state costs time too
-    monkeypatch.setattr(workspaces, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(space, "save_every_s", 0.0)
     space.tick(lambda: {"step": 2})
     assert space.load() == {"step": 2}
 
@@ -170,7 +175,7 @@ class Asked(Team):
 def test_a_team_asks_once_a_second_whether_to_stop_and_not_at_every_step(tmp_path, monkeypatch, step_s, least, most):
     now = [0.0]
     monkeypatch.setattr(workspaces.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(workspaces, "SAVE_EVERY_S", 1e9)
+    monkeypatch.setenv("LONGTAIL_SAVE_EVERY_S", "1e9")
     team = Asked(seen=([],))
     space = workspace(tmp_path / "w", team=team)
     ticks = int(100 / 0.01) if step_s < 1 else 2000
@@ -356,18 +361,20 @@ def test_threads_follow_from_the_seeds_of_the_entry_and_not_from_those_left(monk
 
 def test_scratch_may_lie_on_another_file_system(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGTAIL_SCRATCH", str(tmp_path / "elsewhere"))
-    rename = Path.rename
+    refused = []
 
-    def strict(self, target):
-        if ("elsewhere" in Path(self).parts) != ("elsewhere" in Path(target).parts):
+    def strict(source, target, *, rename=os.rename):
+        if ("elsewhere" in Path(source).parts) != ("elsewhere" in Path(target).parts):
+            refused.append(target)
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(self, target)
+        return rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", strict)
+    monkeypatch.setattr(os, "rename", strict)
     for note in ("first", "second"):
         out = run(partial(work, note=note), {0: note})
         assert results(out) == {"seed0": f"0 {note}"}
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(refused) >= 4 and list((tmp_path / "elsewhere").iterdir()) == []
+    assert [path.name for path in (tmp_path / "data/entry.environment").iterdir()] == ["seed0.json"]
 
 
 def wait_for(condition, seconds: float = 20) -> None:
@@ -383,19 +390,19 @@ def test_two_callers_of_one_run_do_it_once(monkeypatch, capsys):
         wait_for(Path("asked").exists)
         work(seed, space, note="first")
 
-    def flock(file, flags, original=fcntl.flock):
-        if flags == fcntl.LOCK_EX:
+    def say(*line, original=print, **how):
+        original(*line, **how)
+        if "another process is at work" in line[0]:
             Path("asked").touch()
-        original(file, flags)
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(lock, "print", say, raising=False)
     first = fork.Process(target=run, args=(slow, {0: "a"}))
     first.start()
     wait_for(Path("started").exists)
     out = run(partial(work, note="second"), {0: "a"})
     first.join()
     assert first.exitcode == 0 and results(out) == {"seed0": "0 first"}
-    assert "another process is at work on it; waiting" in capsys.readouterr().out
+    assert "another process is at work on it (process " in capsys.readouterr().out
     assert list(Path("scratch").iterdir()) == []
 
 
@@ -419,7 +426,7 @@ def steps(seed: int, space: Workspace, pause: float = 0.0) -> None:
     work(seed, space, note=f"{state['sum'].item()!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_a_stopped_run_continues_to_the_same_result(tmp_path, seeds, number):
     prints = {seed: f"p{seed}" for seed in seeds}

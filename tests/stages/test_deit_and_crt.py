@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -52,9 +53,8 @@ def baselines(params: dict) -> None:
 
 def command(stage: str, key: str, params: dict) -> tuple[str, ...]:
     """dvc.yaml's command line for an entry."""
-    _, script, *arguments = filled(
-        DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key], params["place"]
-    ).split()
+    line = filled(DAG[stage]["do"]["cmd"], key, params[DAG[stage]["foreach"][2:-1]][key], params["place"])
+    _, script, *arguments = shlex.split(line)
     return Path(script).stem, *arguments
 
 

@@ -274,7 +274,7 @@ def test_timm_builds_the_exported_student(folder, name):
     for model in (by_config, by_name):
         with torch.no_grad():
             found = model.eval()(x).numpy()
-        assert np.array_equal(found, np.mean(heads, 0))
+        np.testing.assert_allclose(found, np.mean(heads, 0), rtol=1e-5, atol=1e-6)  # sums of one thread or two
     assert by_config.pretrained_cfg["input_size"] == (3, 24, 24) and by_config.pretrained_cfg["crop_pct"] == 1.0
     resolved = timm.data.resolve_data_config({}, model=by_config)
     assert (

@@ -120,7 +120,7 @@ def test_sigkill_at_any_moment(command, place, undisturbed):
 
 @pytest.mark.parametrize(
     ("command", "signum"),
-    [(TEACHER, signal.SIGTERM), (CACHE, signal.SIGUSR1), (STUDENT, signal.SIGTERM)],
+    [(TEACHER, signal.SIGTERM), (CACHE, signal.SIGUSR1), (STUDENT, signal.SIGINT)],
     ids=["train_teacher", "cache_logits", "train_student"],
 )
 def test_a_polite_signal_saves_and_stops(command, signum, place, undisturbed):

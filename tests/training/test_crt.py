@@ -322,6 +322,8 @@ def test_a_start_that_does_not_belong_is_refused(first, data, tmp_path):
     )
     (folder / "model.safetensors").write_bytes((first / f"seed{SEED}" / "model.safetensors").read_bytes()[:-9])
     assert "model.safetensors: damaged or cut short" in start(folder=tmp_path)
+    (aside,) = tmp_path.with_name(f"{tmp_path.name}.damaged").iterdir()
+    aside.rename(folder)
     facts = json.loads((folder / "identity.json").read_text())
     del facts["class_order"]
     (folder / "identity.json").write_text(json.dumps(facts))

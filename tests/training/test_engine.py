@@ -308,12 +308,12 @@ def test_a_kernel_is_found_on_cuda():
     assert choose_attention(4, 3, 198, 64, torch.bfloat16, torch.device("cuda")) in engine.BACKENDS
 
 
-def test_engines_of_the_environment_are_checked():
+def test_engines_of_the_environment_are_checked(monkeypatch):
     parser = ArgumentParser()
     add_options(parser)
     args = parser.parse_args([])
     assert chosen(args, CPU) == Execution("fp32", "eager")
     assert chosen(args, torch.device("cuda"), 8) == Execution("bf16", "compiled", 8)
-    args.precision = "fp8"
+    monkeypatch.setenv("LONGTAIL_PRECISION", "fp8")
     with pytest.raises(UserError, match="LONGTAIL_PRECISION=fp8: must be one of auto, fp32, bf16, fp16"):
-        chosen(args, CPU)
+        add_options(ArgumentParser())

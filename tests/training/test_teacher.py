@@ -21,7 +21,6 @@ from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail, class_order, content_digest
 from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses import losses
-from longtail.runs import workspace
 from longtail.runs.execution import Execution
 from longtail.runs.single_run import identity
 from longtail.runs.workspace import Workspace
@@ -458,7 +457,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(data, tmp_path, stops, change
 def test_a_run_killed_outright_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
     """A real SIGKILL, as soon as a checkpoint lies there; then the run is started again."""
     config = config_of(epochs=15)
-    monkeypatch.setattr(workspace, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setenv("LONGTAIL_SAVE_EVERY_S", "0")
     child = os.fork()
     if child == 0:
         train(tmp_path / "killed", config, data)
@@ -469,7 +468,7 @@ def test_a_run_killed_outright_ends_in_the_same_bytes(data, tmp_path, monkeypatc
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert not list((tmp_path / "killed" / "result").iterdir())
-    monkeypatch.setattr(workspace, "SAVE_EVERY_S", 120.0)
+    monkeypatch.delenv("LONGTAIL_SAVE_EVERY_S")
     killed, whole = train(tmp_path / "killed", config, data), train(tmp_path / "whole", config, data)
     for name in FILES:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name

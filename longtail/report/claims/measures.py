@@ -6,13 +6,13 @@ What is not there was not run: None.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError
 from longtail.evaluation.predictions import read_npz
 from longtail.report import results
@@ -108,8 +108,7 @@ class Measure:
         path = folder / name
         if not path.is_file():
             return None
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = csv_file.read(path, remedy="make the analysis again")
         try:
             chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
             seeds = dict.fromkeys(int(row["seed"]) for row in chosen)

@@ -18,7 +18,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
-from longtail.report.figures.style import COLORS, COLUMN, TEXT, legend_above, line_with_band, new_figure, printed_style
+from longtail.report.figures.style import (
+    COLORS,
+    COLUMN,
+    TEXT,
+    legend_above,
+    line_with_band,
+    new_figure,
+    printed_style,
+    shown,
+)
 
 Rows = list[dict[str, str]]  # a CSV
 Colors = Mapping[str, str]
@@ -57,7 +66,7 @@ def groups(metrics: Mapping[str, dict], colors: Colors) -> Drawing | None:
                 continue
             rows.append((label, group, mean, stderr, n))
             x = g + (i - (len(metrics) - 1) / 2) * width
-            ax.bar(x, mean, width * 0.92, color=colors[label], label=label if g == 0 else None)
+            ax.bar(x, mean, width * 0.92, color=colors[label], label=shown(label) if g == 0 else None)
             seeds = [s["last"]["avg"][group] for s in found["seeds"].values()]
             if n > 1:
                 ax.errorbar(x, mean, stderr, color="#222222", linewidth=0.8, capsize=1.5)
@@ -97,6 +106,7 @@ def entropy(histograms: Mapping[str, Rows], means: Mapping[str, Rows]) -> Drawin
         axes[0][0].set_xlim(0, 1.03 * max(ends))
     axes[0][0].set_ylabel("Images (%)")
     axes[0][0].yaxis.set_major_formatter("{x:g}")
+    axes[0][0].yaxis.set_minor_formatter("")  # matplotlib's own is mathematics, which no text is here
     legend_above(figure, *axes[0][0].get_legend_handles_labels())
     return Drawing(figure, ("label", "domain", "bin_left", "bin_right", "percent"), rows)
 
@@ -132,14 +142,14 @@ def attention_distance(
             heads = [(int(head) + 1, mean) for (b, head), (mean, _, _) in points.items() if b == block]
             name = label if block == "0" else None
             style = {"linestyle": style, "color": colors[label], "marker": "o"}
-            ax.plot([h for h, _ in heads], [m for _, m in heads], label=name, **style)
+            ax.plot([h for h, _ in heads], [m for _, m in heads], label=shown(name), **style)
         out += [(label, int(block), int(head), *value) for (block, head), value in points.items()]
     for label, points in printed.items():
         style = printed_style(label, colors)
         for block, line in ((1, style["linestyle"]), (2, (0, (1, 1.5)))):
             heads = [(head + 1, value) for b, head, value in points if b == block]
             name = f"{label} (printed)" if block == 1 else None
-            ax.plot([h for h, _ in heads], [v for _, v in heads], label=name, **{**style, "linestyle": line})
+            ax.plot([h for h, _ in heads], [v for _, v in heads], label=shown(name), **{**style, "linestyle": line})
         out += [(f"{label} (printed)", int(block) - 1, int(head), value, "", "") for block, head, value in points]
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="Head, sorted by distance", ylabel="Mean attention distance (px)")
@@ -165,18 +175,19 @@ def feature_rank(series: Mapping[str, Rows], colors: Colors, printed: Mapping[st
             blocks = [(int(block) + 1, *value) for (c, block), value in points.items() if c == "both"]
             if blocks:
                 x, mean, stderr, _ = zip(*blocks, strict=True)
-                line_with_band(ax, x, mean, stderr, label=label, color=colors[label], marker="o")
+                line_with_band(ax, x, mean, stderr, label=shown(label), color=colors[label], marker="o")
         if token == "dist":
             for label, curve in printed.items():
                 x, values = [b + 1 for b, _ in curve], [v for _, v in curve]
-                ax.plot(x, values, label=f"{label} (printed)", **printed_style(label, colors))
+                ax.plot(x, values, label=shown(f"{label} (printed)"), **printed_style(label, colors))
                 out += [(f"{label} (printed)", token, "", int(b), v, "", "") for b, v in curve]
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(title=f"{token.upper()} token", xlabel="Block")
     axes[0][0].set_ylim(bottom=0)  # of both, when all is drawn: it ends the axis' growing
     axes[0][0].set_ylabel("Rank")
     labelled = {text: handle for ax in axes[0] for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    names = sorted(labelled, key=lambda name: list(series).index(name) if name in series else len(series))
+    order = [shown(label) for label in series]
+    names = sorted(labelled, key=lambda name: order.index(name) if name in order else len(order))
     handles = [labelled[name] for name in names]
     legend_above(figure, handles, names, columns=4)
     return Drawing(figure, ("label", "token", "centring", "block", "mean", "stderr", "n"), out)
@@ -217,10 +228,12 @@ def over_epochs(
         points = over_seeds(found, ("epoch",), column)
         x = [int(epoch) for (epoch,) in points]
         mean, stderr, n = zip(*points.values(), strict=True)
-        line_with_band(ax, x, mean, stderr, color=colors[label], label=label, marker="." if len(x) < 40 else None)
+        line_with_band(
+            ax, x, mean, stderr, color=colors[label], label=shown(label), marker="." if len(x) < 40 else None
+        )
         out += [(label, *point) for point in zip(x, mean, stderr, n, strict=True)]
     for label, curve in (printed or {}).items():
-        ax.plot(*zip(*curve, strict=True), label=f"{label} (printed)", **printed_style(label, colors))
+        ax.plot(*zip(*curve, strict=True), label=shown(f"{label} (printed)"), **printed_style(label, colors))
         out += [(f"{label} (printed)", x, value, "", "") for x, value in curve]
     ax.set(xlabel="Epoch", ylabel=ylabel)
     ax.set_xlim(left=0)

@@ -47,6 +47,11 @@ def legend_above(figure: Figure, *entries, columns: int = 3) -> None:
         legend.remove()
 
 
+def shown(label: str | None) -> str | None:
+    """A label for a legend, which leaves out those that begin with _: an invisible letter goes before it."""
+    return f"\u200b{label}" if label and label.startswith("_") else label
+
+
 def colors_of(students: Sequence[str], teachers: Sequence[str]) -> dict[str, str]:
     """One colour a label, the same in all figures of a study; teachers are grey."""
     named = {label: COLORS[i % len(COLORS)] for i, label in enumerate(students)}

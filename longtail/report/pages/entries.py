@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtail.base import yaml_file
+from longtail.base import csv_file, yaml_file
 from longtail.base.errors import UserError
 from longtail.report import machines
 from longtail.report.machines import Machines
@@ -195,11 +194,10 @@ def _analysed(path: Path) -> dict[str, dict[str, list[float | None]]]:
         return {}
     found: dict[str, dict[str, list[float | None]]] = {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                history = found.setdefault(row.pop("seed"), {})
-                for column, text in row.items():
-                    history.setdefault(column, []).append(float(text) if text else None)
+        for row in csv_file.read(path, ("seed",), "run stages/analyse.py again"):
+            history = found.setdefault(row.pop("seed"), {})
+            for column, text in row.items():
+                history.setdefault(column, []).append(float(text) if text else None)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: no table of curves ({error}); run stages/analyse.py again") from None
     return found

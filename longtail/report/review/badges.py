@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from html import escape
 from pathlib import Path
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError
 from longtail.report.review.shares import Share
 
@@ -37,12 +37,8 @@ def verdicts(path: Path) -> str:
 
     Raises UserError for a ledger without these columns or with another verdict.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        counts = Counter({row["id"]: row["overall"] for row in rows}.values())
-    except KeyError as error:
-        raise UserError(f"{path}: no column {error}; run stages/claims.py again") from None
+    rows = csv_file.read(path, ("id", "overall"), "run stages/claims.py again")
+    counts = Counter({row["id"]: row["overall"] for row in rows}.values())
     unknown = sorted(map(str, counts.keys() - VERDICTS.keys()))
     if unknown:
         raise UserError(f"{path}: verdict '{unknown[0]}', expected {', '.join(VERDICTS)}; run stages/claims.py again")

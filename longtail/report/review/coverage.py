@@ -6,12 +6,13 @@ read: the entries an item needs from params.yaml, whether they were run from the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longtail.base import params
 from longtail.base.errors import UserError, nearest
-from longtail.base.text import pipe_table
+from longtail.base.text import pipe_table, plain
 from longtail.report.figures.captions import FIGURES
 from longtail.report.study import StudyConfig
 from longtail.report.tables.overview import OverviewConfig
@@ -43,6 +44,11 @@ class Place:
         of_study = self.study and (self.table is None) != (self.figure is None) and not self.overview
         if not of_study and not (self.overview and not (self.study or self.table or self.figure)):
             raise ValueError("a place is a study with a table or a figure, or an overview")
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """What of params.yaml it belongs to: ("study" or "overview", its name)."""
+        return ("overview", self.overview) if self.overview else ("study", self.study or "")
 
     @property
     def target(self) -> str:
@@ -81,9 +87,28 @@ class Need:
     done: bool
 
 
-def read(path: Path) -> Coverage:
-    """docs/coverage.yaml. Raises UserError where it is missing, no YAML, or not of its shape."""
-    return params.read(Coverage, path)
+def read(path: Path, everything: Mapping, told: Callable[[str], None] = lambda note: None) -> Coverage:
+    """docs/coverage.yaml without the places whose study or overview the params files do not have: who studies data of
+    his own may keep his own entries alone. told: called with a line that names what is left out.
+
+    Raises UserError where the file is missing, no YAML, or not of its shape.
+    """
+    coverage = params.read(Coverage, path)
+    here = {("study", name) for name in everything.get("studies") or {}}
+    here |= {("overview", name) for name in everything.get("overviews") or {}}
+    left: dict[tuple[str, str], int] = {}
+
+    def kept(places: tuple[Place, ...]) -> tuple[Place, ...]:
+        for place in places:
+            if place.of not in here:
+                left[place.of] = left.get(place.of, 0) + 1
+        return tuple(place for place in places if place.of in here)
+
+    items = tuple(replace(i, full=kept(i.full), miniature=kept(i.miniature)) for i in coverage.items)
+    if left:
+        names = ", ".join(f"{kind} {name}" for kind, name in left)
+        told(f"{path}: {sum(left.values())} places left out, as params has no {names}")
+    return Coverage(items)
 
 
 class Project:
@@ -93,7 +118,8 @@ class Project:
         self.reports = reports
         self.files = table.get("place") or {}
         self.studies = {
-            name: params.build(StudyConfig, values, f"studies.{name}") for name, values in table["studies"].items()
+            name: params.build(StudyConfig, values, f"studies.{name}")
+            for name, values in (table.get("studies") or {}).items()
         }
         overviews = table.get("overviews") or {}
         self.overviews = {n: params.build(OverviewConfig, v, f"overviews.{n}") for n, v in overviews.items()}
@@ -162,8 +188,9 @@ def _known(name: str, names, where: str) -> None:
         raise UserError(f"{where}: no '{name}'{nearest(name, names)}")
 
 
-def page(coverage: Coverage, project: Project) -> str:
-    """The Markdown page. Raises UserError for an item that names what params.yaml does not have."""
+def page(coverage: Coverage, project: Project, left: Sequence[str] = ()) -> str:
+    """The Markdown page. left: what `read` told. Raises UserError for an item that names
+    what params.yaml does not have."""
     lines = [
         "# Coverage",
         "",
@@ -173,6 +200,8 @@ def page(coverage: Coverage, project: Project) -> str:
         "`reports/overviews/<name>/`. A run is an entry of a params.yaml with all its seeds, trained or analysed.",
         "",
     ]
+    for note in left:
+        lines += [f"{note}.", ""]
     rows, details = [], []
     for item in coverage.items:
         for miniature, places in ((False, item.full), (True, item.miniature)):
@@ -206,7 +235,7 @@ def _details(item: PaperItem, project: Project) -> list[str]:
             groups = {
                 "run": [f"`{need.entry}`" for need in needs if need.done],
                 "not run": [f"`{need.entry}`" for need in needs if need.entry and not need.done],
-                "no entry": [f"“{need.label}”" for need in needs if not need.entry],
+                "no entry": [f"“{plain(need.label)}”" for need in needs if not need.entry],
             }
             told = "; ".join(f"{state}: {', '.join(dict.fromkeys(names))}" for state, names in groups.items() if names)
             lines.append(f"* `{place.target}`, `{place.name}` ({kind}): {told}")

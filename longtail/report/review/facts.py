@@ -6,12 +6,12 @@ the claim ledger, reports/claims.csv. What was not run is None or empty, never 0
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError
 from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
@@ -210,15 +210,16 @@ def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgement
 def not_run(name: str, config: StudyConfig, results: Results, table: dict, workload: Workload) -> Estimate | None:
     """Of entries of the study that have no metrics, with the caches and the pretrainings of students among them."""
     lacking = {item.name for item in config.teachers + config.experiments} - {*results.teachers, *results.experiments}
-    students = [table["experiments"][entry] for entry in lacking if entry in table["experiments"]]
-    before = {"caches": {s["cache"] for s in students}, "pretrainings": {s.get("start") for s in students}}
+    experiments = table.get("experiments") or {}
+    students = [experiments[entry] for entry in lacking if entry in experiments]
+    before = {"caches": {s.get("cache") for s in students}, "pretrainings": {s.get("start") for s in students}}
     runs, flop, disk = 0, 0, 0
     try:
         for stage, section in TRAINED.items():
             for entry, block in (table.get(section) or {}).items():
                 if block["study"] != name or entry not in before.get(section, lacking):
                     continue
-                work, seeds = workload.of(stage, entry), len(block["seeds"])
+                work, seeds = workload.of(stage, entry), len(block.get("seeds") or ())
                 runs, flop, disk = runs + (section != "caches"), flop + seeds * work.flop, disk + seeds * work.disk
     except UserError:  # images that nobody counted: a study on a folder of one's own
         return None
@@ -229,12 +230,7 @@ def claims(path: Path) -> list[dict[str, str]] | None:
     """Rows of the ledger, None where it was not made. Raises UserError where it is something else."""
     if not path.is_file():
         return None
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    missing = [name for name in CLAIM_COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(f"{path}: no column '{missing[0]}'; make it again with stages/claims.py")
+    rows = csv_file.read(path, CLAIM_COLUMNS, "make it again with stages/claims.py")
     for row in rows:
         if row["verdict"] not in VERDICTS or row["overall"] not in VERDICTS:
             raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(VERDICTS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html import escape
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -25,7 +24,7 @@ def pages(facts: Facts) -> dict[str, str]:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "cell": lambda value: text.cell(escape(" ".join(value.split()), quote=False)),  # whatever stands in it
+        "cell": lambda value: text.cell(text.plain(" ".join(value.split()))),  # whatever stands in it
         "size": lambda count: text.with_unit(count, text.SIZES),
         "duration": lambda hours: text.with_unit(3600 * hours, text.TIMES),
         "number": text.number,

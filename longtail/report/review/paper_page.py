@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from longtail.base.errors import UserError
-from longtail.base.text import SIZES, number, pipe_table, with_unit
+from longtail.base.text import SIZES, number, pipe_table, plain, with_unit
 from longtail.cost.workload import Workload
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Project
@@ -63,7 +63,7 @@ def entry_tables(
     folder: the paper's, from the root. own: the sections of its params file; everything: those of all files.
     """
     workload, parts = Workload(everything), []
-    for name in own["studies"]:
+    for name in own.get("studies") or {}:
         study = project.studies[name]
         results = load(project.reports / "metrics" / name, name, study)
         first = _shown(study, results, published)
@@ -76,10 +76,10 @@ def entry_tables(
                 cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
                 command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
                 ours = "–" if section == "pretrainings" else _ours(item.name, row, results)
-                rows.append((item.label, *cost, _printed(row), ours, command))
+                rows.append((plain(item.label), *cost, _printed(row), ours, command))
         head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
         lines = [
-            f"### {study.title}",
+            f"### {plain(study.title)}",
             "",
             f"`dvc repro {folder}/dvc.yaml:report@{name}`, or `make repro STUDY={name}`.",
         ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtail.report.figures.study_figures import Drawing
-from longtail.report.figures.style import colors_of, legend_above, new_figure, printed_style
+from longtail.report.figures.style import colors_of, legend_above, new_figure, printed_style, shown
 from longtail.report.published import printed_tails
 from longtail.report.results import read
 from longtail.report.tables.grid import OURS, Cell, Grid, number
@@ -86,13 +86,13 @@ def tail_accuracy(config: OverviewConfig, values: Values, curves: Mapping[str, d
     for label, phases in values.items():
         points = [value or {"mean": None, "stderr": None, "n": 0} for value in phases["last"]]
         mean = [math.nan if p["mean"] is None else p["mean"] for p in points]  # NaN leaves a gap in the line
-        ax.plot(config.factors, mean, color=colors[label], label=label, marker="o")
+        ax.plot(config.factors, mean, color=colors[label], label=shown(label), marker="o")
         spread = [p["stderr"] or 0.0 for p in points]
         ax.errorbar(config.factors, mean, spread, color=colors[label], linestyle="none", capsize=2)
         found = [(f, p) for f, p in zip(config.factors, points, strict=True) if p["mean"] is not None]
         rows += [(label, f, p["mean"], p["stderr"], p["n"]) for f, p in found]
     for label, curve in curves.items():
-        ax.plot(list(curve), list(curve.values()), label=f"{label} (printed)", **printed_style(label, colors))
+        ax.plot(list(curve), list(curve.values()), label=shown(f"{label} (printed)"), **printed_style(label, colors))
         rows += [(f"{label} (printed)", factor, value, "", "") for factor, value in curve.items()]
     ax.set(xlabel="Imbalance factor", ylabel="Accuracy on tail classes (%)", ylim=(0, 100), xticks=config.factors)
     legend_above(figure)

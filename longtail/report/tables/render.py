@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from textwrap import wrap
 
-from longtail.base.text import pipe_table
+from longtail.base.text import pipe_table, plain
 from longtail.report.pages.web import page
 from longtail.report.tables.grid import OURS, Cell, Grid
 
@@ -14,7 +14,7 @@ _TEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", "ρ": r"$\rho$", "×": r"$\times$"},
     **{c: f"${c}$" for c in "<>|"},
-    **{"“": "``", "”": "''", "’": "'"},
+    **{"“": "``", "”": "''", "’": "'", "`": r"\`{}"},
 }
 
 
@@ -30,20 +30,21 @@ def to_markdown(grid: Grid) -> str:
         if cell.kind == "entry" and cell.name:
             return f"`{cell.name}`" + (f" {cell.text}" if cell.text else "")
         if cell.kind == "label":
-            return cell.text if cell.span else ""
-        shown = f"*{cell.text}*" if cell.kind == "missing" else cell.text
+            return plain(cell.text) if cell.span else ""
+        shown = f"*{cell.text}*" if cell.kind == "missing" else plain(cell.text)
         return shown + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
     align = "".join("l" if c.kind in ("label", "what", "entry") else "r" for c in grid.blocks[0][0])
     lines = pipe_table(grid.header, align, [[text(c) for c in row] for block in grid.blocks for row in block])
-    notes = [f"<sup>{mark}</sup> {note}" for mark, note in grid.footnotes.items()]
-    below = "  \n".join([*grid.remarks, *notes])
-    return f"**{grid.caption}**\n\n" + "\n".join(lines) + f"\n\n{below}\n"
+    notes = [f"<sup>{mark}</sup> {plain(note)}" for mark, note in grid.footnotes.items()]
+    below = "  \n".join([*map(plain, grid.remarks), *notes])
+    return f"**{plain(grid.caption)}**\n\n" + "\n".join(lines) + f"\n\n{below}\n"
 
 
 def tex(text: str) -> str:
-    """Plain text as LaTeX."""
-    return "".join(_TEX.get(c, c) for c in text)
+    """Plain text as LaTeX, on one line, its hyphens not joined into dashes."""
+    text = " ".join(text.split("\n"))
+    return "".join(_TEX.get(c, "{}-" if c == "-" == before else c) for before, c in zip(" " + text, text, strict=False))
 
 
 def to_latex(grid: Grid, label: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
 from longtail.report.figures import charts
-from longtail.report.figures.style import COLORS
+from longtail.report.figures.style import COLORS, to_svg
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +121,12 @@ def test_one_series_needs_no_legend_and_no_two_look_alike():
     for what in ("color", "marker"):
         assert len({look[what] for look in charts.LOOKS}) == len(charts.LOOKS) == 4
     assert len({str(look["linestyle"]) for look in charts.LOOKS}) == 4
+
+
+def test_class_names_are_drawn_as_they_are_written():
+    """The names that once ended run_pages with a ParseSyntaxException."""
+    names = ["a_$5 & $10_", "b <i>50%<i>", "c #1 $x_{$"]
+    text = html.unescape(to_svg(charts.matrix(names, np.eye(3) * 100).figure, "m", "matrix"))
+    assert all(text.count(name) == 2 for name in names)  # on both axes
+    text = html.unescape(to_svg(charts.lines(names, {"x": series(1.0, 2.0, 3.0)}, "a", "b").figure, "l", "lines"))
+    assert all(name in text for name in names)

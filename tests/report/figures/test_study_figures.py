@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 import numpy as np
@@ -144,3 +145,26 @@ def test_nothing_was_run():
     assert study_figures.attention_distance({}, "test", COLORS, {}) is None and rollout_mean({}) is None
     assert study_figures.training_loss({}, COLORS) is None and study_figures.test_accuracy({}, COLORS) is None
     assert study_figures.feature_rank({}, COLORS, {}) is None
+
+
+ODD = ("$5 & $10_", "_b <i>50%<i>", "c #1 $x_{$", "\\alpha^2")
+
+
+def drawn(figure, path) -> str:
+    """The text of an SVG of the figure."""
+    figure.savefig(path)
+    return html.unescape(path.read_text(encoding="utf-8"))
+
+
+def test_labels_are_drawn_as_they_are_written(tmp_path):
+    """No mathematics, no markup, and none left out of the legend; also in PDF and PNG nothing fails."""
+    series = {label: rows("seed epoch loss", (0, 1, 2.0), (0, 2, 1.0)) for label in ODD}
+    colors = dict.fromkeys(ODD, "red")
+    drawing = study_figures.training_loss(series, colors)
+    text = drawn(drawing.figure, tmp_path / "a.svg")
+    assert all(label in text for label in ODD)
+    for suffix in ("pdf", "png"):
+        drawing.figure.savefig(tmp_path / f"a.{suffix}")
+    bins = rows("domain bin_left bin_right count", ("in", 0, 0.1, 3), ("in", 0.1, 0.2, 4), ("out", 0, 0.1, 9))
+    text = drawn(study_figures.entropy({ODD[0]: bins}, {}).figure, tmp_path / "b.svg")
+    assert ODD[0] in text and "mathdefault" not in text  # nor a tick that was to be mathematics

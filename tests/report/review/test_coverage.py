@@ -10,7 +10,7 @@ import yaml
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.report.figures.captions import FIGURES
-from longtail.report.review.coverage import ANALYSES, Coverage, Need, Place, Project, page
+from longtail.report.review.coverage import ANALYSES, Coverage, Need, Place, Project, page, read
 from tests.helpers.reporting import run_stage, study_dict, write_metrics
 from tests.helpers.root import ROOT
 
@@ -130,3 +130,22 @@ def test_every_table_and_figure_of_the_paper_is_listed():
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
     figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
     assert items == [*tables, "Supplement A.3", *figures]
+
+
+def test_places_of_studies_that_params_lacks_are_left_out_and_told(tmp_path, capsys):
+    """Who keeps a study of his own alone; the stage says it, and so does its page."""
+    other = {"item": "Fig. 1", "shows": "x", "full": [{"study": "gone", "figure": "groups"}, {"overview": "nowhere"}]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump({"items": [ITEM, other]}))
+    line = ["--coverage", tmp_path / "coverage.yaml", "--reports", tmp_path, "--out", tmp_path / "coverage.md"]
+    assert run_stage("coverage", *line, "--params", tmp_path / "params.yaml") == 0
+    told = "2 places left out, as params has no study gone, overview nowhere"
+    assert capsys.readouterr().out == f"note: {tmp_path / 'coverage.yaml'}: {told}\n"
+    page = (tmp_path / "coverage.md").read_text()
+    assert told in page and "| Fig. 1 | x | – | – | – |" in page and "gone@" not in page
+
+
+def test_no_place_of_the_repository_is_left_out():
+    told = []
+    read(ROOT / "docs/coverage.yaml", params.load_all(ROOT), told.append)
+    assert told == []

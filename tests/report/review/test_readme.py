@@ -142,3 +142,11 @@ def test_a_wrong_marker_is_told_and_nothing_is_written(text, message, place, tmp
     (tmp_path / "README.md").write_text(text)
     assert run_stage("readme", *place) == 2 and message in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == text and not (tmp_path / "reports/badges").exists()
+
+
+def test_what_belongs_to_no_study_of_params_stays_and_is_told(place, tmp_path, capsys):
+    text = "<!-- table:digits/experts -->\nas it was\n<!-- end -->\n<!-- cost:digits -->\n3 s\n<!-- end -->\n"
+    (tmp_path / "README.md").write_text(text)
+    assert run_stage("readme", *place) == 0 and (tmp_path / "README.md").read_text() == text
+    told = capsys.readouterr().out
+    assert "'table:digits/experts' left as it is, as params has no study digits" in told and "'cost:digits'" in told
