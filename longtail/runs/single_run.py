@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,16 @@ def code_digest() -> str:
     the versions of Python and of the libraries that compute. Comments, docstrings and lay-out are no part of it. Where
     it is equal no probe is needed."""
     sources = {
-        name: _parsed(Path(module.__file__))
+        name: _parsed(Path(module.__file__).read_bytes())
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in ("longtail", "__main__") and getattr(module, "__file__", None)
     }
     return digest([sources, sys.version, {name: version(name) for name in LIBRARIES}])
 
 
-def _parsed(path: Path) -> str:
-    tree = ast.parse(path.read_bytes())
+@cache
+def _parsed(source: bytes) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]

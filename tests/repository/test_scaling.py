@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from longtail.base import yaml_file
+from longtail.base import environment, yaml_file
 from longtail.base.params import load_all
 from longtail.cost.workload import Load, Workload
 from longtail.runs import execution
@@ -152,6 +152,6 @@ def test_the_variables_and_profiles_are_known():
     for variable in set(re.findall(r"LONGTAIL_\w+", SETTINGS)):
         assert variable in sources
     for variable, value in re.findall(r"LONGTAIL_(PRECISION|ENGINE)=(\w+)", SETTINGS):
-        assert value in {"PRECISION": execution.DTYPES, "ENGINE": execution.ENGINES}[variable]
+        assert value in {"PRECISION": execution.DTYPES, "ENGINE": environment.ENGINES}[variable]
     for profile in re.findall(r"--profile (\w+)", SETTINGS):
         assert (ROOT / "workflow/profiles" / profile).is_dir()

@@ -37,10 +37,11 @@ def close():
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """One figure, drawn by two processes that hash text differently."""
+    """One figure, drawn by two processes that hash text differently, the second started from a notebook whose way to
+    draw is not installed."""
     folder = tmp_path_factory.mktemp("plots")
-    for stem in ("1", "2"):
-        told = os.environ | {"PYTHONHASHSEED": stem, "PYTHONPATH": str(ROOT)}
+    for stem, backend in (("1", "agg"), ("2", "module://nowhere.inline")):
+        told = os.environ | {"PYTHONHASHSEED": stem, "PYTHONPATH": str(ROOT), "MPLBACKEND": backend}
         subprocess.run([sys.executable, "-c", DRAW, folder / stem], check=True, env=told)
     return folder
 
