@@ -114,6 +114,11 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
     """Check what was asked for and train every seed that is missing."""
     everything = params.load(args.params)
     config, seeds = resolve(everything, args.entry)
+    if params.entry(everything, "experiments", args.entry).get("released"):
+        raise UserError(
+            f"experiments.{args.entry} is a released checkpoint and is not trained here; take it over with"
+            f" stages/import_checkpoint.py FILE --kind student --like {args.entry} (docs/checkpoints.md)"
+        )
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
         raise UserError(

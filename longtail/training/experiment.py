@@ -58,6 +58,7 @@ class ExperimentConfig:
     start: str = "none"  # experiment, or pretraining, whose seed k this one's seed k starts from
     start_dataset: str = later("")  # of a pretraining on another dataset: which; else it must be this one's
     start_size: int = later(0)  # of a pretraining on images of another size: their side; positions are interpolated
+    released: bool = later(False)  # a checkpoint of others, taken over by stages/import_checkpoint.py and never trained
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -190,8 +190,7 @@ def _speed_up(run: Pretraining, groups: list[slice], workspace: Workspace) -> di
 
 
 def _write(workspace: Workspace, config, data: LongTail, seed: int, model: nn.Module, history, facts: dict) -> None:
-    for name, weights in zip((WEIGHTS, DECODER), split_state(model.state_dict()), strict=True):
-        _save(weights, workspace.result / name)
+    save_encoder(model.state_dict(), workspace.result)
     write_rows(history, workspace.result / "history.csv")
     workspace.write_meta(
         {**plain(config), "seed": seed},
@@ -204,7 +203,10 @@ def _write(workspace: Workspace, config, data: LongTail, seed: int, model: nn.Mo
     )
 
 
-def _save(weights: dict[str, Tensor], path: Path) -> None:
+def save_encoder(state: dict[str, Tensor], folder: Path) -> None:
+    """Write the encoder's weights into a result folder, and the decoder's beside them where there are any."""
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, path)
+    for name, weights in zip((WEIGHTS, DECODER), split_state(state), strict=True):
+        if weights:
+            save_file({key: value.contiguous().cpu() for key, value in weights.items()}, folder / name)
