@@ -66,7 +66,7 @@ readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 		--readme README.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
-	@for paper in common livt deit_lt:DeiT-LT; do test -f papers/$${paper%:*}/params.yaml || continue; $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
+	@for paper in common livt:LiVT deit_lt:DeiT-LT; do test -f papers/$${paper%:*}/params.yaml || continue; $(BIN)/python stages/paper.py papers/$${paper%:*} --reports reports \
 		--published data/published --review docs/review.yaml $$(case $$paper in *:*) echo --name $${paper#*:};; esac) || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run

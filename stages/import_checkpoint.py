@@ -104,15 +104,15 @@ def main() -> None:
     add_device(parser)
     args = parser.parse_args()
     like, seeds = entry(params.load(args.params), args.kind, args.like)
+    if like.kind == "pretraining" and args.class_map is not None:
+        raise UserError(
+            f"--class-map {args.class_map}: {like.where} is a pretraining, which has no classes; leave it out"
+        )
     data = LongTail.load(args.dataset)
     if data.name != like.config.dataset:
         raise UserError(f"{like.where}.dataset is '{like.config.dataset}' but {args.dataset} holds '{data.name}'")
     if len(args.files) > len(seeds):
         raise UserError(f"{len(args.files)} files, but {like.where} has {len(seeds)} seeds")
-    if like.kind == "pretraining" and args.class_map is not None:
-        raise UserError(
-            f"--class-map {args.class_map}: {like.where} is a pretraining, which has no classes; leave it out"
-        )
     keep_trained(args.out)
     order = class_map(args.class_map, data)
     files = {seed: read_checkpoint(path) for seed, path in zip(seeds, args.files, strict=False)}

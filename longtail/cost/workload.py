@@ -79,7 +79,8 @@ class Workload:
         self.params, self.known = params, known or {}
 
     def of(self, stage: str, entry: str) -> Work | None:
-        """The work of one seed of a stage; None for a stage that only reads and writes small files.
+        """The work of one seed of a stage; None for a stage that only reads and writes small files, and where a
+        released checkpoint stands in the place of a training.
 
         Raises UserError for an entry that params.yaml does not have or that lacks a key.
         """
@@ -91,8 +92,9 @@ class Workload:
             "teacher_entropy": self._entropy,
             "analyse": self._analyse,
         }
+        released = stage == "train_student" and (self.params.get("experiments") or {}).get(entry, {}).get("released")
         try:
-            return makers[stage](entry) if stage in makers else None
+            return makers[stage](entry) if stage in makers and not released else None
         except (KeyError, TypeError) as error:
             raise UserError(f"{stage}@{entry}: params.yaml lacks {error}") from None
 

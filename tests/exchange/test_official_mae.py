@@ -24,6 +24,7 @@ from longtail.training.experiment import resolve
 from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.student_run import begin, read_pretraining
 from tests.helpers.official_layouts import filled, livt, mae, mae_decoder, on_meta, parameters
+from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
 from tests.helpers.small import digits
 
@@ -169,3 +170,22 @@ def test_inaturalist_files_number_classes_as_text(tmp_path):
         tokens = special_tokens(model, torch.zeros(1, 3, 8, 8))
         before, after = head_logits(model, tokens)["cls"], head_logits(taken, tokens)["cls"]
     assert torch.equal(after, before[:, order])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            ("train_student", "imagenet_lt-livt-b-released"),
+            "error: experiments.imagenet_lt-livt-b-released is a released checkpoint and is not trained here; take it",
+        ),
+        (
+            ("import_checkpoint", "x.pth", "--kind", "pretraining", "--like", "imagenet-mgp-b", "--class-map", "as_is"),
+            "error: --class-map as_is: pretrainings.imagenet-mgp-b is a pretraining, which has no classes; leave it out",
+        ),
+    ],
+)
+def test_what_cannot_be_is_a_line(line, message, tmp_path, capsys):
+    where = ("--dataset", tmp_path / "x.npz", "--out", tmp_path / "out", "--params", ROOT / "papers/livt/params.yaml")
+    assert run_stage(*line, *where) == 2
+    assert capsys.readouterr().err.startswith(message)

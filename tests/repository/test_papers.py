@@ -56,7 +56,7 @@ def test_the_root_needs_no_download():
     assert not params.own(ROOT / "params.yaml")["raw"]
 
 
-@pytest.mark.parametrize(("paper", "name"), [("common", None), ("livt", None), ("deit_lt", "DeiT-LT")])
+@pytest.mark.parametrize(("paper", "name"), [("common", None), ("livt", "LiVT"), ("deit_lt", "DeiT-LT")])
 def test_the_page_of_a_paper_is_what_is_there(paper, name):
     place = ["--reports", "reports", "--published", "data/published", "--review", "docs/review.yaml", "--check"]
     named = ["--name", name] if name else []

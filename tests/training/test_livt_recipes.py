@@ -129,3 +129,11 @@ def test_the_published_loss_and_what_the_paper_writes():
     assert resolve(TABLE, "imagenet_lt-livt-b-eq10")[0].loss.test_prior == "uniform"
     assert resolve(TABLE, "places_lt-livt-b-tau1_05")[0].loss.tau == 1.05
     assert resolve(TABLE, "imagenet_lt-livt-b-readme")[0].train.betas == (0.9, 0.99)
+
+
+@pytest.mark.parametrize("name", [n.removesuffix("-released") for n in LIVT if n.endswith("-released")])
+def test_released_checkpoints_are_evaluated_as_ours_and_cost_no_training(name):
+    ours, released = resolve(TABLE, name)[0], resolve(TABLE, f"{name}-released")[0]
+    assert (released.model, released.train, released.dataset) == (ours.model, ours.train, ours.dataset)
+    assert released.views.normalization == ours.views.normalization and released.start == "none"
+    assert FULL.of("train_student", f"{name}-released") is None and FULL.of("train_student", name).flop > 0

@@ -34,7 +34,7 @@ CLAIM_COLUMNS = (
     "low",
     "high",
 )
-CLAIM_COLUMNS += ("unit", "method", "reason")
+CLAIM_COLUMNS += ("unit", "method", "reason", "higher", "lower")
 VERDICTS = ("holds", "does not hold", "undecided", "not yet run")
 
 
@@ -217,7 +217,7 @@ def not_run(name: str, config: StudyConfig, results: Results, table: dict, workl
     try:
         for stage, section in TRAINED.items():
             for entry, block in (table.get(section) or {}).items():
-                if block["study"] != name or entry not in before.get(section, lacking):
+                if block["study"] != name or entry not in before.get(section, lacking) or block.get("released"):
                     continue
                 work, seeds = workload.of(stage, entry), len(block.get("seeds") or ())
                 runs, flop, disk = runs + (section != "caches"), flop + seeds * work.flop, disk + seeds * work.disk

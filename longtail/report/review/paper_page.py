@@ -50,9 +50,19 @@ def claim_table(paper: str, ledger: Path) -> str:
     lines = []
     for found in of_claim.values():
         first = found[0]
-        small = [f"{r['study']}: {r['verdict']}" for r in found if r["miniature"] == "1"]
+        small = _miniatures([row for row in found if row["miniature"] == "1"])
         lines.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
     return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", lines)) + "\n"
+
+
+def _miniatures(rows: list[dict[str, str]]) -> list[str]:
+    """`STUDY: VERDICT`, with what was compared where a study has several comparisons."""
+    told = []
+    for row in rows:
+        several = sum(other["study"] == row["study"] for other in rows) > 1
+        against = f", `{row['higher']}` over `{row['lower']}`" if several else ""
+        told.append(f"{row['study']}{against}: {row['verdict']}")
+    return told
 
 
 def entry_tables(
@@ -88,10 +98,12 @@ def entry_tables(
 
 
 def _cost(workload: Workload, stage: str, entry: str, seeds: int, assumed: Assumptions) -> list[str]:
-    """Seeds, hours and memory of training; dashes where it is not known how many images there are."""
+    """Seeds, hours and memory of training; dashes where nothing is trained or the number of images is not known."""
     try:
         work = workload.of(stage, entry)
     except UserError:
+        work = None
+    if work is None:
         return [str(seeds), "–", "–"]
     low, high = assumed.gpu_hours(seeds * work.flop)
     hours = "< 1" if high < 1 else f"{number(low)} to {number(high)}"  # below, launches and decoding decide
