@@ -181,7 +181,7 @@ def test_inaturalist_files_number_classes_as_text(tmp_path):
         ),
         (
             ("import_checkpoint", "x.pth", "--kind", "pretraining", "--like", "imagenet-mgp-b", "--class-map", "as_is"),
-            "error: --class-map as_is: pretrainings.imagenet-mgp-b is a pretraining, which has no classes; leave it out",
+            "error: --class-map as_is: pretrainings.imagenet-mgp-b is a pretraining, which has no classes; leave it",
         ),
     ],
 )
