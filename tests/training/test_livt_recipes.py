@@ -8,9 +8,13 @@ import pytest
 
 from longtail.base import params
 from longtail.cost.workload import Workload
+from longtail.data.config import DatasetConfig
+from longtail.data.made_data import made_data
 from longtail.training.experiment import resolve
 from longtail.training.optimizer import cosine_after_warmup
 from longtail.training.pretraining_config import resolve_pretraining
+from longtail.training.pretraining_probe import pretraining_probe
+from longtail.training.student_probe import student_probe
 from tests.helpers.root import ROOT
 
 TABLE = params.load_all(ROOT)
@@ -137,3 +141,19 @@ def test_released_checkpoints_are_evaluated_as_ours_and_cost_no_training(name):
     assert (released.model, released.train, released.dataset) == (ours.model, ours.train, ours.dataset)
     assert released.views.normalization == ours.views.normalization and released.start == "none"
     assert FULL.of("train_student", f"{name}-released") is None and FULL.of("train_student", name).flop > 0
+
+
+def test_a_few_steps_of_the_miniature_on_cifar():
+    """On made images: at zero logits CE is log 10 and BCE, summed over classes, 10 log 2; three updates lower each."""
+    config = params.build(DatasetConfig, TABLE["datasets"]["cifar10_if100-mini"], "datasets")
+    data = made_data("cifar10_if100-mini", config)
+    assert len(data.train_labels) == 1236
+    mgp, seeds = resolve_pretraining(TABLE, "cifar10_if100-mini-mgp")
+    layout = FULL.layout("livt-mini", "cifar10_if100-mini")
+    assert (layout.steps, mgp.visible, mgp.patches, seeds) == (19, 16, 64, (0,))
+    probes = {"mgp": (pretraining_probe(mgp, data, 0), None)}
+    for name, start in (("mae", math.log(10)), ("bce", 10 * math.log(2))):
+        probes[name] = student_probe(resolve(TABLE, f"cifar10_if100-mini-{name}")[0], data, 0, None), start
+    for probe, start in probes.values():
+        first, *_, last = (probe.computed[f"loss {step} of epoch 5"][0] for step in (1, 2, 3))
+        assert last < first and (start is None or first == pytest.approx(start, rel=1e-4))
