@@ -141,7 +141,7 @@ def test_every_entry_can_be_counted():
     stages = {"train_teacher": "teachers", "cache_logits": "caches", "pretrain": "pretrainings"}
     for stage, section in (stages | {"train_student": "experiments"}).items():
         for name, entry in PARAMS[section].items():
-            if PARAMS["datasets"][entry["dataset"]]["source"] != "imagefolder":
+            if PARAMS["datasets"][entry["dataset"]]["source"] != "imagefolder" and not entry.get("released"):
                 work = FULL.of(stage, name)
                 assert work.flop > 0 and work.memory > 0 and work.disk > 0
 

@@ -15,6 +15,7 @@ from longtail.training.optimizer import cosine_after_warmup
 from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.pretraining_probe import pretraining_probe
 from longtail.training.student_probe import student_probe
+from longtail.views.student_views import Views
 from tests.helpers.root import ROOT
 
 TABLE = params.load_all(ROOT)
@@ -149,8 +150,8 @@ def test_a_few_steps_of_the_miniature_on_cifar():
     data = made_data("cifar10_if100-mini", config)
     assert len(data.train_labels) == 1236
     mgp, seeds = resolve_pretraining(TABLE, "cifar10_if100-mini-mgp")
-    layout = FULL.layout("livt-mini", "cifar10_if100-mini")
-    assert (layout.steps, mgp.visible, mgp.patches, seeds) == (19, 16, 64, (0,))
+    views = Views(resolve(TABLE, "cifar10_if100-mini-livt")[0].views, data.train_images, 0, labels=data.train_labels)
+    assert (views.steps_per_epoch, mgp.visible, mgp.patches, seeds) == (19, 16, 64, (0,))
     probes = {"mgp": (pretraining_probe(mgp, data, 0), None)}
     for name, start in (("mae", math.log(10)), ("bce", 10 * math.log(2))):
         probes[name] = student_probe(resolve(TABLE, f"cifar10_if100-mini-{name}")[0], data, 0, None), start
