@@ -1,9 +1,9 @@
 """The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
 Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank,
-rollout maps, training loss and test accuracy by epoch from the analysis folders. Which entries a figure shows stands
-under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is skipped.
-Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
+rollout maps, reconstructions, training loss and test accuracy by epoch from the analysis folders. Which entries a
+figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is
+skipped. Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
       --published data/published --out reports/figures/digits
@@ -24,7 +24,7 @@ from longtail.evaluation.predictions import read_npz
 from longtail.report.figures import study_figures
 from longtail.report.figures import study_figures as epoch_figures
 from longtail.report.figures.captions import FIGURES
-from longtail.report.figures.rollout import rollout, rollout_mean
+from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
 from longtail.report.figures.style import colors_of, save
 from longtail.report.published import CURVES, printed_curve
 from longtail.report.results import load
@@ -66,6 +66,10 @@ def draw(
         paths = {item.label: analysis / item.name / "rollout.npz" for item in study.shown(figure)}
         return {label: read_npz(path, ROLLOUT_KEYS) for label, path in paths.items() if path.is_file()}
 
+    def pictures(figure: str) -> dict[str, dict[str, np.ndarray]]:
+        paths = {i.label: analysis / "pretrainings" / i.name / "reconstructions.npz" for i in study.shown(figure)}
+        return {label: read_npz(path, (*PICTURES, "labels")) for label, path in paths.items() if path.is_file()}
+
     def epochs(figure: str, column: str) -> tuple[dict, dict]:
         return read(figure, "curves.csv", "epoch", column), colors
 
@@ -91,6 +95,7 @@ def draw(
         ),
         "rollout": rollout(maps("rollout")),
         "rollout_mean": rollout_mean(maps("rollout_mean")),
+        "reconstructions": reconstructions(pictures("reconstructions")),
         "training_loss": epoch_figures.training_loss(*epochs("training_loss", "loss")),
         "test_accuracy": epoch_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }

@@ -3,14 +3,16 @@
     python stages/import_checkpoint.py ckpt.best.pth.tar --kind teacher --like ldam_drw_sam-cifar10_if100 \\
         --dataset data/datasets/cifar10_if100.npz --out data/teachers/ldam_drw_sam-cifar10_if100
 
-Reads the state_dicts of DeiT-LT and DeiT (students), of Saddle-LongTail and LDAM-DRW, and of PaCo (teachers), bare or
-in a training checkpoint, .pth or .safetensors; nothing in a file is run. The weights must fit the model of --like, an
-entry of `teachers` or `experiments` in params.yaml; several files are the entry's first seeds, in order. Each gets a
-folder OUT/seed<k>/ as training leaves it, which evaluate, cache_logits and analyse take (docs/checkpoints.md).
+Reads the state_dicts of DeiT-LT, DeiT and LiVT (students), of Saddle-LongTail and LDAM-DRW, of PaCo (teachers), and of
+LiVT's and the original masked autoencoders (pretrainings), bare or in a training checkpoint, .pth or .safetensors;
+nothing in a file is run. The weights must fit the model of --like, an entry of `teachers`, `experiments` or
+`pretrainings` in params.yaml; several files are the entry's first seeds, in order. Each gets a folder OUT/seed<k>/ as
+training leaves it, which evaluate, cache_logits, analyse and train_student take (docs/checkpoints.md).
 
 The class order is tested: where another order of the outputs predicts the test set clearly better, the file is refused,
 with the order that would reconcile it. --class-map applies one: its name (source, frequency, numbers_as_text,
-names_as_text, names_as_numbers), a JSON file with a list of the output that stands for each class, or as_is.
+names_as_text, names_as_numbers), a JSON file with a list of the output that stands for each class, or as_is. A
+pretraining has no classes: its names, shapes and numbers alone are checked.
 Cost: one evaluation of the test set; CIFAR-10, DeiT-B: two hours on one core, a minute on a GPU (estimates).
 """
 
@@ -28,11 +30,12 @@ from longtail.base.errors import UserError, nearest, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.exchange.checkpoints import Checkpoint, read_checkpoint
-from longtail.exchange.imported import Like, import_run
+from longtail.exchange.imported import Like, import_pretraining, import_run
 from longtail.exchange.permutation import known_orders
 from longtail.runs import seeds as runs
 from longtail.runs.single_run import identity
 from longtail.training.experiment import resolve
+from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.teacher import recipe
 from longtail.training.teacher_config import TeacherConfig
 
@@ -44,6 +47,9 @@ def entry(everything: dict, kind: str, name: str) -> tuple[Like, tuple[int, ...]
     if kind == "student":
         config, seeds = resolve(everything, name)
         return Like(f"experiments.{name}", config), seeds
+    if kind == "pretraining":
+        config, seeds = resolve_pretraining(everything, name)
+        return Like(f"pretrainings.{name}", config), seeds
     where = f"teachers.{name}"
     config = params.build(TeacherConfig, params.entry(everything, "teachers", name), where)
     return Like(where, config), config.seeds
@@ -78,13 +84,18 @@ def keep_trained(out: Path) -> None:
 
 
 def work(like: Like, data: LongTail, files: dict[int, Checkpoint], order, tested, device, seed: int, workspace) -> None:
-    import_run(like, data, files[seed], order, seed, workspace, device, tested)
+    if like.kind == "pretraining":
+        import_pretraining(like, data, files[seed], seed, workspace)
+    else:
+        import_run(like, data, files[seed], order, seed, workspace, device, tested)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a checkpoint for each seed")
-    parser.add_argument("--kind", choices=("teacher", "student"), required=True, help="which section --like stands in")
+    parser.add_argument(
+        "--kind", choices=("teacher", "student", "pretraining"), required=True, help="which section --like stands in"
+    )
     parser.add_argument("--like", metavar="ENTRY", required=True, help="entry of params.yaml with its model and views")
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
@@ -93,6 +104,10 @@ def main() -> None:
     add_device(parser)
     args = parser.parse_args()
     like, seeds = entry(params.load(args.params), args.kind, args.like)
+    if like.kind == "pretraining" and args.class_map is not None:
+        raise UserError(
+            f"--class-map {args.class_map}: {like.where} is a pretraining, which has no classes; leave it out"
+        )
     data = LongTail.load(args.dataset)
     if data.name != like.config.dataset:
         raise UserError(f"{like.where}.dataset is '{like.config.dataset}' but {args.dataset} holds '{data.name}'")

@@ -5,9 +5,9 @@
 
 The method's loss is longtail/methods/<method>.py; views, model and schedule are the entry's. Labels come from --cache,
 or from --teacher run online where the entry says `cache: none`; both give the same labels. An entry that starts from
-another experiment's run takes seed k's weights of --start-from first. OUT/seed<k>/ gets the weights, the resolved
-config.yaml, history.csv, identity.json, probe.json and the test logits at the last and the best epoch. A run that is
-killed continues from its own checkpoint; seeds already finished with this very configuration are kept.
+another run, of an experiment or a pretraining, takes seed k's weights of --start-from first. OUT/seed<k>/ gets the
+weights, the resolved config.yaml, history.csv, identity.json, probe.json and the test logits at the last and the best
+epoch. A run that is killed continues from its own checkpoint; finished seeds of this very configuration are kept.
 Several GPUs train one student: LONGTAIL_NPROC=4 in the environment here, `torchrun` on several machines
 (docs/cluster.md). The result is that of one process but for the order of float sums.
 Cost: digits 25 s a seed on one core; ViT-Ti at 224 px 12 core-days on a CPU, about 10 minutes on an H200 (estimate).
@@ -34,7 +34,7 @@ from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.labels import TeacherLabels, labelled_by, labels_digest, seed_folder
 from longtail.training.student import train_student
 from longtail.training.student_probe import student_probe
-from longtail.training.student_run import read_start, start_digest
+from longtail.training.student_run import StudentRun, read_pretraining, read_start, start_digest
 from longtail.training.teacher import load_teacher, teacher_digest
 from longtail.training.teacher_config import check_floor
 from longtail.views.student_views import Views
@@ -60,6 +60,13 @@ def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device
     return labels, facts
 
 
+def started(config: StudentConfig, data: LongTail, begun: Path, seed: int) -> StudentRun:
+    """The run that seed k starts from, checked. begun: the folder of its experiment or pretraining."""
+    if config.pretrained is None:
+        return read_start(begun, seed, config.start, data)
+    return read_pretraining(begun, seed, config.start, config.pretrained, data)
+
+
 def run(
     config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, device, execution, seed, workspace
 ):
@@ -67,7 +74,7 @@ def run(
     labels, facts = taught_by(config, data, source, device, seed, epochs=2 if workspace.team.leads else 0)
     start = None
     if begun is not None:
-        start = read_start(begun, seed, config.start, data)
+        start = started(config, data, begun, seed)
         facts |= {"start_digest": start_digest(begun, seed)}
     train_student(config, data, seed, labels, workspace, device, execution, facts, start)
 
@@ -75,7 +82,7 @@ def run(
 def probe(config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, seed: int) -> Probe:
     """What the code computes for one seed."""
     labels, _ = taught_by(config, data, source, "cpu", seed, epochs=0)
-    start = None if begun is None else read_start(begun, seed, config.start, data)
+    start = None if begun is None else started(config, data, begun, seed)
     return student_probe(config, data, seed, labels, start)
 
 
@@ -85,9 +92,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="npz of stages/subsample.py")
     parser.add_argument("--cache", type=Path, help="folder of stages/cache_logits.py, with seed<k>/")
     parser.add_argument("--teacher", type=Path, help="folder of stages/train_teacher.py, for `cache: none`")
-    parser.add_argument(
-        "--start-from", type=Path, help="folder of this stage for the experiment that the entry starts from"
-    )
+    parser.add_argument("--start-from", type=Path, help="folder of the run that it starts from, here or by pretrain.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results: <out>/seed<k>/")
     add_params(parser)
     add_device(parser)
@@ -109,6 +114,11 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
     """Check what was asked for and train every seed that is missing."""
     everything = params.load(args.params)
     config, seeds = resolve(everything, args.entry)
+    if params.entry(everything, "experiments", args.entry).get("released"):
+        raise UserError(
+            f"experiments.{args.entry} is a released checkpoint and is not trained here; take it over with"
+            f" stages/import_checkpoint.py FILE --kind student --like {args.entry} (docs/checkpoints.md)"
+        )
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
         raise UserError(
@@ -133,7 +143,8 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
             folder = seed_folder(source, seed)
             upstream = labels_digest(folder) if cached else teacher_digest(folder)
             made_from[seed] = labelled_by(folder) if cached else {}
-        identities[seed] = identity(config, seed, data.digest, upstream, begun and start_digest(begun, seed))
+        first = begun and start_digest(begun, seed, "train_student" if config.pretrained is None else "pretrain")
+        identities[seed] = identity(config, seed, data.digest, upstream, first)
     work = partial(run, config, data, source, begun, device, execution)
     probed = partial(probe, config, data, source, begun)
     runs.run_seeds(work, identities, args.out, device, args.jobs, team, probed, made_from)

@@ -55,7 +55,7 @@ def made_by_dvc(tmp_path_factory) -> Path:
     def make(folder: Path) -> None:
         tiny_project(folder)
         out = run(folder, "dvc", "repro", "report@tiny")
-        assert out.count("Running stage") == 20
+        assert out.count("Running stage") == 22
 
     return made_once(tmp_path_factory, "made", make)
 

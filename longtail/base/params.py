@@ -23,7 +23,8 @@ from longtail.base.errors import UserError, nearest
 from longtail.base.typed import build
 
 __all__ = ["build", "digest", "entry", "later", "load", "merge", "plain"]
-SECTIONS = ("studies", "overviews", "datasets", "views", "teachers", "caches", "methods", "recipes", "experiments")
+_RUNS = ("teachers", "caches", "methods", "recipes", "pretrainings", "experiments")
+SECTIONS = ("studies", "overviews", "datasets", "views", *_RUNS)
 FOR_DVC = ("place", "raw")  # what only dvc.yaml and the stage `raw` read: where files stand; {name: folder of raw data}
 SHARED = ("methods", "datasets")  # sections that may stand in another file, which `place` names from the root
 

@@ -26,6 +26,7 @@ STREAMS = {
     "paco_queue": 10,
     "class_balanced": 11,
     "drop_path": 12,
+    "patch_order": 20,
 }
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

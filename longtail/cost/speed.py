@@ -19,9 +19,11 @@ from longtail.cost.workload import Load, Workload
 from longtail.data.long_tail import LongTail
 from longtail.models import transformer
 from longtail.models.build import build_network
+from longtail.models.shapes import Masked
 from longtail.models.vit import head_logits, special_tokens
 from longtail.runs.execution import Execution
 from longtail.training.experiment import load_method, resolve
+from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_tasks import build_task
@@ -104,9 +106,10 @@ class Speeds:
         """Forward and backward, eagerly, in the precision that stages take by themselves; the optimizer's step, once in
         hundreds of images, is left out."""
         section, _, name = load.entry.partition(".")
-        network, size, forward = self._student(name) if section == "experiments" else self._teacher(name)
+        made = {"experiments": self._student, "pretrainings": self._pretraining, "teachers": self._teacher}
+        network, size, forward = made[section](name)
         network = network.to(self.device).train()
-        half = self.device.type == "cuda" and section == "experiments"
+        half = self.device.type == "cuda" and section != "teachers"
         execution, images = Execution("bf16" if half else "fp32"), BATCH
         if self.device.type == "cpu":
             images = int(min(BATCH, max(2, STEP_FLOP // (2 * load.shape.train_macs))))
@@ -134,6 +137,11 @@ class Speeds:
 
         return network, config.model.image_size, forward
 
+    def _pretraining(self, name: str) -> tuple[nn.Module, int, Callable]:
+        config, _ = resolve_pretraining(self.params, name)
+        network = Masked(config.model, config.decoder, config.visible)
+        return network, config.model.image_size, network
+
     def _teacher(self, name: str) -> tuple[nn.Module, int, Callable]:
         config = self._teacher_config(name)
         network = build_model(config, self.workload.images(config.dataset).classes)
@@ -148,7 +156,7 @@ class Speeds:
         recipe = params.build(ViewRecipe, params.entry(self.params, "views", load.entry), f"views.{load.entry}")
         dataset = next(
             entry["dataset"]
-            for section in ("experiments", "caches")
+            for section in ("experiments", "caches", "pretrainings")
             for entry in self.params[section].values()
             if entry["views"] == load.entry
         )

@@ -115,7 +115,10 @@ def _closest(target: str, names: list[str]) -> str:
     )
 
 
-TRAINED = {"train_teacher": "teachers", "cache_logits": "caches", "train_student": "experiments"}  # stage: section
+TRAINED = {  # stage: section
+    **{"train_teacher": "teachers", "cache_logits": "caches"},
+    **{"pretrain": "pretrainings", "train_student": "experiments"},
+}
 
 
 def recorded_sizes(root: Path, table: dict) -> dict[str, dict[str, int]]:

@@ -45,7 +45,9 @@ class Load:
     """
 
     part: Literal["views", "batch", "train", "forward"]
-    entry: str  # of `views`, of `teachers`, or where the network is configured: experiments.x, teachers.x
+    entry: (
+        str  # of `views`, of `teachers`, or where the network is configured: experiments.x, teachers.x, pretrainings.x
+    )
     count: int
     shape: Shape | None = None  # of the network; none for views
 
@@ -77,19 +79,22 @@ class Workload:
         self.params, self.known = params, known or {}
 
     def of(self, stage: str, entry: str) -> Work | None:
-        """The work of one seed of a stage; None for a stage that only reads and writes small files.
+        """The work of one seed of a stage; None for a stage that only reads and writes small files, and where a
+        released checkpoint stands in the place of a training.
 
         Raises UserError for an entry that params.yaml does not have or that lacks a key.
         """
         makers = {
             "train_student": self._student,
+            "pretrain": self._pretraining,
             "train_teacher": self._teacher,
             "cache_logits": self._cache,
             "teacher_entropy": self._entropy,
             "analyse": self._analyse,
         }
+        released = stage == "train_student" and (self.params.get("experiments") or {}).get(entry, {}).get("released")
         try:
-            return makers[stage](entry) if stage in makers else None
+            return makers[stage](entry) if stage in makers and not released else None
         except (KeyError, TypeError) as error:
             raise UserError(f"{stage}@{entry}: params.yaml lacks {error}") from None
 
@@ -101,7 +106,8 @@ class Workload:
         if files := config.files:
             if None in (files.classes, files.train_images, files.test_images):
                 raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
-            return Images(files.classes, files.train_images, files.test_images, FILE_SIDE, True)
+            train = files.classes * files.per_class if files.per_class else files.train_images
+            return Images(files.classes, train, files.test_images, FILE_SIDE, True)
         classes, most, test, side = SOURCES.get(config.source, (None,) * 4)
         n_max, test = (
             config.n_max or most,
@@ -145,6 +151,24 @@ class Workload:
         entry, model, _ = self.student_blocks(name)
         method, config = self._method(name), network_config(model, f"experiments.{name} (its model)")
         return shapes.student(config, self.images(entry["dataset"]).classes, method.distilled, method.head)
+
+    def pretraining_shape(self, name: str) -> Shape:
+        from longtail.models import shapes
+        from longtail.training.pretraining_config import resolve_pretraining
+
+        config, _ = resolve_pretraining(self.params, name)
+        return shapes.autoencoder(config.model, config.decoder, config.visible)
+
+    def _pretraining(self, name: str) -> Work:
+        entry, shape = tables.entry(self.params, "pretrainings", name), self.pretraining_shape(name)
+        recipe = tables.entry(self.params, "recipes", entry["recipe"])
+        train = tables.merge(recipe, entry.get("set") or {}, f"pretrainings.{name}.set")["train"]
+        images, layout = self.images(entry["dataset"]), self.layout(entry["views"], entry["dataset"])
+        views, pixels = train["epochs"] * layout.positions, 3 * recipe["model"]["image_size"] ** 2
+        loads = Load("views", entry["views"], views), Load("train", f"pretrainings.{name}", views, shape)
+        together = min(layout.group * layout.accumulate * layout.ranks, layout.positions)
+        memory = 16 * shape.params + BYTES * together * shape.activations
+        return Work(loads, memory + together * pixels * (BYTES + 1) + self._held(images), BYTES * shape.params)
 
     def teacher_shape(self, name: str, size: int | None = None) -> Shape:
         """size: of what it is shown, where that is not what it is trained on."""

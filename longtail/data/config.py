@@ -25,11 +25,15 @@ class FilesConfig:
     test_images: int | None
     largest: int | None  # training images of the largest class
     smallest: int | None
+    # training images taken of each class: its paths sorted, then drawn with subset_seed; null = all. The numbers above
+    # are of the lists as they are (ImageNet-BAL, METHODS 1.5)
+    per_class: int | None = None
 
     def __post_init__(self):
         if self.test in (self.train, self.val):
             raise ValueError(f"files.test {self.test} is the {'train' if self.test == self.train else 'val'} list too")
-        for name in ("short_side", "classes", "train_images", "val_images", "test_images", "largest", "smallest"):
+        counted = ("classes", "train_images", "val_images", "test_images", "largest", "smallest", "per_class")
+        for name in ("short_side", *counted):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"files.{name} {getattr(self, name)} is below 1; write null to leave it out")
 

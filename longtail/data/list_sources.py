@@ -45,6 +45,20 @@ def natural_labels(class_map: np.ndarray) -> np.ndarray:
     return np.argsort(class_map)
 
 
+def some_of_each(listing: Listing, per_class: int, seed: int, where: str) -> np.ndarray:
+    """Lines of per_class images of every class, int64, in order: its paths sorted by bytes, then drawn by a RandomState
+    of `seed`. The released code takes the first of an unsorted folder, which differs by file system (METHODS 1.5).
+    Raises UserError where a class has fewer."""
+    state, kept = np.random.RandomState(seed), []
+    for label in range(int(listing.labels.max()) + 1):
+        mine = np.flatnonzero(listing.labels == label)
+        if len(mine) < per_class:
+            raise UserError(f"{where}: {per_class} asked, but label {label} has {len(mine)} images")
+        mine = mine[np.argsort(listing.files[mine], kind="stable")]
+        kept.append(state.permutation(mine)[:per_class])
+    return np.sort(np.concatenate(kept))
+
+
 def numbered(
     config: DatasetConfig, train: Listing, test: Listing
 ) -> tuple[Listing, Listing, list[str], np.ndarray | None]:
@@ -87,6 +101,10 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
     classes = number_of_classes(files, train)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")
+    rows = np.arange(len(train.files))
+    if files.per_class:
+        rows = some_of_each(train, files.per_class, config.subset_seed, f"datasets.{name}.files.per_class")
+        train = replace(train, files=train.files[rows], labels=train.labels[rows])
     wrong, notes = group_findings(config, train, test)
     if wrong:
         raise UserError(f"datasets.{name}: {wrong[0]}")
@@ -99,7 +117,7 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
         "name": name,
         "train_images": _images(name, config, "train", train.files[index]),
         "train_labels": train.labels[index],
-        "train_index": index,
+        "train_index": rows[index],
         "test_images": _images(name, config, "test", test.files),
         "test_labels": test.labels,
         "class_names": tuple(names),

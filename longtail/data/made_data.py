@@ -80,6 +80,8 @@ def _listed_counts(name: str, config: DatasetConfig) -> np.ndarray:
     for key in ("classes", "train_images", "largest", "smallest"):
         if getattr(of, key) is None:
             raise UserError(f"datasets.{name}.files.{key}: null; made images need its number (subsample prints it)")
+    if of.per_class:
+        return np.full(of.classes, of.per_class, np.int64)
     place = np.linspace(1, 0, of.classes)
     low, high = 0.1, 50.0
     for _ in range(60):  # the larger the power, the fewer images

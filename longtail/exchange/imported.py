@@ -1,7 +1,8 @@
 """A checkpoint of somebody else's as a finished run of one seed: evaluated here, and written as training writes it.
 
 The file is one epoch, as a rule the best on the test set (METHODS trap 42). It stands for the last and for the best of
-the run, in all files; identity.json says `imported` and where the weights came from, history.csv has no rows.
+the run, in all files; identity.json says `imported` and where the weights came from, history.csv has no rows. A
+pretraining has neither classes nor a test: what of it can be checked are names, shapes and numbers.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from longtail.base.errors import UserError
 from longtail.base.params import plain
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.exchange.checkpoints import Checkpoint
-from longtail.exchange.official import fit, recognise, reorder_classes
+from longtail.exchange.official import Kind, Recognised, fit, recognise, reorder_classes
 from longtail.exchange.permutation import Verdict, examine, moves
 from longtail.models.build import build_network
+from longtail.models.mae import MaskedAutoencoder, split_state
 from longtail.models.vit import head_logits, special_tokens
 from longtail.runs.workspace import Workspace
 from longtail.training.experiment import StudentConfig, load_method
+from longtail.training.pretraining import save_encoder
+from longtail.training.pretraining_config import PretrainingConfig
 from longtail.training.teacher import WEIGHTS, TestSet, build_model, recipe, save_weights
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.eval_views import eval_batch
@@ -38,11 +42,12 @@ class Like:
     """The entry of params.yaml that a checkpoint shall fit."""
 
     where: str  # e.g. teachers.ldam_drw_sam-cifar10_if100
-    config: TeacherConfig | StudentConfig
+    config: TeacherConfig | StudentConfig | PretrainingConfig
 
     @property
-    def kind(self) -> str:
-        return "teacher" if isinstance(self.config, TeacherConfig) else "student"
+    def kind(self) -> Kind:
+        kinds: dict[type, Kind] = {TeacherConfig: "teacher", PretrainingConfig: "pretraining"}
+        return kinds.get(type(self.config), "student")
 
     def build(self, data: LongTail) -> tuple[nn.Module, float]:
         """The entry's model, untrained, and what its outputs are multiplied by before a softmax (METHODS trap 24)."""
@@ -75,9 +80,7 @@ def import_run(
     clearly better, and leave that one in workspace.folder/order.json. Raises UserError where the checkpoint is of
     another kind, does not fit the entry's model, or numbers classes differently.
     """
-    found = recognise(checkpoint.state, str(checkpoint.path))
-    if found.kind != like.kind:
-        raise UserError(f"{checkpoint.path}: {found.what}, is a {found.kind}; {like.where} is a {like.kind}")
+    found = _recognised(like, checkpoint)
     if order is None and tested and checkpoint.about is not None:
         check_class_order(data, checkpoint.about["class_order"], checkpoint.about["class_names"], str(checkpoint.path))
     model, scale = like.build(data)
@@ -95,20 +98,52 @@ def import_run(
     _write(workspace, like, data, model.state_dict(), logits, scale, checkpoint.epoch)
     workspace.write_meta(
         recipe(like.config) if like.kind == "teacher" else {**plain(like.config), "seed": seed},
-        seed=seed,
-        dataset=data.name,
-        dataset_digest=data.digest,
-        class_order=data.class_order,
-        class_names=list(data.class_names),
-        imported=True,
-        source=checkpoint.path.name,
-        source_sha256=checkpoint.digest,
-        source_weights=checkpoint.container,
-        source_layout=found.what,
+        **_origin(data, checkpoint, found, seed),
         source_top1=checkpoint.claim,
         source_class_order=None if order is None else order.tolist(),
         top1=verdict.as_is,
     )
+
+
+def import_pretraining(like: Like, data: LongTail, checkpoint: Checkpoint, seed: int, workspace: Workspace) -> None:
+    """Leave the finished files of one seed in workspace.result, as stages/pretrain.py does; without those of the
+    decoder where the checkpoint has none. Raises UserError where the checkpoint is of another kind, does not fit the
+    entry's network, or has numbers that are not finite."""
+    found = _recognised(like, checkpoint)
+    model = MaskedAutoencoder(like.config.model, like.config.decoder)
+    fit(found, model, f"{checkpoint.path}: for {like.where}")
+    if damaged := [name for name, value in found.state.items() if not value.isfinite().all()]:
+        raise UserError(f"{checkpoint.path}: {found.what}, has numbers that are not finite in {damaged[0]}")
+    workspace.log(found.what, always=True)
+    save_encoder(found.state, workspace.result)
+    (workspace.result / "history.csv").write_text("epoch,loss\n")  # nothing was trained here
+    about = _origin(data, checkpoint, found, seed)
+    workspace.write_meta(
+        {**plain(like.config), "seed": seed}, **about, source_decoder=bool(split_state(found.state)[1])
+    )
+
+
+def _recognised(like: Like, checkpoint: Checkpoint) -> Recognised:
+    found = recognise(checkpoint.state, str(checkpoint.path))
+    if found.kind != like.kind:
+        raise UserError(f"{checkpoint.path}: {found.what}, is a {found.kind}; {like.where} is a {like.kind}")
+    return found
+
+
+def _origin(data: LongTail, checkpoint: Checkpoint, found: Recognised, seed: int) -> dict[str, Any]:
+    """What identity.json says of every import."""
+    return {
+        "seed": seed,
+        "dataset": data.name,
+        "dataset_digest": data.digest,
+        "class_order": data.class_order,
+        "class_names": list(data.class_names),
+        "imported": True,
+        "source": checkpoint.path.name,
+        "source_sha256": checkpoint.digest,
+        "source_weights": checkpoint.container,
+        "source_layout": found.what,
+    }
 
 
 def _refusal(verdict: Verdict, given: np.ndarray | None, data: LongTail, path: Path) -> str:

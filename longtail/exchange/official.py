@@ -4,6 +4,8 @@
     DeiT-LT's, PaCo's teachers  the same with head `fc`; PaCo: a MoCo object, encoder_q.* and the classifier `linear`
     Saddle-LongTail, PaCo       ResNet-50 with torchvision's names; head `fc`
     DeiT, DeiT-LT, timm         cls_token, dist_token, pos_embed, patch_embed.proj, blocks.*, norm, head, head_dist
+    LiVT, MAE, fine-tuned       the same with fc_norm in place of norm: the head reads the mean of the patches
+    LiVT, MAE, pretrained       the same without head; with the decoder: mask_token, decoder_*
 
 Ours are `fc` in a CNN and timm's in a ViT. PaCo's key encoder, queue and projection serve its loss alone: dropped.
 """
@@ -18,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from longtail.base.errors import UserError
+from longtail.models.mae import split_state
 
-Kind = Literal["teacher", "student"]
+Kind = Literal["teacher", "student", "pretraining"]
 State = dict[str, Tensor]
 
 MOCO_ONLY = ("encoder_k.", "linear_k.", "encoder_q.fc.", "queue")  # beginnings of names; queue_l and queue_ptr too
@@ -39,7 +42,7 @@ class Recognised:
 def recognise(state: State, where: str) -> Recognised:
     """Our names for the tensors of a checkpoint. Raises UserError where its names are of no layout known here."""
     if "cls_token" in state and "patch_embed.proj.weight" in state:
-        return Recognised("student", _vit(state), state)
+        return Recognised("student" if "head.weight" in state else "pretraining", _vit(state), state)
     moco = any(name.startswith("encoder_q.") for name in state)
     if moco:
         kept = {name: value for name, value in state.items() if not name.startswith(MOCO_ONLY)}
@@ -65,20 +68,23 @@ def _cnn(state: State) -> str:
 
 def _vit(state: State) -> str:
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    tokens = "CLS and DIST" if "dist_token" in state else "CLS"
-    weight = state.get("head.weight")
-    classes = " without a head" if weight is None else f", {weight.shape[class_axis(state, 'head')]} classes"
-    return f"ViT, width {state['cls_token'].shape[-1]}, depth {depth}, {tokens}{classes}"
+    told = f"ViT, width {state['cls_token'].shape[-1]}, depth {depth}"
+    if "head.weight" not in state:
+        return f"{told}, without a head, {'with' if split_state(state)[1] else 'without'} a decoder"
+    tokens = "CLS and DIST" if "dist_token" in state else "CLS" if "norm.weight" in state else "mean of the patches"
+    return f"{told}, {tokens}, {state['head.weight'].shape[class_axis(state, 'head')]} classes"
 
 
 def fit(found: Recognised, model: nn.Module, where: str) -> None:
     """Load the weights. Raises UserError, naming the first keys that are missing, unexpected or of another shape.
 
     Counts of batches that a BatchNorm has seen may be missing, as in files older than PyTorch 0.4.1: no evaluation uses
-    them, and they are 0 then."""
-    wanted = model.state_dict()
-    counted = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    found = replace(found, state=counted | found.state)
+    them, and they are 0 then. So may the whole decoder of a masked autoencoder, which keeps its own then."""
+    wanted, free = model.state_dict(), {}
+    if found.kind == "pretraining" and not split_state(found.state)[1]:
+        free = split_state(wanted)[1]
+    free |= {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    found = replace(found, state=free | found.state)
     problems = {
         "missing": [name for name in wanted if name not in found.state],
         "unexpected": [name for name in found.state if name not in wanted],

@@ -154,3 +154,10 @@ def paco_loss(
     of_class = classes.gather(1, labels[:, None]).squeeze(1) - log_z
     of_pairs = (pairs * positive).sum(1) - number * log_z
     return -((config.beta * of_class + config.alpha * of_pairs) / (config.beta + config.alpha * number)).mean()
+
+
+def masked_patch_loss(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Masked autoencoding, of each view: mean over its hidden patches of the mean square of predicted - target, float
+    [B] (METHODS 5.2). Both [B, M, P], of the hidden patches alone; targets of models/mae.py's `normalized_patches`."""
+    dtype = torch.promote_types(predicted.dtype, torch.float32)
+    return (predicted.to(dtype) - targets.to(dtype)).square().mean((1, 2))

@@ -3,6 +3,9 @@
 Multiply-adds (MAC) of convolutions, linear layers and attention, by torch.utils.flop_counter; norms, biases and
 pointwise functions are left out, as is usual. One MAC is two FLOPs. Any network that a recipe can name is counted.
 
+All blocks of a ViT are of one shape: networks of one and of two blocks are counted, and what they differ by is taken
+for each further block.
+
 Training costs three forward passes (forward, gradient of the input, gradient of the weights), less the input gradient
 that the first layer does not need. The backward pass itself is not counted: torch 2.15's counter takes the gradient of
 a grouped convolution's weights for that of a dense one, which makes a RegNetY's training 1.8 times as dear as it is.
@@ -10,7 +13,7 @@ a grouped convolution's weights for that of a dense one, which makes a RegNetY's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,8 +21,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models.build import ARCHITECTURES, CnnConfig, NetworkConfig, build_network
+from longtail.models.mae import DecoderConfig, MaskedAutoencoder, patchify
 from longtail.models.resnet import Head
 from longtail.models.transformer import Block
+from longtail.models.vit import ModelConfig
 
 # float32 numbers kept for backward, for each of what goes into a module; about
 KEPT = {
@@ -43,11 +48,25 @@ class Shape:
 @cache
 def student(config: NetworkConfig, classes: int, distilled: bool = False, head: Head = "linear") -> Shape:
     """What `build_network` makes of these, at the size that it is trained on."""
-    with torch.device("meta"):
-        network = build_network(config, classes, distilled, head)
     kind = config.arch if isinstance(config, CnnConfig) else f"ViT {config.dim}x{config.depth}"
     patch = "" if isinstance(config, CnnConfig) else f", patch {config.patch_size}"
-    return measured(network, config.image_size, kind + patch)
+
+    def counted(config: NetworkConfig) -> Shape:
+        with torch.device("meta"):
+            network = build_network(config, classes, distilled, head)
+        return measured(network, config.image_size, kind + patch)
+
+    if isinstance(config, CnnConfig):
+        return counted(config)
+    least = counted(replace(config, depth=1))
+    return _deeper(least, least, counted(replace(config, depth=2)), config.depth - 1)
+
+
+def _deeper(shape: Shape, least: Shape, next_one: Shape, blocks: int) -> Shape:
+    """shape with so many more blocks, each of what `next_one` has more than `least`."""
+    numbers = ("params", "buffers", "macs", "train_macs", "activations")
+    more = {name: getattr(next_one, name) - getattr(least, name) for name in numbers}
+    return replace(shape, **{name: getattr(shape, name) + blocks * block for name, block in more.items()})
 
 
 @cache
@@ -56,6 +75,36 @@ def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
     with torch.device("meta"):
         network = ARCHITECTURES[arch](classes, head)
     return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")
+
+
+@cache
+def autoencoder(config: ModelConfig, decoder: DecoderConfig, visible: int) -> Shape:
+    """A masked autoencoder that sees so many patches of an image."""
+    kind = f"MAE {config.dim}x{config.depth}, patch {config.patch_size}"
+    first = visible * 3 * config.patch_size**2 * config.dim
+
+    def counted(depth: int, of_decoder: int) -> Shape:
+        with torch.device("meta"):
+            network = Masked(replace(config, depth=depth), replace(decoder, depth=of_decoder), visible)
+        shape = measured(network, config.image_size, kind)
+        return replace(shape, train_macs=3 * shape.macs - first)  # the patches themselves want no gradient
+
+    least = counted(1, 1)
+    shape = _deeper(least, least, counted(2, 1), config.depth - 1)
+    return _deeper(shape, least, counted(1, 2), decoder.depth - 1)
+
+
+class Masked(nn.Module):
+    """A masked autoencoder of images, of which it sees the first patches: [B, 3, S, S] to what it predicts."""
+
+    def __init__(self, config: ModelConfig, decoder: DecoderConfig, visible: int) -> None:
+        super().__init__()
+        self.network, self.visible = MaskedAutoencoder(config, decoder), visible
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = patchify(x, self.network.patch)
+        every = torch.arange(patches.shape[1], device=x.device).expand(len(x), -1)
+        return self.network(patches, every[:, : self.visible], every[:, self.visible :])
 
 
 @torch.no_grad()

@@ -62,6 +62,7 @@ def use(of: Sequence[DropPath], factors: Tensor) -> None:
 
 
 LAYER_NORM_EPS = 1e-6
+HEAD_STD = 0.02  # of all linear layers' first weights, timm's
 
 
 class Attention(nn.Module):
@@ -140,7 +141,9 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     """Tokens CLS, DIST (where distilled), patches; `drop_path` has a rate for each block.
 
-    special_positions: CLS and DIST have entries in the table of positions."""
+    special_positions: CLS and DIST have entries in the table of positions. sincos: the table starts as
+    `sincos_positions`. pooled: the answer is read from the mean of the patches' tokens after a LayerNorm `fc_norm` of
+    its own, and there is no `norm`."""
 
     def __init__(
         self,
@@ -155,6 +158,9 @@ class VisionTransformer(nn.Module):
         special_positions: bool,
         num_classes: int,
         distilled: bool,
+        sincos: bool = False,
+        pooled: bool = False,
+        head_std: float = HEAD_STD,
     ) -> None:
         super().__init__()
         self.num_prefix_tokens = 2 if distilled else 1
@@ -167,7 +173,11 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(
             *(Block(n, dim, heads, hidden, rate, layer_scale) for n, rate in enumerate(drop_path))
         )
-        self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        if pooled:
+            self.fc_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        else:
+            self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.pooled = pooled
         self.head = nn.Linear(dim, num_classes)
         if distilled:
             self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -179,6 +189,11 @@ class VisionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 _normal_(module.weight)
                 nn.init.zeros_(module.bias)
+        if head_std != HEAD_STD:
+            _normal_(self.head.weight, head_std)
+        if sincos:
+            table = sincos_positions(dim, grid)
+            self.pos_embed.data.copy_(table if special_positions else table[:, 1:])
 
     def embed(self, x: Tensor) -> Tensor:
         """What the first block is given, [B, N, d]. x: [B, 3, S, S]."""
@@ -190,14 +205,50 @@ class VisionTransformer(nn.Module):
         return torch.cat((*special, x + self.pos_embed), dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """All tokens after the final LayerNorm, [B, N, d]. x: [B, 3, S, S]."""
-        return self.norm(self.blocks(self.embed(x)))
+        """All tokens after the final LayerNorm, of a model that pools as the last block leaves them, [B, N, d].
+        x: [B, 3, S, S]."""
+        tokens = self.blocks(self.embed(x))
+        return tokens if self.pooled else self.norm(tokens)
+
+    def mean_token(self, tokens: Tensor) -> Tensor:
+        """What the head of a model that pools reads. tokens: [B, N, d] of `forward_features`. Returns [B, 1, d]."""
+        return self.fc_norm(tokens[:, self.num_prefix_tokens :].mean(1, keepdim=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, C] of the CLS head, or the mean of both heads."""
         tokens = self.forward_features(x)
+        tokens = self.mean_token(tokens) if self.pooled else tokens
         logits = self.head(tokens[:, 0])
         return (logits + self.head_dist(tokens[:, 1])) / 2 if self.num_prefix_tokens == 2 else logits
+
+
+def sincos_positions(dim: int, grid: int) -> Tensor:
+    """The fixed 2-D table of positions of MAE (METHODS 5.1; LIVT:util/pos_embed.py), float32 [1, 1 + grid^2, dim],
+    worked out in float64. A row of zeros for CLS, then the patches row by row: the first half of a vector tells the
+    column, the second the row, each as sines, then cosines, of the number times 10000^(-4k / dim). Raises ValueError
+    where dim is no multiple of 4."""
+    if dim % 4:
+        raise ValueError(f"dim {dim} is not a multiple of 4: positions are sines and cosines of two coordinates")
+    angle = np.arange(grid)[:, None] * 10000.0 ** (-np.arange(dim // 4) / (dim // 4))
+    line = np.concatenate([np.sin(angle), np.cos(angle)], 1)  # [grid, dim / 2]
+    column, row = np.broadcast_to(line, (grid, *line.shape)), np.broadcast_to(line[:, None], (grid, *line.shape))
+    table = np.concatenate([column, row], 2).reshape(grid**2, dim)
+    return torch.from_numpy(np.concatenate([np.zeros((1, dim)), table])[None].astype(np.float32))
+
+
+def resized_positions(table: Tensor, grid: int, special: int) -> Tensor:
+    """A table of positions for another grid, as LIVT:util/pos_embed.py: bicubic along both axes, without aligned
+    corners; the first `special` rows stay. table: [1, special + g^2, d]. Returns [1, special + grid^2, d]. Raises
+    ValueError where the table is of no square grid."""
+    first, rest = table[:, :special], table[:, special:]
+    side = math.isqrt(rest.shape[1])
+    if side**2 != rest.shape[1] or not side:
+        raise ValueError(f"{rest.shape[1]} positions are no square grid")
+    if side == grid:
+        return table
+    square = rest.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([first, square.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from longtail.base.params import later
 from longtail.models.resnet import Head, NormedLinear
-from longtail.models.transformer import VisionTransformer
+from longtail.models.transformer import HEAD_STD, VisionTransformer
 
 NO_DECAY = ("pos_embed", "cls_token", "dist_token")  # 3-D tensors: a rule on ndim alone would decay them
 
@@ -33,6 +34,11 @@ class ModelConfig:
     drop_path_mode: Literal["linear", "constant"] = "linear"  # a ramp from 0 in the first block, or one rate (trap 41)
     layer_scale: float | None = None  # LayerScale: first factor of a branch's channels; DeiT-III 1e-4, null = none
     special_positions: bool = True  # CLS and DIST have positions too; DeiT-III: false, patches alone
+    positions: Literal["learned", "sincos"] = later(
+        "learned"
+    )  # first table: random, or MAE's, which pretraining freezes
+    pool: Literal["cls", "mean"] = later("cls")  # the head reads CLS, or LayerNorm(mean of the patches' tokens): LiVT
+    head_std: float = later(HEAD_STD)  # of the head's first weights; LiVT 2e-5
 
     def __post_init__(self):
         for name in ("image_size", "patch_size", "dim", "depth", "heads"):
@@ -46,6 +52,10 @@ class ModelConfig:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        if self.positions == "sincos" and self.dim % 4:
+            raise ValueError(f"dim {self.dim} is not a multiple of 4, which positions: sincos needs")
+        if self.head_std <= 0:
+            raise ValueError(f"head_std must be above 0, found {self.head_std}")
 
     @property
     def grid(self) -> int:
@@ -61,6 +71,8 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head
     """
     if distilled and not config.special_positions:
         raise ValueError("special_positions: a model with a DIST token needs true")
+    if distilled and config.pool == "mean":
+        raise ValueError("pool: a model with a DIST token reads its tokens; it needs cls")
     model = VisionTransformer(
         grid=config.grid,
         patch=config.patch_size,
@@ -72,6 +84,9 @@ def build_vit(config: ModelConfig, num_classes: int, distilled: bool, head: Head
         special_positions=config.special_positions,
         num_classes=num_classes,
         distilled=distilled,
+        sincos=config.positions == "sincos",
+        pooled=config.pool == "mean",
+        head_std=config.head_std,
     )
     if head == "normed":
         model.head = NormedLinear(config.dim, num_classes)
@@ -86,8 +101,10 @@ def _rates(config: ModelConfig) -> list[float]:
 
 
 def special_tokens(model: nn.Module, x: Tensor) -> Tensor:
-    """CLS (and DIST) after the final LayerNorm. x: [B, 3, S, S]. Returns [B, T, d], T = 1 or 2."""
-    return model.forward_features(x)[:, : model.num_prefix_tokens]
+    """What the heads read: CLS (and DIST) after the final LayerNorm, or the one mean of a model that pools. x:
+    [B, 3, S, S]. Returns [B, T, d], T = 1 or 2."""
+    tokens = model.forward_features(x)
+    return model.mean_token(tokens) if getattr(model, "pooled", False) else tokens[:, : model.num_prefix_tokens]
 
 
 def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
@@ -99,18 +116,36 @@ def head_logits(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
     return logits
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
     """Optimizer groups: no decay on vectors, biases, the positional table and the special tokens (METHODS trap 35).
 
-    What is frozen is in neither group.
+    layer_decay below 1: a group for each layer, with `lr_scale`, the factor of its learning rate: layer_decay^(depth +
+    1 - k), k = 0 for what comes before the first block, i + 1 for block i, depth + 1 for all behind the last (BEiT's
+    rule; LIVT:util/lr_decay.py). What is frozen is in no group.
     """
-    decay, rest = [], []
+    depth = len(model.blocks) if layer_decay != 1 else 0
+    groups: dict[tuple[int, bool], dict] = {}
+    if layer_decay == 1:
+        groups = {
+            (1, False): {"params": [], "weight_decay": weight_decay},
+            (1, True): {"params": [], "weight_decay": 0.0},
+        }
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         exempt = parameter.ndim <= 1 or name.endswith(".bias") or name in NO_DECAY
-        (rest if exempt else decay).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        layer = _layer(name, depth) if layer_decay != 1 else 1
+        decay = 0.0 if exempt else weight_decay
+        fresh = {"params": [], "weight_decay": decay, "lr_scale": layer_decay ** (depth + 1 - layer)}
+        groups.setdefault((layer, exempt), fresh)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _layer(name: str, depth: int) -> int:
+    """Of a parameter by its name, 0 to depth + 1."""
+    if name in NO_DECAY or name.startswith("patch_embed."):
+        return 0
+    return int(name.split(".")[1]) + 1 if name.startswith("blocks.") else depth + 1
 
 
 def cls_dist_distance(tokens: Tensor) -> Tensor:

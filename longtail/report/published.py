@@ -126,5 +126,5 @@ def printed_tails(folder: Path, method: str) -> dict[int, float]:
 
 def source_of(row: dict[str, str]) -> str:
     """Where a number stands: paper, table, dataset."""
-    place = row["table"] if row["table"][:4] in ("text", "fig ") else f"Table {row['table']}"
+    place = row["table"] if row["table"].startswith(("text", "fig ", "issue")) else f"Table {row['table']}"
     return f"{row['paper']}, {place} ({row['dataset']}, ρ = {row['imbalance']})"

@@ -148,11 +148,12 @@ class StudyConfig:
     teachers: tuple[Item, ...]
     caches: tuple[Item, ...]  # whose teacher entropy is analysed
     tables: tuple[Table, ...]
+    pretrainings: tuple[Item, ...] = ()  # encoders that its experiments start from, shown by what they reconstruct
     curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
     figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
 
     def __post_init__(self) -> None:
-        for what in ("experiments", "teachers", "caches", "tables"):
+        for what in ("experiments", "teachers", "caches", "pretrainings", "tables"):
             names = [item.name for item in getattr(self, what)]
             twice = {name for name in names if names.count(name) > 1}
             if twice:
@@ -190,9 +191,10 @@ class StudyConfig:
                     raise ValueError(f"figures.{figure}: '{name}' is not listed in the study{nearest(name, known)}")
 
     def candidates(self, figure: str) -> tuple[Item, ...]:
-        """What a figure could show: caches for teacher entropy, teachers and students for accuracy, else students."""
-        if figure == "entropy":
-            return self.caches
+        """What a figure could show: caches for teacher entropy, pretrainings for reconstructions, teachers and students
+        for accuracy, else students."""
+        if figure in ("entropy", "reconstructions"):
+            return self.caches if figure == "entropy" else self.pretrainings
         return self.teachers + self.experiments if figure == "groups" else self.experiments
 
     def shown(self, figure: str) -> tuple[Item, ...]:

@@ -86,7 +86,7 @@ def compile_blocks(model: nn.Module, attempt: Callable[[], Tensor]) -> str | Non
     is well. What the compiler made is kept for later runs in TORCHINDUCTOR_CACHE_DIR (default: `compiled` in the
     scratch folder).
     """
-    blocks = list(getattr(model, "blocks", ()))
+    blocks = [*getattr(model, "blocks", ()), *getattr(model, "decoder_blocks", ())]
     if not blocks:
         return "no blocks to compile"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((environment.scratch() / "compiled").absolute()))

@@ -21,10 +21,13 @@ from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
 from longtail.models.build import build_network
+from longtail.models.mae import MaskedAutoencoder
 from longtail.runs.probe import Probe
 from longtail.training.cache import CacheConfig
 from longtail.training.cache_probe import cache_facts
 from longtail.training.experiment import load_method, resolve
+from longtail.training.pretraining_config import resolve_pretraining
+from longtail.training.pretraining_probe import pretraining_facts
 from longtail.training.student_probe import student_facts
 from longtail.training.student_run import freeze
 from longtail.training.teacher import build_model
@@ -34,7 +37,7 @@ from longtail.training.teacher_tasks import contrastive_views, supervised_views
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 
-PROBED = ("teachers", "caches", "experiments")  # sections whose entries are trained or made by a network
+PROBED = ("teachers", "caches", "pretrainings", "experiments")  # trained, or made by a network
 VIEWS = 4  # of an epoch
 SHORT = 16  # digits of a checksum
 COMMITTED = Path("tests/training/probes")
@@ -42,7 +45,8 @@ COMMITTED = Path("tests/training/probes")
 
 def entry_probe(params: dict, section: str, name: str) -> Probe:
     """Of the entry's first seed. Raises UserError where the entry is wrong or names what is not there."""
-    return {"teachers": _teacher, "caches": _cache, "experiments": _experiment}[section](params, name)
+    of = {"teachers": _teacher, "caches": _cache, "pretrainings": _pretraining, "experiments": _experiment}
+    return of[section](params, name)
 
 
 def _experiment(params: dict, name: str) -> Probe:
@@ -54,6 +58,13 @@ def _experiment(params: dict, name: str) -> Probe:
     if method.head_only:
         freeze(model)
     return student_facts(config, data, views, method, model, VIEWS)
+
+
+def _pretraining(params: dict, name: str) -> Probe:
+    config, seeds = resolve_pretraining(params, name)
+    data = made_data(config.dataset, _dataset(params, config.dataset))
+    views = Views(config.views, data.train_images, seeds[0], labels=data.train_labels)
+    return pretraining_facts(config, views, _shapes(MaskedAutoencoder, config.model, config.decoder), VIEWS)
 
 
 def _teacher(params: dict, name: str) -> Probe:

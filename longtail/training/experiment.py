@@ -6,10 +6,10 @@ import dataclasses
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from longtail.base.errors import UserError, nearest
-from longtail.base.params import build, entry, merge
+from longtail.base.params import build, entry, later, merge
 from longtail.models.build import CnnConfig, NetworkConfig, network_config
 from longtail.training.optimizer import OptimizerName
 from longtail.views.recipe import ViewRecipe
@@ -30,10 +30,17 @@ class TrainConfig:
     eval_resize: int  # shorter side before the centre crop at test; 256 for 224 inputs, also on CIFAR (trap 2)
     eval_every: int  # epochs between evaluations on the test set; the last epoch is always evaluated
     optimizer: OptimizerName = "adamw"
+    # timm's cosine, or MAE's and LiVT's, whose warm-up begins at 0 and is subtracted from the cosine's clock
+    schedule: Literal["timm", "after_warmup"] = later("timm")
+    layer_decay: float = later(1.0)  # factor of the learning rate from a layer to the one below it (models/vit.py)
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.eval_every, self.eval_resize) < 1 or self.warmup_epochs < 0:
             raise ValueError("at least 1: epochs, eval_every, eval_resize; at least 0: warmup_epochs")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is a factor above 0, at most 1, found {self.layer_decay}")
+        if self.schedule == "after_warmup" and self.warmup_lr:
+            raise ValueError(f"schedule after_warmup begins at 0; warmup_lr must be 0.0, found {self.warmup_lr}")
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,24 @@ class ExperimentConfig:
     cache: str  # or none
     teacher: str  # or none; with a cache the teacher is the cache's
     seeds: tuple[int, ...]
-    start: str = "none"  # experiment whose seed k this one's seed k starts from
+    start: str = "none"  # experiment, or pretraining, whose seed k this one's seed k starts from
+    start_dataset: str = later("")  # of a pretraining on another dataset: which; else it must be this one's
+    start_size: int = later(0)  # of a pretraining on images of another size: their side; positions are interpolated
+    released: bool = later(False)  # a checkpoint of others, taken over by stages/import_checkpoint.py and never trained
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What the run of a pretraining must be that a student starts from."""
+
+    dataset: str
+    image_size: int
+    patch_size: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,7 @@ class StudentConfig:
     model: NetworkConfig
     train: TrainConfig
     views: ViewRecipe
+    pretrained: Pretrained | None = later(None)  # noqa: RUF009 (frozen); where `start` names a pretraining
 
 
 REFERENCES = {  # key of an experiment: section it names an entry of
@@ -77,7 +101,7 @@ REFERENCES = {  # key of an experiment: section it names an entry of
     "views": "views",
     "cache": "caches",
     "teacher": "teachers",
-    "start": "experiments",
+    "start": "experiments",  # or pretrainings
 }
 OPTIONAL = ("cache", "teacher", "start")  # may be none
 
@@ -99,8 +123,11 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
     experiment = build(ExperimentConfig, entry(params, "experiments", name), where)
     for key, section in REFERENCES.items():
         value, known = getattr(experiment, key), params.get(section) or {}
+        if key == "start":
+            known = {**known, **(params.get("pretrainings") or {})}
         if value not in known and not (value == "none" and key in OPTIONAL):
-            raise UserError(f"{where}.{key}: no entry '{value}' in {section}{nearest(value, known)}")
+            both = f"{section} or pretrainings" if key == "start" and params.get("pretrainings") else section
+            raise UserError(f"{where}.{key}: no entry '{value}' in {both}{nearest(value, known)}")
     recipe = entry(params, "recipes", experiment.recipe)
     method = load_method(experiment.method)
     for key in recipe:
@@ -132,9 +159,10 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
         raise UserError(f"{where}: method {experiment.method} needs a ViT; {config.model.arch} is a CNN")
     if method.Method.distilled and not config.model.special_positions:
         raise UserError(f"{where}: method {experiment.method} has a DIST token; it needs model.special_positions true")
-    if not method.Method.takes_mixed and config.views.mix_prob:
+    if not getattr(config.loss, "takes_mixed", method.Method.takes_mixed) and config.views.mix_prob:
+        of = f"method {experiment.method}" + (f", loss {config.loss.loss}," if method.Method.takes_mixed else "")
         raise UserError(
-            f"{where}: method {experiment.method} takes hard labels, but views.{experiment.views} mixes images; its"
+            f"{where}: {of} takes hard labels, but views.{experiment.views} mixes images; its"
             f" mix_prob must be 0, found {config.views.mix_prob}"
         )
     if method.Method.needs_teacher and "none" == experiment.cache == experiment.teacher:
@@ -145,4 +173,23 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
         raise UserError(f"{where}: method {experiment.method} trains the head of a finished run; name it under `start`")
     if experiment.start == name:
         raise UserError(f"{where}.start: a run cannot start from itself")
-    return config, experiment.seeds
+    begun = _pretrained(params, experiment, config.model, where)
+    return dataclasses.replace(config, pretrained=begun), experiment.seeds
+
+
+def _pretrained(params: dict, experiment: ExperimentConfig, model: NetworkConfig, where: str) -> Pretrained | None:
+    """What the run that `start` names must be, where that is a pretraining's; else None. Raises UserError for a model
+    that cannot start from one. Of the pretraining's entry the name alone is read: its run says what it is."""
+    if experiment.start not in (params.get("pretrainings") or {}):
+        if experiment.start_dataset or experiment.start_size:
+            raise UserError(f"{where}: start_dataset and start_size belong to a start from a pretraining")
+        return None
+    if experiment.start in (params.get("experiments") or {}):
+        raise UserError(f"{where}.start: '{experiment.start}' names an experiment and a pretraining; rename one")
+    if isinstance(model, CnnConfig):
+        raise UserError(f"{where}.start: pretraining {experiment.start} is a ViT's; {model.arch} is a CNN")
+    if model.layer_scale or not model.special_positions or model.positions != "sincos":
+        wanted = "positions: sincos, special_positions: true and layer_scale: null"
+        raise UserError(f"{where}.start: from pretraining {experiment.start} a model starts that has {wanted}")
+    dataset, size = experiment.start_dataset or experiment.dataset, experiment.start_size or model.image_size
+    return Pretrained(dataset, size, model.patch_size, model.dim, model.depth, model.heads, model.mlp_ratio)

@@ -77,3 +77,15 @@ def cosine_lr(t: float, base: float, epochs: int, warmup_epochs: int, warmup_lr:
     if t >= epochs:
         return min_lr
     return min_lr + 0.5 * (base - min_lr) * (1 + math.cos(math.pi * t / epochs))
+
+
+def cosine_after_warmup(t: float, base: float, epochs: int, warmup_epochs: int, min_lr: float) -> float:
+    """MAE's and LiVT's rate at a fractional epoch t (LIVT:util/lr_sched.py).
+
+    base·t/warmup_epochs, from 0 on; then a half cosine from base to min_lr over the epochs that are left: the warm-up
+    is subtracted from the clock, unlike `cosine_lr`'s.
+    """
+    if t < warmup_epochs:
+        return base * t / warmup_epochs
+    passed = (t - warmup_epochs) / max(epochs - warmup_epochs, 1)
+    return min_lr + (base - min_lr) * 0.5 * (1 + math.cos(math.pi * passed))

@@ -24,7 +24,7 @@ from longtail.runs.workspace import Workspace
 from longtail.training.engine import choose_attention, compile_blocks
 from longtail.training.experiment import StudentConfig, TrainConfig, load_method
 from longtail.training.labels import TeacherLabels
-from longtail.training.optimizer import build_optimizer, cosine_lr
+from longtail.training.optimizer import build_optimizer, cosine_after_warmup, cosine_lr
 from longtail.training.student_evaluation import Evaluator, test_views
 from longtail.training.student_run import StudentRun, begin
 from longtail.training.student_step import Meter, Stepper, chunks, views_at_once, write_rows
@@ -58,7 +58,7 @@ class Student:
         if start is not None:
             begin(self.model, start, self.method.head_only)
         self.model = self.model.to(device)
-        groups = parameter_groups(self.model, train.weight_decay)
+        groups = parameter_groups(self.model, train.weight_decay, train.layer_decay)
         self.optimizer = build_optimizer(train.optimizer, groups, train.lr, train.betas, train.eps)
         self.take_step = Stepper(
             config, self.model, self.method, self.optimizer, labels, data.train_labels, seed, device, execution, team
@@ -72,13 +72,16 @@ class Student:
         """One optimizer step; returns its learning rate."""
         lr = learning_rate(self.config.train, self.views, epoch, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         self.take_step(batch, epoch, meter)
         return lr
 
 
 def learning_rate(train: TrainConfig, views: Views, epoch: int, step: int) -> float:
-    """Of one step of a 0-based epoch."""
+    """Of one step of a 0-based epoch, of layers without a factor of their own."""
+    if train.schedule == "after_warmup":
+        t = epoch + views.layout.loader_fraction(step)
+        return cosine_after_warmup(t, train.lr, train.epochs, train.warmup_epochs, train.min_lr)
     t = epoch + views.lr_fraction(step)
     return cosine_lr(t, train.lr, train.epochs, train.warmup_epochs, train.warmup_lr, train.min_lr)
 

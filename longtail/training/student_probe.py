@@ -94,10 +94,7 @@ def student_facts(
         exact[f"stochastic depth {of}"] = checksum_of_integers(skipped)
         targets = _targets(data, views.order(epoch)[positions])
         close[f"targets {of}"] = norm_and_projection(method.targets(targets, data.num_classes, epoch))
-    groups = parameter_groups(model, config.train.weight_decay)
-    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        exact[f"parameter {name}"] = f"{list(parameter.shape)}, decay {decay.get(id(parameter), 'none: frozen')}"
+    exact |= parameter_facts(model, parameter_groups(model, config.train.weight_decay, config.train.layer_decay))
     few, last = _few_tested(data), views.steps_per_epoch - 1
     exact["test views"] = checksum(torch.cat(list(test_views(config, few, ALONE).batches(TESTED))))
     for epoch in schedule_epochs(config.train.epochs, epochs):
@@ -106,6 +103,17 @@ def student_facts(
         if (weights := method.class_weights(epoch)) is not None:
             close[f"class weights at epoch {epoch}"] = norm_and_projection(weights)
     return probe
+
+
+def parameter_facts(model: nn.Module, groups: list[dict]) -> dict[str, str]:
+    """Shape, weight decay and factor of the learning rate, where it has one, of every parameter."""
+    of = {id(p): group for group in groups for p in group["params"]}
+    facts = {}
+    for name, parameter in model.named_parameters():
+        group = of.get(id(parameter), {"weight_decay": "none: frozen"})
+        scale = f", rate x{group['lr_scale']:.9g}" if "lr_scale" in group else ""
+        facts[f"parameter {name}"] = f"{list(parameter.shape)}, decay {group['weight_decay']}{scale}"
+    return facts
 
 
 def view_facts(views: Views, epoch: int, count: int | None = None) -> dict[str, Any]:
@@ -136,7 +144,7 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
     student.train()
     for update in range(UPDATES):
         step, of = update % student.views.steps_per_epoch, f"{update + 1} of epoch {epoch}"
-        batch = _few(student.views.step(epoch, step, groups=slice(GROUPS)), views)
+        batch = few_views(student.views.step(epoch, step, groups=slice(GROUPS)), views)
         shown = [*norm_and_projection(batch.x), *numbers(batch.lam)]
         if student.method.needs_teacher:
             shown += norm_and_projection(teacher_input(batch.shown, student.config.views))
@@ -156,7 +164,7 @@ def _updates(student: Student, epoch: int, labels: TeacherLabels | nn.Module | N
         probe.labels[f"teacher's labels of epoch {epoch}"] = taught
 
 
-def _few(batch: Batch, views: int) -> Batch:
+def few_views(batch: Batch, views: int) -> Batch:
     """Some views of each group, the first ones and the last, which are mixed with them: `views` of them, even."""
     size = min(views, *(group.stop - group.start for group in batch.groups)) // 2
     every = [torch.arange(group.start, group.stop) for group in batch.groups]

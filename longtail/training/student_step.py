@@ -36,11 +36,11 @@ from longtail.views.batch import Batch
 class Meter:
     """Loss, 1 - cosine of CLS and DIST, and number of views, summed over an epoch; and the epochs' rows.
 
-    sums: float64 [3] on the device, of this process alone.
+    sums: float64 [3] on the device, of this process alone. what: is trained, in a message.
     """
 
-    def __init__(self, device: torch.device, team: Team, distilled: bool) -> None:
-        self.team, self.distilled = team, distilled
+    def __init__(self, device: torch.device, team: Team, distilled: bool, what: str = "student") -> None:
+        self.team, self.distilled, self.what = team, distilled, what
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._rows: list[dict[str, Any]] = []
         self._unread: list[tuple[int, float, Tensor]] = []
@@ -73,7 +73,7 @@ class Meter:
             loss, distance, count = sums.tolist()
             if not math.isfinite(loss):
                 value = float(f"{loss / count:.9g}")
-                raise UserError(f"student diverged: training loss is {value} in epoch {epoch}; lower lr")
+                raise UserError(f"{self.what} diverged: training loss is {value} in epoch {epoch}; lower lr")
             row = {"epoch": epoch, "lr": float(f"{lr:.9g}"), "loss": float(f"{loss / count:.9g}")}
             self._rows.append(row | ({"cls_dist_distance": float(f"{distance / count:.9g}")} if self.distilled else {}))
         self._unread = []
@@ -141,7 +141,10 @@ class Stepper:
         with self.execution.autocast(self.device):
             tokens = special_tokens(self.model, x)
             logits = head_logits(self.model, tokens)
-        losses = self.method.loss(logits, targets, epoch)
+        if getattr(self.method, "needs_features", False):
+            losses = self.method.loss(logits, targets, epoch, tokens[:, 0].float())
+        else:
+            losses = self.method.loss(logits, targets, epoch)
         self.scaler.scale(losses.sum() / self.over).backward()
         with torch.no_grad():
             distance = cls_dist_distance(tokens.float()).sum() if self.method.distilled else None

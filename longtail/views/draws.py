@@ -199,6 +199,12 @@ def weak_draws(recipe, seed: int, epoch: int, positions: np.ndarray) -> tuple[np
     return rng.below(words[:, :2], 2 * recipe.teacher_padding + 1), rng.unit(words[:, 2]) < recipe.hflip
 
 
+def patch_orders(seed: int, epoch: int, positions: np.ndarray, patches: int) -> np.ndarray:
+    """Of the views at `positions` (int [P]), the patches in the order of a random number each, smallest first: int64
+    [P, patches]. A masked autoencoder sees the first of them and predicts the others (METHODS 5.2)."""
+    return np.argsort(rng.draws(seed, "patch_order", epoch, positions, patches), axis=1, kind="stable")
+
+
 def erase_noise(seed: int, epoch: int, positions: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """N(0, 1) values, 16 bits each, of the erased pixels of several views.
 

@@ -73,6 +73,14 @@ class Layout:
         micro = self.micro_batches - 1 if step == self.steps - 1 else step * self.accumulate
         return micro / self.micro_batches
 
+    def loader_fraction(self, step: int) -> float:
+        """The same as MAE and LiVT read it (LIVT:engine_pretrain.py): the first micro-batch of the window over those of
+        a loader that drops the last incomplete one, but not a trailing incomplete window, which makes no step."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of {self.steps}")
+        whole = -(-self.images * self.repeats // self.ranks) // self.group
+        return step * self.accumulate / max(whole, self.micro_batches)
+
     def order(self, seed: int, epoch: int, labels: np.ndarray | None = None) -> np.ndarray:
         """Image index at each position, int64 [positions]. labels: int64 [N], for a class-balanced stream."""
         shuffled = labels is None

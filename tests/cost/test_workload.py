@@ -104,6 +104,14 @@ def test_memory_of_a_student_grows_with_the_views_of_a_step():
     assert least < memory < 1.05 * least
 
 
+def test_a_pretraining_shows_the_encoder_a_quarter():
+    """113 steps of 1,024 views for 800 epochs; operations of tests/models/test_mae.py; ImageNet-BAL has 116 a class."""
+    work = FULL.of("pretrain", "imagenet_lt-mgp-b")
+    assert load(work, "views").count == load(work, "train").count == 800 * 113 * 1024
+    assert work.loads[1].shape.name == "MAE 768x12, patch 16, 224 px" and len(work.loads) == 2
+    assert FULL.images("imagenet_bal").train == 116_000 and FULL.images("imagenet_bal160").train == 160_000
+
+
 def test_stages_that_compute_nothing():
     assert FULL.of("tables", "digits") is None and FULL.of("evaluate", "digits-vit") is None
 
@@ -130,9 +138,10 @@ def test_names_and_keys_that_are_not_there():
 
 def test_every_entry_can_be_counted():
     """Of datasets whose size the recipe says."""
-    for stage, section in (("train_student", "experiments"), ("train_teacher", "teachers"), ("cache_logits", "caches")):
+    stages = {"train_teacher": "teachers", "cache_logits": "caches", "pretrain": "pretrainings"}
+    for stage, section in (stages | {"train_student": "experiments"}).items():
         for name, entry in PARAMS[section].items():
-            if PARAMS["datasets"][entry["dataset"]]["source"] != "imagefolder":
+            if PARAMS["datasets"][entry["dataset"]]["source"] != "imagefolder" and not entry.get("released"):
                 work = FULL.of(stage, name)
                 assert work.flop > 0 and work.memory > 0 and work.disk > 0
 

@@ -77,13 +77,18 @@ def test_the_large_entries_expect_the_published_counts():
         "imagenet_lt": (1000, 115846, 20000, 50000, 1280, 5),
         "inat18": (8142, 437513, None, 24426, 1000, 2),
         "places_lt": (365, 62500, 7300, 36500, 4980, 5),
+        "imagenet": (1000, 1281167, None, 50000, 1300, 732),
     }
     for name, numbers in expected.items():
         block = params.load_all(ROOT)["datasets"][name]
         files = params.build(DatasetConfig, block, f"datasets.{name}").files
         found = (files.classes, files.train_images, files.val_images, files.test_images, files.largest, files.smallest)
         assert found == numbers
-        assert files.labels == "frequency_rank" and files.short_side is None and files.pack is None
+        assert files.labels == ("natural" if name == "imagenet" else "frequency_rank")
+        assert files.short_side is None and files.pack is None and files.per_class is None
+    for name, number in (("imagenet_bal", 116), ("imagenet_bal160", 160)):
+        block = params.load_all(ROOT)["datasets"][name]
+        assert block["files"]["per_class"] == number and block["files"]["train"] == "ImageNet_train.txt"
 
 
 # ---- what is made
@@ -104,6 +109,27 @@ def test_imagenet_lt_by_frequency_rank(imagenet):
             assert file.decode().split("/")[1] == data.class_names[label]
     assert np.bincount(data.test_labels).tolist() == [2] * 4
     assert data.train_images[0].shape == (*data.train_images.sizes[0], 3)
+
+
+def test_as_many_of_every_class_whatever_the_order_of_the_list(imagenet):
+    """ImageNet-BAL: paths sorted, then drawn with the subset's seed."""
+    path = Path("data/raw/imagenet/ImageNet_LT_train.txt")
+    data, other = make(imagenet, per_class=1), make(imagenet | {"subset_seed": 1}, per_class=1)
+    assert data.class_counts.tolist() == [1] * 4 and data.class_names == make(imagenet, labels="natural").class_names
+    listed = read_list(path, "list")
+    assert (listed.files[data.train_index] == data.train_images.files).all()
+    for label in range(4):
+        mine = sorted(listed.files[listed.labels == label].tolist())
+        assert data.train_images.files[data.train_labels == label].tolist()[0] in mine
+    state = np.random.RandomState(0)  # the first class's is the first draw
+    first = sorted(listed.files[listed.labels == 0].tolist())
+    assert data.train_images.files[0] == first[state.permutation(3)[0]]
+    assert data.digest != other.digest
+    path.write_text("\n".join(reversed(path.read_text().splitlines())) + "\n")
+    again = make(imagenet, per_class=1)
+    assert again.train_images.files.tolist() == data.train_images.files.tolist()
+    said = told(lambda: make(imagenet, per_class=2))
+    assert said == "datasets.d.files.per_class: 2 asked, but label 3 has 1 images"
 
 
 def test_natural_labels_stay_as_listed(imagenet):

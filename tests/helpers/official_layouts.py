@@ -1,7 +1,8 @@
 """Names and shapes of the official checkpoints, written out: facts read off the published model files.
 
 models/resnet_cifar.py of Saddle-LongTail and LDAM-DRW; moco/builder.py, teacher_models/resnet_cifar_paco.py and
-deit_models/ of DeiT-LT; METHODS 2.1, 2.6, 3.2. Shapes as state_dict() gives them.
+deit_models/ of DeiT-LT; models/ of LiVT and models_*.py of MAE; METHODS 2.1, 2.6, 3.2. Shapes as state_dict() gives
+them.
 """
 
 from __future__ import annotations
@@ -88,6 +89,33 @@ def deit(
     if distilled:
         shapes |= {"head_dist.weight": (classes, dim), "head_dist.bias": (classes,)}
     return shapes
+
+
+def livt(classes: int, dim: int = 768, depth: int = 12, patches: int = 196, patch: int = 16) -> Shapes:
+    """LiVT's fine-tuned ViT, as the original MAE's: fc_norm over the mean of the patches, no norm (models/vit.py)."""
+    shapes = deit(classes, dim, False, depth, patches, patch)
+    return {name.replace("norm.", "fc_norm.") if name[:5] == "norm." else name: shape for name, shape in shapes.items()}
+
+
+def mae(dim: int = 768, depth: int = 12, patches: int = 196, patch: int = 16) -> Shapes:
+    """The encoder of a masked autoencoder: a ViT without head (models_mae.py of MAE, models/mae.py of LiVT)."""
+    return {name: shape for name, shape in deit(1, dim, False, depth, patches, patch).items() if name[:5] != "head."}
+
+
+def mae_decoder(dim: int = 768, width: int = 512, depth: int = 8, patches: int = 196, patch: int = 16) -> Shapes:
+    """What LiVT's pretrained files hold beside the encoder."""
+    blocks = {f"decoder_{n}": s for n, s in deit(1, width, False, depth).items() if n.startswith("blocks.")}
+    return {
+        "mask_token": (1, 1, width),
+        "decoder_pos_embed": (1, patches + 1, width),
+        "decoder_embed.weight": (width, dim),
+        "decoder_embed.bias": (width,),
+        **blocks,
+        "decoder_norm.weight": (width,),
+        "decoder_norm.bias": (width,),
+        "decoder_pred.weight": (3 * patch**2, width),
+        "decoder_pred.bias": (3 * patch**2,),
+    }
 
 
 def filled(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:

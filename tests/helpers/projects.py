@@ -108,12 +108,16 @@ OF_TEACHER = ("train_teacher", "evaluate_teacher", "diagnose_teacher")
 STUDY = {name: {f"{stage}@tiny-{name}" for stage in OF_STUDENT} | REPORTS for name in ("vit", "deit_lt")}
 LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "evaluate_labels", "teacher_entropy")}
 TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in OF_TEACHER} | LABELS
+PRETRAINING = {"pretrain@tiny-mgp", "reconstruct@tiny-mgp"}
 EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes stale
     "an experiment": ("params.yaml", put("experiments.tiny-vit.set", {"train": {"lr": 2.0e-3}}), STUDY["vit"]),
     "a method's file": ("longtail/methods/vit.py", comment, STUDY["vit"]),
     "a method's number": ("params.yaml", put("methods.deit_lt.alpha", 0.4), STUDY["deit_lt"]),
     "a teacher": ("params.yaml", put("teachers.ldam_drw_sam-tiny.lr", 0.2), TEACHER | STUDY["deit_lt"]),
-    "code of training": ("longtail/training/sam.py", comment, TEACHER | STUDY["deit_lt"] | STUDY["vit"]),
+    "code of training": (
+        *("longtail/training/sam.py", comment),
+        TEACHER | STUDY["deit_lt"] | STUDY["vit"] | PRETRAINING,
+    ),
     "a cache": (
         *("params.yaml", put("caches.ldam_drw_sam-tiny.epochs", 4)),
         LABELS | STUDY["deit_lt"],

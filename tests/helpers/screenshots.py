@@ -13,7 +13,7 @@ RUN = "pages/digits/digits-deit_lt.html"
 VIEWS = {  # {picture: (page under reports/, place in it, width, height, light or dark)}
     "index": ("index.html", "", 1280, 1180, "light"),
     "claims-dark": ("index.html", "#claims", 1280, 900, "dark"),
-    "tables": ("index.html", "#item-table-s3", 1280, 1100, "light"),
+    "tables": ("index.html", "#deit-lt-item-table-s3", 1280, 1100, "light"),
     "run": (RUN, "", 1280, 1500, "light"),
     "experts": (RUN, "#fusion", 1280, 900, "light"),
     "phone": ("index.html", "", 390, 844, "light"),

@@ -12,10 +12,13 @@ from longtail.data.config import DatasetConfig
 from longtail.data.long_tail import LongTail
 from longtail.data.made_data import made_data
 from longtail.models.build import CnnConfig
+from longtail.models.mae import DecoderConfig, MaskedAutoencoder, split_state
 from longtail.runs.probe import Probe
 from longtail.training.cache_probe import cache_probe
 from longtail.training.experiment import StudentConfig, load_method, resolve
 from longtail.training.labels import TeacherLabels
+from longtail.training.pretraining_config import PretrainingConfig, resolve_pretraining
+from longtail.training.pretraining_probe import pretraining_probe
 from longtail.training.student_probe import student_probe
 from longtail.training.student_run import StudentRun
 from longtail.training.teacher_config import TeacherConfig
@@ -34,7 +37,10 @@ STUDENTS = {  # an experiment of each method, and of each kind of network
     "vit_ldam": "cifar10_if100-vit_ldam-b",
     "crt": "cifar10_if100-vit_crt-b",
     "regnet": "cifar10_if100-regnety",
+    "livt": "cifar10_if100-livt-b-issue3",  # mixed views, Bal-BCE
+    **{loss: f"cifar10_if100-bft_{loss}-b" for loss in ("cb", "ldam", "lade", "ib", "bal_ce")},
 }
+PRETRAININGS = {"mgp": "imagenet_lt-mgp-b"}
 TEACHERS = {
     "ldam_drw_sam": "ldam_drw_sam-cifar10_if100",
     "ce": "ce-cifar10_if100",
@@ -56,6 +62,15 @@ def student_entry(table: dict, name: str) -> tuple[StudentConfig, LongTail]:
         model = replace(config.model, image_size=side, patch_size=6, dim=48, depth=2, heads=3)
     resize = side * config.train.eval_resize // config.views.size
     small = replace(config, model=model, views=views, train=replace(config.train, eval_resize=resize))
+    return small, small_data(config.dataset)
+
+
+def pretraining_entry(table: dict, name: str) -> tuple[PretrainingConfig, LongTail]:
+    """A pretraining with two thin blocks of encoder and one of decoder, that sees few small views."""
+    config, _ = resolve_pretraining(table, name)
+    views = replace(config.views, size=SIDE, mix_group=8, round_to=8)
+    model = replace(config.model, image_size=SIDE, patch_size=6, dim=48, depth=2, heads=3)
+    small = replace(config, model=model, views=views, decoder=DecoderConfig(dim=16, depth=1, heads=2))
     return small, small_data(config.dataset)
 
 
@@ -89,7 +104,7 @@ def made_labels(config: StudentConfig, data: LongTail) -> TeacherLabels | None:
 def probe_student(table: dict, name: str, seed: int = 0) -> Probe:
     config, data = student_entry(table, name)
     start = None
-    if load_method(config.method).Method.head_only:
+    if load_method(config.method).Method.head_only or config.pretrained is not None:
         start = first_weights(config, data)
     return student_probe(config, data, seed, made_labels(config, data), start)
 
@@ -102,7 +117,16 @@ def first_weights(config: StudentConfig, data: LongTail) -> StudentRun:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return StudentRun(Path("made"), {}, build_network(config.model, data.num_classes, False).state_dict())
+        if config.pretrained is None:
+            return StudentRun(Path("made"), {}, build_network(config.model, data.num_classes, False).state_dict())
+        shape = replace(config.model, image_size=2 * config.model.image_size, drop_path=0.0)  # other positions
+        encoder, _ = split_state(MaskedAutoencoder(shape, DecoderConfig(dim=16, depth=1, heads=2)).state_dict())
+        return StudentRun(Path("made"), {"pretraining": "made"}, encoder)
+
+
+def probe_pretraining(table: dict, name: str, seed: int = 0) -> Probe:
+    config, data = pretraining_entry(table, name)
+    return pretraining_probe(config, data, seed)
 
 
 def probe_teacher(table: dict, name: str, seed: int = 0) -> Probe:

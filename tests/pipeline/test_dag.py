@@ -206,6 +206,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "subsample": "tiny",
     "train_teacher": "ldam_drw_sam-tiny",
     "cache_logits": "ldam_drw_sam-tiny",
+    "pretrain": "tiny-mgp",
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
@@ -213,6 +214,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "diagnose": "tiny-deit_lt",
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
+    "reconstruct": "tiny-mgp",
     "analyse": "tiny-deit_lt",
     "experts": "tiny-deit_lt",
     "scores": "tiny",
@@ -234,7 +236,7 @@ def made(tiny, tmp_path_factory) -> Path:
     """The whole tiny study, evaluated and reported."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(tiny, folder, True, shutil.ignore_patterns("scratch", "logs"), dirs_exist_ok=True)
-    for stage in list(ENTRIES)[4:]:
+    for stage in ["pretrain", *list(ENTRIES)[5:]]:
         finish(folder, *command(stage, ENTRIES[stage]))
     return folder
 
@@ -264,7 +266,7 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
 
     keep(declared)
     run = finish(tmp_path, *line)
-    if stage in ("train_teacher", "cache_logits", "train_student"):
+    if stage in ("train_teacher", "cache_logits", "pretrain", "train_student"):
         assert "seed 0: already there" in run.out  # by its identity
     assert outputs(tmp_path / line[-1]) == outputs(made / line[-1])
     for name in declared:
@@ -334,6 +336,7 @@ def test_a_study_is_made_of_its_own_entries(stages):
         listed |= {f"reports/analysis/{study}/{i['name']}" for i in block["experiments"]}
         listed |= {f"reports/experts/{study}/{i['name']}.json" for i in block["experiments"]}
         listed |= {f"reports/analysis/{study}/teachers/{i['name']}" for i in block["caches"]}
+        listed |= {f"reports/analysis/{study}/pretrainings/{i['name']}" for i in block.get("pretrainings", ())}
         under = tuple(f"reports/{part}/{study}/" for part in ("metrics", "runs", "analysis", "experts"))
         makers = {o.def_path: name for name, s in stages.items() for o in s.outs if o.def_path.startswith(under)}
         assert listed <= set(makers)
@@ -348,9 +351,15 @@ def test_every_entry_builds():
     from longtail.report.study import StudyConfig
     from longtail.report.tables.overview import OverviewConfig
     from longtail.training.cache import CacheConfig
-    from longtail.training.experiment import resolve
+    from longtail.training.experiment import Pretrained, resolve
+    from longtail.training.pretraining_config import PretrainingConfig, resolve_pretraining
     from longtail.training.teacher_config import TeacherConfig
     from longtail.views.recipe import ViewRecipe
+
+    def shape_of(begun: PretrainingConfig) -> Pretrained:
+        model = begun.model
+        size = model.image_size, model.patch_size, model.dim, model.depth, model.heads, model.mlp_ratio
+        return Pretrained(begun.dataset, *size)
 
     assert list(PARAMS) == list(params.SECTIONS + params.FOR_DVC)
     kinds = {"datasets": DatasetConfig, "views": ViewRecipe, "teachers": TeacherConfig, "caches": CacheConfig}
@@ -375,22 +384,30 @@ def test_every_entry_builds():
     for name, block in PARAMS["experiments"].items():
         config, seeds = resolve(PARAMS, name)
         study = built["studies"][config.study]
-        assert name.startswith(f"{config.study}-") and name in {i.name for i in study.experiments}
+        assert name in {i.name for i in study.experiments}
         assert seeds and len(set(seeds)) == len(seeds)
         if block["cache"] != "none":
             labels = built["caches"][block["cache"]]
             assert (labels.views, labels.dataset) == (block["views"], block["dataset"]), name
             assert labels.epochs >= config.train.epochs and set(seeds) <= set(labels.seeds), name
-        if config.start != "none":
+        if config.pretrained is not None:
+            begun, starts = resolve_pretraining(PARAMS, config.start)
+            assert config.pretrained == shape_of(begun) and set(seeds) <= set(starts), name
+        elif config.start != "none":
             start, starts = resolve(PARAMS, config.start)
             assert (start.dataset, start.model) == (config.dataset, config.model) and set(seeds) <= set(starts), name
+    for name in PARAMS["pretrainings"]:
+        config, seeds = resolve_pretraining(PARAMS, name)
+        assert name not in PARAMS["experiments"] and len(set(seeds)) == len(seeds)
+        assert name in {i.name for i in built["studies"][config.study].pretrainings}
     for overview in built["overviews"].values():
         assert set(overview.studies) <= set(built["studies"])
         for series in overview.series:
             for study, entry in zip(overview.studies, series.entries, strict=True):
                 assert entry is None or PARAMS["experiments"][entry]["study"] == study
     for study in built["studies"].values():
-        for items, section in ((study.experiments, "experiments"), (study.teachers, "teachers")):
+        for section in ("experiments", "teachers", "pretrainings"):
+            items = getattr(study, section)
             assert {i.name for i in items} <= set(PARAMS[section])
 
 

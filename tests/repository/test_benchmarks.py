@@ -18,8 +18,10 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.cost.speed import noise
 from longtail.losses.targets import Targets, soft_targets
+from longtail.models.mae import normalized_patches, patchify, picked
 from longtail.models.vit import build_vit
 from longtail.training.experiment import load_method, resolve
+from longtail.training.pretraining_config import resolve_pretraining
 from longtail.views.epoch import Layout
 from tests.helpers.projects import WHO, committed
 from tests.helpers.root import ROOT
@@ -265,3 +267,43 @@ def test_the_page_on_performance_says_what_the_record_holds():
     assert all(rows[teachers[1], f"ours, {p}"]["sam_over_sgd"] < 2.05 for p in ("fp32", "bf16"))
     views = record["views"]["sizes"]["224"]
     assert views["pil"]["views_per_second"] < views["timm"]["views_per_second"]
+
+
+def test_pretraining_is_held_against_all_patches_and_timm(run):
+    """Ratios are those of the rates beside them; the plain network and ours, of the same weights, have one loss."""
+    code, record, text = run("pretraining", "--short")
+    row = record["entries"]["digits-mgp"]
+    rates = row["images_per_second"]
+    assert code == 0 and list(rates) == ["ours", "all patches", "plain"] and min(rates.values()) > 0
+    assert row["over_plain"] == pytest.approx(rates["ours"] / rates["plain"], abs=0.05)
+    assert row["expected_over_all_patches"] > 1 and "`digits-mgp`" in text
+    module = importlib.import_module("pretraining")
+    for name, wanted in (("imagenet_lt-mgp-b", 2.36), ("imagenet_lt-mgp-s", 1.5), ("imagenet_lt-mgp-ti", 1.2)):
+        assert module.expected(resolve_pretraining(TABLE, name)[0]) == pytest.approx(wanted, rel=0.03)
+
+
+def test_the_plain_autoencoder_computes_the_same(run, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("pretraining")
+    config, _ = resolve_pretraining(TABLE, "digits-mgp")
+    runs = module.contenders(config, torch.device("cpu"))
+    ours, plain = runs["ours"].network, runs["plain"].network
+    assert plain.load_state_dict({**plain.state_dict(), **_timm_names(ours.state_dict(), plain.state_dict())})
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(5)
+    found = plain(x)
+    torch.manual_seed(5)
+    orders = torch.rand(3, config.patches).argsort(1)
+    patches = patchify(x, 2)
+    visible, hidden = orders[:, : config.visible], orders[:, config.visible :]
+    targets, _, _ = normalized_patches(picked(patches, hidden))
+    predicted = ours(patches, visible, hidden)
+    assert found.item() == pytest.approx(((predicted - targets) ** 2).mean().item(), rel=1e-4)
+    every = runs["all patches"].network  # the same decoder's work, on tokens that saw the hidden patches
+    assert every(patches, visible, hidden).shape == predicted.shape
+
+
+def _timm_names(state: dict, wanted: dict) -> dict:
+    """The same names in both but for numbers of blocks, which are Sequential here and ModuleList there."""
+    assert state.keys() == wanted.keys()
+    return {name: value.reshape(wanted[name].shape) for name, value in state.items()}

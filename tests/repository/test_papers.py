@@ -122,8 +122,8 @@ def test_missing_raw_data_are_told_in_a_line(folder, capsys):
     line = ("raw_data", "cifar10", "--folder", "data/raw/cifar10", "--params", "all.yaml")
     assert run_stage(*line) == 2
     assert capsys.readouterr().err == (
-        "error: data/raw/cifar10: no such folder, and data sets cifar10_if100, cifar10_if50, cifar10_if1 are cut "
-        "from it; "
+        "error: data/raw/cifar10: no such folder, and data sets cifar10_if100, cifar10_if50, cifar10_if10, cifar10_if1 "
+        "are cut from it; "
         "`python stages/doctor.py cifar10_if100` says what belongs there\n"
     )
     assert run_stage("doctor", "cifar10_if100", "--params", "all.yaml") == 2

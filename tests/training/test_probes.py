@@ -13,12 +13,22 @@ from longtail.runs.probe import Probe
 from longtail.training.entry_probe import PROBED, brief, committed, entry_probe
 from tests.helpers.mutations import MUTATIONS, mutated
 from tests.helpers.root import ROOT
-from tests.helpers.small_entries import STUDENTS, TABLE, TEACHERS, probe_cache, probe_student, probe_teacher
+from tests.helpers.small_entries import (
+    PRETRAININGS,
+    STUDENTS,
+    TABLE,
+    TEACHERS,
+    probe_cache,
+    probe_pretraining,
+    probe_student,
+    probe_teacher,
+)
 
 SMALL = ROOT / "tests" / "training" / "probes"
 MADE = {
     **{kind: lambda name=name: probe_student(TABLE, name) for kind, name in STUDENTS.items()},
     **{kind: lambda name=name: probe_teacher(TABLE, name) for kind, name in TEACHERS.items()},
+    **{kind: lambda name=name: probe_pretraining(TABLE, name) for kind, name in PRETRAININGS.items()},
     "cache": lambda: probe_cache(TABLE, STUDENTS["deit_lt"]),
 }
 

@@ -43,6 +43,11 @@ FIGURES = {
         "Attention rollout, CLS and DIST together (Fig. S.2)",
         "The mean of an image's CLS and DIST maps, divided by its maximum; a plain ViT has the CLS map alone.",
     ),
+    "reconstructions": (
+        "What a masked autoencoder reconstructs",
+        "Test images at the views' size; what the encoder sees of them, hidden patches grey; and the decoder's picture "
+        "of the hidden patches, each with its own mean and contrast put back. First seed, last epoch.",
+    ),
     "training_loss": (
         "Training loss (Fig. S.1)",
         "Mean loss over the training views of an epoch (line: mean over seeds, band: standard error). Losses of "

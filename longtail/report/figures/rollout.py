@@ -1,4 +1,5 @@
-"""Grids of attention rollout maps: a column for each token of an experiment (Fig. 5), or for their mean (Fig. S.2)."""
+"""Grids of pictures: attention rollout maps, a column for each token of an experiment (Fig. 5) or for their mean (Fig.
+S.2); and what masked autoencoders reconstruct, a line for each kind of picture."""
 
 from __future__ import annotations
 
@@ -67,3 +68,31 @@ def _grid(series: Mapping[str, Mapping[str, np.ndarray]], columns: Columns) -> D
 def wrapped(label: str, width: int) -> str:
     """A label in lines that fit above a column."""
     return "\n".join(textwrap.wrap(label, width))
+
+
+PICTURES = ("images", "masked", "reconstructed")
+
+
+def reconstructions(series: Mapping[str, Mapping[str, np.ndarray]]) -> Drawing | None:
+    """{label of a pretraining: reconstructions.npz}: three uint8 [K, S, S, 3] and labels [K]. Three lines of pictures
+    for each; None where there is nothing. Numbers: mean absolute difference of an image from its reconstruction."""
+    if not series:
+        return None
+    columns = max(len(s["labels"]) for s in series.values())
+    side = TEXT / columns
+    lines = len(PICTURES) * len(series)
+    figure, axes = new_figure(columns=columns, rows=lines, width=TEXT, height=side * lines + 0.2)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+    out = []
+    for number, (label, s) in enumerate(series.items()):
+        for line, name in enumerate(PICTURES, len(PICTURES) * number):
+            for k, picture in enumerate(s[name]):
+                axes[line][k].imshow(picture, interpolation="nearest")
+            axes[line][0].set_ylabel(name, fontsize=7)
+        axes[len(PICTURES) * number][0].set_title(label, fontsize=7, loc="left")
+        apart = np.abs(s["images"].astype(np.float64) - s["reconstructed"]).mean((1, 2, 3))
+        out += [(label, k, int(s["labels"][k]), round(float(apart[k]), 4)) for k in range(len(apart))]
+    return Drawing(figure, ("label", "image", "class", "mean_absolute_difference"), out)

@@ -21,14 +21,12 @@ from longtail.report.pages.entries import entries
 from longtail.report.pages.study_page import shown_width
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
-from longtail.report.review.shares import STATES, Agreement, agreement, counts, state
+from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, counts, state
 from longtail.report.study import StudyConfig, Table
 from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
 from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printed_tables, side_by_side
 
-MAPPED = "DeiT-LT"  # the paper that docs/coverage.yaml maps
-PAPERS = {MAPPED: "deit_lt", "LiVT": "livt", "DiVE": "dive", "CBD": "cbd"}  # {paper: how its files begin}
 IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
 REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way and 256 colours, its file is as drawn
 
@@ -79,8 +77,9 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of the paper, and where it is made: studies with the full recipe first."""
+    """A table or figure of a paper, and where it is made: studies with the full recipe first."""
 
+    paper: str
     item: str
     shows: str
     note: str
@@ -105,15 +104,14 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
     items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
-    others = {name: printed_tables(published, prefix) for name, prefix in PAPERS.items() if name != MAPPED}
+    ours = [_mapped(name, coverage.of(name), project, items, made, claims) for name in coverage.papers]
+    others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
     return web.page(
         "index.html.j2",
         inputs=inputs,
         states=STATES,
-        papers=[
-            _mapped(coverage, project, items, made, claims),
-            *(_printed(name, found, claims) for name, found in others.items()),
-        ],
+        papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
+        compared=any(paper.agreement and paper.agreement.cells for paper in ours),
         claims=claims,
         signs=SIGNS,
         decided=decided,
@@ -129,10 +127,14 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
     )
 
 
-def _mapped(coverage: Coverage, project: Project, items: list[Item], made: Mapping, claims: list[ClaimGroup]) -> Paper:
-    tables = [(study, cells) for study, _, cells in made.values()]
-    links = tuple((item.item, item.state, item.anchor) for item in items)
-    return Paper(MAPPED, counts(coverage, project), links, agreement(tables), *_verdicts(claims, MAPPED))
+def _mapped(
+    name: str, coverage: Coverage, project: Project, items: list[Item], made: Mapping, claims: list[ClaimGroup]
+) -> Paper:
+    """coverage: of this paper alone."""
+    studies = {place.study for item in coverage.items for place in (*item.full, *item.miniature)}
+    tables = [(study, cells) for (of, _), (study, _, cells) in made.items() if of in studies]
+    links = tuple((item.item, item.state, item.anchor) for item in items if item.paper == name)
+    return Paper(name, counts(coverage, project), links, agreement(tables), *_verdicts(claims, name))
 
 
 def _printed(name: str, tables: list[PrintedTable], claims: list[ClaimGroup]) -> Paper:
@@ -148,16 +150,22 @@ def _verdicts(claims: list[ClaimGroup], paper: str) -> tuple[dict[str, int], dic
 def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Place, Drawing], embedded: bool) -> Item:
     places = (*item.full, *item.miniature)
     for place in places:
-        project.check(place, place in item.miniature, item.item)
+        project.check(place, place in item.miniature, item.name)
     return Item(
+        paper=item.paper,
         item=item.item,
         shows=item.shows,
         note=item.note,
-        anchor=f"item-{item.item.lower().replace(' ', '-').replace('.', '')}",
+        anchor=_anchor(item),
         state=state(item, project),
         tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
         figures=tuple(_figure(place, project, drawings.get(place), embedded) for place in places if not place.table),
     )
+
+
+def _anchor(item: PaperItem) -> str:
+    """E.g. livt-item-table-2."""
+    return f"{item.paper.lower()}-item-{item.item.lower().replace(' ', '-').replace('.', '')}"
 
 
 def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable:

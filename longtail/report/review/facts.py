@@ -34,7 +34,7 @@ CLAIM_COLUMNS = (
     "low",
     "high",
 )
-CLAIM_COLUMNS += ("unit", "method", "reason")
+CLAIM_COLUMNS += ("unit", "method", "reason", "higher", "lower")
 VERDICTS = ("holds", "does not hold", "undecided", "not yet run")
 
 
@@ -208,15 +208,16 @@ def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgement
 
 
 def not_run(name: str, config: StudyConfig, results: Results, table: dict, workload: Workload) -> Estimate | None:
-    """Of entries of the study that have no metrics, with the caches of students among them."""
+    """Of entries of the study that have no metrics, with the caches and the pretrainings of students among them."""
     lacking = {item.name for item in config.teachers + config.experiments} - {*results.teachers, *results.experiments}
     experiments = table.get("experiments") or {}
-    readers = {experiments[entry].get("cache") for entry in lacking if entry in experiments}
+    students = [experiments[entry] for entry in lacking if entry in experiments]
+    before = {"caches": {s.get("cache") for s in students}, "pretrainings": {s.get("start") for s in students}}
     runs, flop, disk = 0, 0, 0
     try:
         for stage, section in TRAINED.items():
             for entry, block in (table.get(section) or {}).items():
-                if block["study"] != name or entry not in (readers if section == "caches" else lacking):
+                if block["study"] != name or entry not in before.get(section, lacking) or block.get("released"):
                     continue
                 work, seeds = workload.of(stage, entry), len(block.get("seeds") or ())
                 runs, flop, disk = runs + (section != "caches"), flop + seeds * work.flop, disk + seeds * work.disk

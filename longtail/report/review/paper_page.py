@@ -50,9 +50,19 @@ def claim_table(paper: str, ledger: Path) -> str:
     lines = []
     for found in of_claim.values():
         first = found[0]
-        small = [f"{r['study']}: {r['verdict']}" for r in found if r["miniature"] == "1"]
+        small = _miniatures([row for row in found if row["miniature"] == "1"])
         lines.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
     return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", lines)) + "\n"
+
+
+def _miniatures(rows: list[dict[str, str]]) -> list[str]:
+    """`STUDY: VERDICT`, with what was compared where a study has several comparisons."""
+    told = []
+    for row in rows:
+        several = sum(other["study"] == row["study"] for other in rows) > 1
+        against = f", `{row['higher']}` over `{row['lower']}`" if several else ""
+        told.append(f"{row['study']}{against}: {row['verdict']}")
+    return told
 
 
 def entry_tables(
@@ -68,12 +78,15 @@ def entry_tables(
         results = load(project.reports / "metrics" / name, name, study)
         first = _shown(study, results, published)
         rows = []
-        for section, stage in (("teachers", "train_teacher"), ("experiments", "train_student")):
+        makers = {"teachers": "train_teacher", "pretrainings": "pretrain", "experiments": "train_student"}
+        shows = {"teachers": "evaluate_teacher", "pretrainings": "reconstruct", "experiments": "evaluate"}
+        for section, stage in makers.items():
             for item in getattr(study, section):
-                row, kind = first.get(item.name), "evaluate_teacher" if section == "teachers" else "evaluate"
+                row, kind = first.get(item.name), shows[section]
                 cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
                 command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
-                rows.append((plain(item.label), *cost, _printed(row), _ours(item.name, row, results), command))
+                ours = "–" if section == "pretrainings" else _ours(item.name, row, results)
+                rows.append((plain(item.label), *cost, _printed(row), ours, command))
         head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
         lines = [
             f"### {plain(study.title)}",
@@ -85,10 +98,12 @@ def entry_tables(
 
 
 def _cost(workload: Workload, stage: str, entry: str, seeds: int, assumed: Assumptions) -> list[str]:
-    """Seeds, hours and memory of training; dashes where it is not known how many images there are."""
+    """Seeds, hours and memory of training; dashes where nothing is trained or the number of images is not known."""
     try:
         work = workload.of(stage, entry)
     except UserError:
+        work = None
+    if work is None:
         return [str(seeds), "–", "–"]
     low, high = assumed.gpu_hours(seeds * work.flop)
     hours = "< 1" if high < 1 else f"{number(low)} to {number(high)}"  # below, launches and decoding decide

@@ -41,7 +41,7 @@ def state(item: PaperItem, project: Project) -> str | None:
 
 
 def counts(coverage: Coverage, project: Project) -> dict[str, int]:
-    """{state: items of the paper}."""
+    """{state: items of those papers}."""
     found = [state(item, project) for item in coverage.items]
     return {name: found.count(name) for name in STATES}
 
@@ -54,7 +54,12 @@ def agreement(tables: list[tuple[StudyConfig, list[Record]]]) -> Agreement:
     return Agreement(len(both), last, best)
 
 
-OTHERS = {"LiVT (CVPR 2023)": "livt", "DiVE (ICCV 2021)": "dive", "CBD (BMVC 2021)": "cbd"}  # files in data/published
+PAPERS = {  # by its name in docs/coverage.yaml: where it appeared, how its files in data/published begin
+    "DeiT-LT": ("CVPR 2024", "deit_lt"),
+    "LiVT": ("CVPR 2023", "livt"),
+    "DiVE": ("ICCV 2021", "dive"),
+    "CBD": ("BMVC 2021", "cbd"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Share:
 
 
 def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
-    """{"tables", "figures"} of DeiT-LT and its supplement; settings are no results."""
+    """{"tables", "figures"} of a paper and its supplement; settings are no results."""
 
     def done(places: tuple[Place, ...]) -> list[bool]:
         return [need.done for place in places for need in project.needs(place)]
@@ -89,10 +94,13 @@ def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
 
 def markdown(coverage: Coverage, project: Project, published: Path) -> str:
     """Papers by what of them was run, then studies by how many entries were; ends in a newline."""
-    ours = by_kind(coverage, project)
-    papers: list[tuple[str, ...]] = [("DeiT-LT (CVPR 2024)", str(ours["tables"]), str(ours["figures"]))]
-    for paper, stem in OTHERS.items():
-        papers.append((paper, f"none of {len(list(published.glob(f'{stem}_table_*.csv')))} yet", "none yet"))
+    papers: list[tuple[str, ...]] = []
+    for paper, (venue, stem) in PAPERS.items():
+        told = f"none of {len(list(published.glob(f'{stem}_table_*.csv')))} yet", "none yet"
+        if paper in coverage.papers:
+            ours = by_kind(coverage.of(paper), project)
+            told = str(ours["tables"]), str(ours["figures"])
+        papers.append((f"{paper} ({venue})", *told))
     studies = []
     for name, study in project.studies.items():
         folder = project.reports / "metrics" / name

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longtail.report.figures import study_figures
-from longtail.report.figures.rollout import rollout, rollout_mean
+from longtail.report.figures.rollout import reconstructions, rollout, rollout_mean
 
 COLORS = {"A": "red", "B": "blue"}
 
@@ -130,7 +130,17 @@ def test_rollout_has_a_column_for_each_token_of_each_entry():
     assert {(label, token, value) for label, token, *_, value in mean.rows} == {("A", "cls", 0.5), ("B", "cls+dist", 1)}
 
 
+def test_reconstructions_have_three_lines_for_each_pretraining():
+    pictures = {name: np.full((2, 6, 6, 3), level, np.uint8) for name, level in (("images", 90), ("masked", 128))}
+    series = {"A": pictures | {"reconstructed": np.full((2, 6, 6, 3), 70, np.uint8), "labels": np.array([7, 8])}}
+    drawn = reconstructions(series | {"B": series["A"]})
+    assert len(drawn.figure.axes) == 2 * 3 * 2
+    assert drawn.rows == [(label, k, 7 + k, 20.0) for label in "AB" for k in range(2)]
+    assert [ax.get_ylabel() for ax in drawn.figure.axes[:6:2]] == ["images", "masked", "reconstructed"]
+
+
 def test_nothing_was_run():
+    assert reconstructions({}) is None
     assert study_figures.groups({}, COLORS) is None and study_figures.entropy({}, {}) is None and rollout({}) is None
     assert study_figures.attention_distance({}, "test", COLORS, {}) is None and rollout_mean({}) is None
     assert study_figures.training_loss({}, COLORS) is None and study_figures.test_accuracy({}, COLORS) is None

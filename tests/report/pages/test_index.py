@@ -161,6 +161,22 @@ def test_the_first_table_counts_what_is_reproduced(made):
     assert made.row(name, "CBD")[:6] == ["CBD", "0", "0", "0", "8", "none yet"]
 
 
+def test_a_second_paper_has_its_own_items_and_studies(tree):
+    """A Table 2 of LiVT that a study of its own makes is no cell of DeiT-LT's."""
+    held = yaml.safe_load((tree / "coverage.yaml").read_text())
+    held["items"][0]["miniature"] = []
+    own = {"item": "Table 2", "shows": "a miniature", "full": [], "miniature": [{"study": "m", "table": "overall"}]}
+    (tree / "coverage.yaml").write_text(yaml.safe_dump({"items": [*held["items"], {**own, "paper": "LiVT"}]}))
+    assert run(tree) == 0
+    text = (tree / "reports/index.html").read_text(encoding="utf-8")
+    page, name = Page(text), "How much of each paper is reproduced"
+    assert page.row(name, "DeiT-LT")[1:6] == ["0", "1", "0", "1", "4 of 7 best on test, 3 at the last epoch"]
+    assert page.row(name, "LiVT")[:6] == ["LiVT", "0", "0", "1", "0", "none yet"]
+    for paper in ("deit-lt", "livt"):
+        assert text.count(f'id="{paper}-item-table-2"') == text.count(f'href="#{paper}-item-table-2"') == 1
+    assert "LiVT, Table 2: a miniature" in " ".join(page.text) and "LiVT, Table 3" not in text
+
+
 def test_claims_with_number_interval_and_method(made):
     """CLS is 10 below in every seed: a difference of 10 without spread."""
     row = made.row("Claim ledger", "The average is better than CLS. DeiT-LT, Table S.3: ✓ holds")

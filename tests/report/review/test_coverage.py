@@ -124,12 +124,28 @@ def test_stage_writes_and_checks(tmp_path, capsys):
     assert run_stage("coverage", *line) == 2 and "no such file" in capsys.readouterr().err
 
 
-def test_every_table_and_figure_of_the_paper_is_listed():
-    """METHODS 3.12."""
-    items = [item["item"] for item in yaml_file.read(ROOT / "docs/coverage.yaml")["items"]]
+def test_every_table_and_figure_of_the_papers_is_listed():
+    """METHODS 3.12 and 5.7."""
+    items = yaml_file.read(ROOT / "docs/coverage.yaml")["items"]
+    of = {p: [i["item"] for i in items if i.get("paper", "DeiT-LT") == p] for p in ("DeiT-LT", "LiVT")}
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
     figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
-    assert items == [*tables, "Supplement A.3", *figures]
+    assert of["DeiT-LT"] == [*tables, "Supplement A.3", *figures]
+    assert of["LiVT"] == [*(f"Table {n}" for n in range(1, 8)), "Fig. 1", "Fig. 2", "Fig. 3", "Fig. (appendix)"]
+    assert sum(map(len, of.values())) == len(items)
+
+
+def test_papers_stand_apart(project):
+    """Both have a Table 9; what the second names wrongly is told with its paper."""
+    second = {**ITEM, "paper": "LiVT", "full": [{"study": "s", "table": "experts"}], "note": ""}
+    coverage = params.build(Coverage, {"items": [ITEM, second]}, "coverage")
+    assert coverage.papers == ("DeiT-LT", "LiVT") and len(coverage.of("LiVT").items) == 1
+    first, other = page(coverage, project).split("\n## LiVT\n")
+    assert "## DeiT-LT" in first and "2 of 3 runs" in first and "`experts`" not in first
+    assert "| Table 9 | nothing | `dvc repro report@s` | 1 of 1 runs | – |" in other and "A note." not in other
+    wrong = {**second, "full": [{"study": "s", "table": "expert"}]}
+    with pytest.raises(UserError, match="LiVT, Table 9: table of s: no 'expert'"):
+        page(params.build(Coverage, {"items": [ITEM, wrong]}, "coverage"), project)
 
 
 def test_places_of_studies_that_params_lacks_are_left_out_and_told(tmp_path, capsys):

@@ -55,6 +55,10 @@ def test_papers_and_studies_are_counted(project):
     text = markdown(coverage(*ITEMS["items"]), project, PUBLISHED)
     assert "| LiVT (CVPR 2023) | none of 7 yet | none yet |" in text
     assert "| `s` | full | 1 of 1 | 1 of 2 |" in text
+    item = {**ITEMS["items"][0], "paper": "LiVT"}
+    text = markdown(coverage(*ITEMS["items"], item), project, PUBLISHED)
+    assert "| LiVT (CVPR 2023) | 0 of 1 with the full recipe and 1 in part, 0 in miniature | 0 of 0 with" in text
+    assert "| DeiT-LT (CVPR 2024) | 1 of 2 with the full recipe" in text and "| DiVE (ICCV 2021) | none of" in text
 
 
 LEDGER = """id,study,overall
