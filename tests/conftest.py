@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def pytest_collection_modifyitems(items: list) -> None:
     """Files that take minutes first: of two processes neither then ends with one of them while the other has nothing
     to do. By itself pytest-xdist begins with the files of the most tests."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def _alone_again():
+    """What a test forks must not inherit that an earlier one, by a stage within this process, asked PyTorch for more
+    threads: the child would wait for threads that it does not have."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 
 from longtail.base import params
 from longtail.base.rng import philox4x32 as reference
+from longtail.base.workers import in_order
 from longtail.views import draws, mix
 from longtail.views.ops.erase_torch import erase_, philox4x32
 from longtail.views.pixels import pick_backend
@@ -89,8 +89,7 @@ def checksums(backend: str, epochs: list[int]) -> list[str]:
 
 
 def test_two_processes_make_what_one_makes():
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        parts = list(pool.map(checksums, ["torch", "torch"], [[1], [0]]))
+    parts = list(in_order(partial(checksums, "torch"), [[1], [0]], 2))
     assert parts[::-1] == [[c] for c in checksums("pil", [0, 1])]
 
 
