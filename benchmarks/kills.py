@@ -117,7 +117,7 @@ class Campaign:
         """One study from nothing, disturbed as told; what became of it goes into `done`."""
         folder = shutil.copytree(self.work / "source", self.work / f"run{number}-{engine}", symlinks=True)
         mine = [Disturbance(engine, kind, "", number) for kind in kinds]
-        finished: dict[str, int] = {}
+        finished: dict[str, int | None] = {}
         for disturbance in mine:
             disturbance.what = self.disturb(folder, engine, disturbance.kind, finished)
             print(f"run {number} {engine}: {disturbance.kind}: {disturbance.what}", flush=True)
@@ -139,7 +139,7 @@ class Campaign:
         if mine[-1].identical:
             shutil.rmtree(folder)
 
-    def disturb(self, folder: Path, engine: str, kind: str, finished: dict[str, int]) -> str:
+    def disturb(self, folder: Path, engine: str, kind: str, finished: dict[str, int | None]) -> str:
         """Start the engine, disturb it or what it leaves, and end it. Returns what was done."""
         if kind in OPERATION:
             stage = self.random.choice(sorted(self.operations))
@@ -181,7 +181,7 @@ class Campaign:
             return f"after {wait:.1f} s"
         return self.damage(folder, kind, finished)
 
-    def damage(self, folder: Path, kind: str, finished: dict[str, int]) -> str:
+    def damage(self, folder: Path, kind: str, finished: dict[str, int | None]) -> str:
         """Cut a file short, or flip one of its bits; the file is drawn among results, state and dvc.lock."""
         files = [p for where in (*MADE, *STATE) for p in sorted((folder / where).rglob("*")) if p.is_file()]
         files = [p for p in files if not p.is_symlink() and p.stat().st_size and ".environment" not in p.parent.name]
@@ -208,12 +208,13 @@ class Campaign:
             file.truncate(len(data))
         path.chmod(mode)
         for name in [name for name in finished if path.is_relative_to(folder / name)]:
-            finished.pop(name)
+            finished[name] = None  # whatever becomes of it: it is to be made again
         return f"{path.relative_to(folder)} at {at}"
 
-    def lost(self, folder: Path, finished: dict[str, int]) -> int:
+    def lost(self, folder: Path, finished: dict[str, int | None]) -> int:
         """Finished results that are not those that were there."""
-        return sum(now.get(name, was) != was for now in [results(folder)] for name, was in finished.items())
+        now = results(folder)
+        return sum(was is not None and now.get(name, was) != was for name, was in finished.items())
 
     def hook(self) -> Path:
         """A folder whose sitecustomize.py every Python process runs first."""

@@ -60,8 +60,10 @@ def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device
     return labels, facts
 
 
-def started(config: StudentConfig, data: LongTail, begun: Path, seed: int) -> StudentRun:
-    """The run that seed k starts from, checked. begun: the folder of its experiment or pretraining."""
+def started(config: StudentConfig, data: LongTail, begun: Path | None, seed: int) -> StudentRun | None:
+    """The run that seed k starts from, checked. begun: the folder of its experiment or pretraining, or None."""
+    if begun is None:
+        return None
     if config.pretrained is None:
         return read_start(begun, seed, config.start, data)
     return read_pretraining(begun, seed, config.start, config.pretrained, data)
@@ -71,19 +73,15 @@ def run(
     config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, device, execution, seed, workspace
 ):
     """Train one seed. begun: the folder of the experiment that it starts from, or None."""
-    labels, facts = taught_by(config, data, source, device, seed, epochs=2 if workspace.team.leads else 0)
-    start = None
-    if begun is not None:
-        start = started(config, data, begun, seed)
-        facts |= {"start_digest": start_digest(begun, seed)}
-    train_student(config, data, seed, labels, workspace, device, execution, facts, start)
+    labels, facts = taught_by(config, data, source, device, seed, 2 if workspace.team.leads else 0)
+    facts |= {} if begun is None else {"start_digest": start_digest(begun, seed)}
+    train_student(config, data, seed, labels, workspace, device, execution, facts, started(config, data, begun, seed))
 
 
 def probe(config: StudentConfig, data: LongTail, source: Path | None, begun: Path | None, seed: int) -> Probe:
     """What the code computes for one seed."""
     labels, _ = taught_by(config, data, source, "cpu", seed, epochs=0)
-    start = None if begun is None else started(config, data, begun, seed)
-    return student_probe(config, data, seed, labels, start)
+    return student_probe(config, data, seed, labels, started(config, data, begun, seed))
 
 
 def main() -> None:
@@ -112,30 +110,28 @@ def main() -> None:
 
 def train(args: argparse.Namespace, team: Team, device) -> None:
     """Check what was asked for and train every seed that is missing."""
-    everything = params.load(args.params)
-    config, seeds = resolve(everything, args.entry)
-    if params.entry(everything, "experiments", args.entry).get("released"):
+    everything, entry = params.load(args.params), args.entry
+    config, seeds = resolve(everything, entry)
+    if params.entry(everything, "experiments", entry).get("released"):
         raise UserError(
-            f"experiments.{args.entry} is a released checkpoint and is not trained here; take it over with"
-            f" stages/import_checkpoint.py FILE --kind student --like {args.entry} (docs/checkpoints.md)"
+            f"experiments.{entry} is a released checkpoint and is not trained here; take it over with"
+            f" stages/import_checkpoint.py FILE --kind student --like {entry} (docs/checkpoints.md)"
         )
     data = LongTail.load(args.dataset)
     if data.name != config.dataset:
-        raise UserError(
-            f"experiments.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'"
-        )
+        raise UserError(f"experiments.{entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
     if args.micro_batch % config.views.mix_group:
         raise UserError(f"--micro-batch {args.micro_batch}: must be a multiple of mix_group {config.views.mix_group}")
     cached, online = config.cache != "none", config.cache == "none" and config.teacher != "none"
     source = args.cache if cached else args.teacher if online else None
     if (cached or online) and source is None:
         option = "--cache" if cached else "--teacher"
-        raise UserError(f"experiments.{args.entry} learns from a teacher; pass {option} FOLDER")
+        raise UserError(f"experiments.{entry} learns from a teacher; pass {option} FOLDER")
     if args.jobs > 1 and team.size > 1:
         raise UserError(f"--jobs {args.jobs}: {team.size} processes train one seed after the other; leave it out")
     begun = args.start_from if config.start != "none" else None
     if config.start != "none" and begun is None:
-        raise UserError(f"experiments.{args.entry} starts from a run of {config.start}; pass --start-from FOLDER")
+        raise UserError(f"experiments.{entry} starts from a run of {config.start}; pass --start-from FOLDER")
     execution, identities, made_from = chosen(args, device, args.micro_batch), {}, {}
     for seed in seeds:
         upstream = None

@@ -20,6 +20,8 @@ NEEDED = {
     "teacher_entropy": NETWORKS,
     "figures": {"matplotlib"},
     "overview": {"matplotlib"},
+    "pretrain": NETWORKS,
+    "reconstruct": NETWORKS,
     "analyse": NETWORKS,
     "experts": NETWORKS,
 }

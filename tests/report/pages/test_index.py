@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from longtail.base import yaml_file
 from longtail.base.files import write_json
 from longtail.report.pages import index
 from tests.helpers.pages import Page
@@ -163,7 +164,7 @@ def test_the_first_table_counts_what_is_reproduced(made):
 
 def test_a_second_paper_has_its_own_items_and_studies(tree):
     """A Table 2 of LiVT that a study of its own makes is no cell of DeiT-LT's."""
-    held = yaml.safe_load((tree / "coverage.yaml").read_text())
+    held = yaml_file.read(tree / "coverage.yaml")
     held["items"][0]["miniature"] = []
     own = {"item": "Table 2", "shows": "a miniature", "full": [], "miniature": [{"study": "m", "table": "overall"}]}
     (tree / "coverage.yaml").write_text(yaml.safe_dump({"items": [*held["items"], {**own, "paper": "LiVT"}]}))
