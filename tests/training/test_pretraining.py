@@ -126,7 +126,7 @@ def same(one: Path, other: Path) -> None:
 
 def test_a_run_leaves_encoder_decoder_and_losses_of_every_epoch(first):
     result = first / f"seed{SEED}"
-    rows = list(csv.DictReader((result / "history.csv").open()))
+    rows = list(csv.DictReader((result / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"] and set(rows[0]) == {"epoch", "lr", "loss"}
     assert 0.1 < float(rows[-1]["loss"]) < float(rows[0]["loss"])
     encoder = load_file(result / "model.safetensors")
@@ -213,7 +213,7 @@ def test_a_fine_tuning_starts_from_the_encoder(first, tmp_path):
     moved = (student.model.pos_embed - before).abs().max().item()
     assert 0.9 * lr * 0.125 < moved < 1.01 * lr * 0.125
     train_student(config, data, SEED, None, workspace(tmp_path), CPU, start=start)
-    assert len(list(csv.DictReader((tmp_path / "result/history.csv").open()))) == 2
+    assert len(list(csv.DictReader((tmp_path / "result/history.csv").read_text().splitlines()))) == 2
 
 
 def test_positions_are_interpolated_for_another_size(first):
