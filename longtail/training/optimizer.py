@@ -4,8 +4,10 @@ SAM radii as pure functions of the epoch.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,10 +27,26 @@ def build_optimizer(
     without weight decay keep Adam's step as it is.
     """
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+        return uncompiled(torch.optim.AdamW, groups, lr=lr, betas=betas, eps=eps, fused=True)
     from timm.optim.lamb import Lamb  # timm takes a core seconds to load; one recipe wants it
 
     return Lamb(groups, lr=lr, betas=betas, eps=eps, max_grad_norm=LAMB_GRADIENT_NORM)
+
+
+def uncompiled(kind: type[torch.optim.Optimizer], *args, **settings) -> torch.optim.Optimizer:
+    """An optimizer whose step is never part of a compiled graph, of the same arithmetic.
+
+    torch.optim guards its methods against torch.compile, and for that loads torch._dynamo when the first optimizer is
+    made: three seconds of a core in every process that trains, of which a small study starts dozens. The methods within
+    the guards are called instead. A torch without those guards loses nothing by it.
+    """
+    for guarded in filter(inspect.isfunction, vars(torch.optim.Optimizer).values()):
+        method = inspect.unwrap(guarded)
+        if method is not guarded:
+            method.__dynamo_disable = method  # where torch._compile keeps what it found at the first call
+    optimizer = kind(*args, **settings)
+    optimizer.step = torch.no_grad()(partial(inspect.unwrap(kind.step), optimizer))
+    return optimizer
 
 
 def teacher_lr(

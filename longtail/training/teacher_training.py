@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
 from longtail.training.engine import steps_of
-from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr
+from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr, uncompiled
 from longtail.training.sam import sam_step
 from longtail.training.teacher import WEIGHTS, TestSet, recipe, reweighted, save_weights
 from longtail.training.teacher_config import TeacherConfig
@@ -61,8 +61,13 @@ class Teacher:
         self.config = config
         torch.manual_seed(seed)
         self.task = build_task(config, data, seed, device, execution)
-        self.optimizer = torch.optim.SGD(
-            self.task.weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True
+        self.optimizer = uncompiled(
+            torch.optim.SGD,
+            self.task.weights,
+            config.lr,
+            config.momentum,
+            weight_decay=config.weight_decay,
+            foreach=True,
         )
 
     def step_of(self, epoch: int) -> tuple[Callable[..., Tensor], tuple]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from timm.optim import Lamb
 
-from longtail.training.optimizer import build_optimizer
+from longtail.training.optimizer import build_optimizer, uncompiled
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.05
 
@@ -93,3 +95,49 @@ def test_adamw_is_torch_s_with_the_groups_decay():
     optimizer.step()  # decay by the rate, then a first step of the sign; no limit of the norm
     assert weight.tolist() == pytest.approx([2.0 * (1 - 0.01 * DECAY) - 0.01, -1.0 * (1 - 0.01 * DECAY) + 0.01])
     assert bias.tolist() == pytest.approx([0.5 - 0.01])
+
+
+# in a process of its own: others of the tests load torch._dynamo
+STEPS_ALONE = """
+import sys, torch
+from longtail.training.optimizer import build_optimizer, uncompiled
+
+weights = [torch.nn.Parameter(torch.arange(4.0)) for _ in range(2)]
+groups = [{"params": [weight], "weight_decay": 0.1} for weight in weights]
+for optimizer in (
+    build_optimizer("adamw", groups, 0.1, (0.9, 0.999), 1e-8),
+    uncompiled(torch.optim.SGD, weights, 0.1, 0.9, weight_decay=0.1, foreach=True),
+):
+    for _ in range(2):
+        optimizer.zero_grad(set_to_none=True)
+        sum(weight.square().sum() for weight in weights).backward()
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+assert not any(weight.isnan().any() or weight.equal(torch.arange(4.0)) for weight in weights)
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_no_optimizer_of_ours_loads_the_compiler():
+    done = subprocess.run([sys.executable, "-c", STEPS_ALONE], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.AdamW, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "fused": True}),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1, "foreach": True}),
+    ],
+)
+def test_an_uncompiled_optimizer_takes_torch_s_steps(kind, settings):
+    ours, torch_s = ([torch.nn.Parameter(torch.linspace(-1, 2, 7))] for _ in range(2))
+    optimizers = uncompiled(kind, ours, **settings), kind(torch_s, **settings)
+    for step in range(4):
+        for weights, optimizer in zip((ours, torch_s), optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            (weights[0].sin() * (step + 1)).sum().backward()
+            optimizer.step()
+            if step == 1:
+                optimizer.load_state_dict(optimizer.state_dict())
+    assert torch.equal(ours[0], torch_s[0])
