@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,14 +43,29 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
+def warm() -> Iterator[Path]:
+    """The folder of a `python` that has torch loaded, for engines (tests/helpers/warm_python.py)."""
+    from tests.helpers.warm_python import warm_python
+
+    with warm_python() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages. Work on
-    copies."""
+    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages, or by DVC
+    where that is done. Work on copies."""
     from tests.helpers.stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
 
     def make(folder: Path) -> None:
         folder.mkdir()
         tiny_params(folder)
+        by_dvc = made_already(tmp_path_factory, "made")
+        if by_dvc:
+            for part in ("datasets", "teachers", "caches", "students"):
+                shutil.copytree(by_dvc / "data" / part, folder / "data" / part)
+            shutil.rmtree(folder / "data/students/tiny-mgp")
+            return
         for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
             finish(folder, *stage)
 
@@ -58,16 +73,27 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_by_dvc(tmp_path_factory) -> Path:
+def made_by_dvc(tmp_path_factory, warm) -> Path:
     """A git repository of the source with the tiny params, in which `dvc repro report@tiny` ran. Work on copies."""
     from tests.helpers.projects import run, tiny_project
 
     def make(folder: Path) -> None:
         tiny_project(folder)
-        out = run(folder, "dvc", "repro", "report@tiny")
+        out = run(folder, "dvc", "repro", "report@tiny", python=warm)
         assert out.count("Running stage") == 22
 
     return made_once(tmp_path_factory, "made", make)
+
+
+def shared_by_all(tmp_path_factory) -> Path:
+    """The temporary folder of this run of pytest-xdist."""
+    return tmp_path_factory.getbasetemp().parent
+
+
+def made_already(tmp_path_factory, name: str) -> Path | None:
+    """What `made_once` has made in this run, in this or another process."""
+    shared = shared_by_all(tmp_path_factory)
+    return shared / name if "PYTEST_XDIST_WORKER" in os.environ and (shared / f"{name}.done").exists() else None
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
@@ -76,7 +102,7 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
     if "PYTEST_XDIST_WORKER" not in os.environ:
         make(folder := tmp_path_factory.mktemp(name) / name)
         return folder
-    shared = tmp_path_factory.getbasetemp().parent  # of this run
+    shared = shared_by_all(tmp_path_factory)
     folder, done = shared / name, shared / f"{name}.done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -51,25 +52,27 @@ def entry_probe(params: dict, section: str, name: str) -> Probe:
 
 def _experiment(params: dict, name: str) -> Probe:
     config, seeds = resolve(params, name)
-    data = made_data(config.dataset, _dataset(params, config.dataset))
+    dataset = config.dataset, _dataset(params, config.dataset)
+    data = _data(*dataset)
     method = load_method(config.method).Method(config.loss, data.class_counts)
-    views = Views(config.views, data.train_images, seeds[0], labels=data.train_labels)
-    model = _shapes(build_network, config.model, data.num_classes, method.distilled, method.head)
+    views = _views(config.views, seeds[0], *dataset)
+    shape = config.model, data.num_classes, method.distilled, method.head
     if method.head_only:
-        freeze(model)
+        freeze(model := _shapes(build_network, *shape))
+    else:
+        model = _network(*shape)
     return student_facts(config, data, views, method, model, VIEWS)
 
 
 def _pretraining(params: dict, name: str) -> Probe:
     config, seeds = resolve_pretraining(params, name)
-    data = made_data(config.dataset, _dataset(params, config.dataset))
-    views = Views(config.views, data.train_images, seeds[0], labels=data.train_labels)
+    views = _views(config.views, seeds[0], config.dataset, _dataset(params, config.dataset))
     return pretraining_facts(config, views, _shapes(MaskedAutoencoder, config.model, config.decoder), VIEWS)
 
 
 def _teacher(params: dict, name: str) -> Probe:
     config = build(TeacherConfig, entry(params, "teachers", name), f"teachers.{name}")
-    data, seed = made_data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
+    data, seed = _data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
     views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
     model = _shapes(build_model, config, data.num_classes)
     return teacher_facts(config, data, seed, views, model, VIEWS)
@@ -78,10 +81,23 @@ def _teacher(params: dict, name: str) -> Probe:
 def _cache(params: dict, name: str) -> Probe:
     config = build(CacheConfig, entry(params, "caches", name), f"caches.{name}")
     recipe = build(ViewRecipe, entry(params, "views", config.views), f"views.{config.views}")
-    data = made_data(config.dataset, _dataset(params, config.dataset))
-    return cache_facts(
-        Views(recipe, data.train_images, config.seeds[0], labels=data.train_labels), config.epochs, VIEWS
-    )
+    views = _views(recipe, config.seeds[0], config.dataset, _dataset(params, config.dataset))
+    return cache_facts(views, config.epochs, VIEWS)
+
+
+# Entries share data, views and networks, none of which a probe changes: each is made once.
+_data = cache(made_data)
+
+
+@cache
+def _views(recipe: ViewRecipe, seed: int, *dataset) -> Views:
+    data = _data(*dataset)
+    return Views(recipe, data.train_images, seed, labels=data.train_labels)
+
+
+@cache
+def _network(*shape) -> nn.Module:
+    return _shapes(build_network, *shape)
 
 
 def _shapes(build: Callable[..., nn.Module], *arguments) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -119,6 +120,16 @@ def parameter_facts(model: nn.Module, groups: list[dict]) -> dict[str, str]:
 def view_facts(views: Views, epoch: int, count: int | None = None) -> dict[str, Any]:
     """Exact facts of the first mix group of an epoch: pixels, what is erased and mixed, the teacher's weak views, and
     which images come first. count: views that are made; None = all of the group."""
+    known = _known.setdefault(views, {})
+    if (epoch, count) not in known:
+        known[epoch, count] = _view_facts(views, epoch, count)
+    return known[epoch, count]
+
+
+_known: WeakKeyDictionary[Views, dict] = WeakKeyDictionary()  # entry_probe.py asks for the same views once an entry
+
+
+def _view_facts(views: Views, epoch: int, count: int | None) -> dict[str, Any]:
     of, positions = f"of epoch {epoch}", _positions(views, count)
     drawn = views.draws(epoch, positions)
     facts = {

@@ -45,21 +45,22 @@ def tiny_project(folder: Path) -> Path:
     return committed(folder)
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    """As a user has it in an activated environment."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def environment(folder: Path, python: Path | None = None, **more: str) -> dict[str, str]:
+    """As a user has it in an activated environment. python: a folder whose `python` comes first (warm_python.py)."""
+    first = [python] if python else []
+    path = os.pathsep.join(map(str, (*first, Path(sys.executable).parent, os.environ["PATH"])))
     return os.environ | {"PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": "", "PATH": path} | more
 
 
-def call(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess:
+def call(folder: Path, *command: str, python: Path | None = None, **more: str) -> subprocess.CompletedProcess:
     """Run a command to its end; its output, stderr included, is in .stdout."""
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run(command, cwd=folder, env=environment(folder, **more), **told)
+    return subprocess.run(command, cwd=folder, env=environment(folder, python, **more), **told)
 
 
-def run(folder: Path, *command: str, **more: str) -> str:
+def run(folder: Path, *command: str, python: Path | None = None, **more: str) -> str:
     """Output of a command that must succeed, as a user would type it in an activated environment."""
-    done = call(folder, *command, **more)
+    done = call(folder, *command, python=python, **more)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

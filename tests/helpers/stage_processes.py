@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from longtail.base import yaml_file
 from longtail.cost.upstream import filled
+from tests.helpers import stage_child
 from tests.helpers.root import ROOT
 
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -74,7 +73,9 @@ def start(folder: Path, stage: str, *arguments: object, cores: int = 1, **enviro
     folder.joinpath("logs").mkdir(exist_ok=True)
     log = folder / "logs" / f"{stage}-{time.monotonic_ns()}.out"
     given = [str(a) for a in arguments], {k: str(v) for k, v in environment.items()}
-    process = _server.Process(target=_work, args=(ROOT / "stages" / f"{stage}.py", *given, folder, log, cores))
+    process = _server.Process(
+        target=stage_child.work, args=(ROOT / "stages" / f"{stage}.py", *given, folder, log, cores)
+    )
     log.touch()
     log.with_suffix(".err").touch()
     process.start()
@@ -95,24 +96,6 @@ def until(condition: Callable[[], bool], run: Run, timeout: float = 60) -> None:
         assert run.alive, f"ended with {run.process.exitcode} before what was waited for: {run.out} {run.err}"
         assert time.monotonic() < end, f"not within {timeout} s"
         time.sleep(0.01)
-
-
-def _share(cores: list[int], wanted: int) -> list[int]:
-    """So many of the machine's cores, beginning with another one in each process of pytest-xdist."""
-    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(cores)
-    return (cores[first:] + cores[:first])[:wanted]
-
-
-def _work(script: Path, arguments: list[str], environment: dict[str, str], folder: Path, log: Path, cores: int) -> None:
-    os.setsid()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, _share(sorted(os.sched_getaffinity(0)), cores))
-    os.chdir(folder)
-    os.environ.update({"CUDA_VISIBLE_DEVICES": "", **environment})  # the same bytes are promised on a CPU
-    for path, descriptor in ((log, 1), (log.with_suffix(".err"), 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
-    sys.argv = [str(script), *arguments]
-    runpy.run_path(str(script), run_name="__main__")
 
 
 def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: None) -> dict:

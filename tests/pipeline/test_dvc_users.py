@@ -35,12 +35,12 @@ def tiny_plots(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def repo(made_by_dvc, tmp_path_factory) -> Path:
+def repo(made_by_dvc, warm, tmp_path_factory) -> Path:
     """A project whose results, scores included, are committed."""
     folder = tmp_path_factory.mktemp("users") / "repo"
     shutil.copytree(made_by_dvc, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "__pycache__"))
     (folder / "reports/dvc.yaml").write_text(tiny_plots((ROOT / "reports/dvc.yaml").read_text()))
-    run(folder, "dvc", "repro", "scores@tiny")
+    run(folder, "dvc", "repro", "scores@tiny", python=warm)
     run(folder, "git", "add", "--all")
     run(folder, "git", *WHO, "commit", "--quiet", "--message", "results")
     assert UP_TO_DATE in run(folder, "dvc", "status", *DONE)
@@ -48,10 +48,10 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def changed(repo) -> Iterator[Path]:
+def changed(repo, warm) -> Iterator[Path]:
     """The same after one edit of params.yaml and `dvc repro`, nothing of it committed; afterwards it is as before."""
     with edited(repo / "params.yaml", another_lr):
-        out = run(repo, "dvc", "repro", "scores@tiny")
+        out = run(repo, "dvc", "repro", "scores@tiny", python=warm)
         ran = re.findall(r"Running stage '(.+)'", out)
         assert ran == ["train_student@tiny-deit_lt", "evaluate@tiny-deit_lt", "scores@tiny"]
         yield repo
@@ -266,13 +266,14 @@ def test_plots_diff_draws_both(changed, tmp_path):
     assert spec["encoding"]["strokeDash"]["field"] == "rev"
 
 
-def test_exp_run_in_a_folder_of_its_own(changed):
+def test_exp_run_in_a_folder_of_its_own(changed, warm):
     """An experiment with -S gives what the edit by hand gave, and leaves the files here alone."""
     by_hand = told(changed, "metrics", "show")[""]["data"]
     run(changed, "git", "stash", "--quiet")
     run(changed, "dvc", "checkout", *DONE)
     setting = "+experiments.tiny-deit_lt.set={train:{lr:0.03}}"
-    run(changed, "dvc", "exp", "run", "--temp", "--name", "faster", "--set-param", setting, "scores@tiny")
+    command = ("exp", "run", "--temp", "--name", "faster", "--set-param", setting, "scores@tiny")
+    run(changed, "dvc", *command, python=warm)
     assert run(changed, "git", "status", "--porcelain") == ""
     assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
     found = told(changed, "exp", "diff", "HEAD", "faster")

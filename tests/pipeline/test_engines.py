@@ -37,9 +37,9 @@ def snakemake(*arguments: str) -> tuple[str, ...]:
     return ("snakemake", "--cores", "3", "--keep-going", *arguments)
 
 
-def started(folder: Path, *command: str, **more: str) -> subprocess.Popen:
+def started(folder: Path, *command: str, python: Path | None = None, **more: str) -> subprocess.Popen:
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment(folder, **more), **told)
+    return subprocess.Popen(command, cwd=folder, env=environment(folder, python, **more), **told)
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, timeout: float = 120) -> None:
@@ -162,9 +162,9 @@ def test_snakemake_runs_an_edit_and_a_killed_training_goes_on(repo, monkeypatch)
 # ---- faults, on fake stages
 
 
-def test_a_failure_and_an_edit_while_running(tmp_path):
+def test_a_failure_and_an_edit_while_running(tmp_path, warm):
     repo = fake_project(tmp_path / "repo", good={}, bad={"fail": True}, changed={"gate": "gate"})
-    process = started(repo, *snakemake())
+    process = started(repo, *snakemake(), python=warm)
     until(lambda: "make@changed" in calls(repo), process)
     (repo / "notes/changed.txt").write_text("edited while its stage runs\n")
     (repo / "params.yaml").write_text(put("items.changed.text", "edited too")((repo / "params.yaml").read_text()))
@@ -186,15 +186,15 @@ def test_a_failure_and_an_edit_while_running(tmp_path):
     assert (repo / "out/bad.txt").read_text() == "first half of make bad\n"
     (repo / "calls.txt").unlink()
     (repo / "params.yaml").write_text(put("items.bad.fail", False)((repo / "params.yaml").read_text()))
-    run(repo, *snakemake())
+    run(repo, *snakemake(), python=warm)
     assert sorted(calls(repo)) == ["follow@bad", "follow@changed", "make@bad", "make@changed"]
     assert (repo / "out/bad.txt").read_text() == "first half of make bad\nbad\n"
     assert CLEAN in run(repo, "dvc", "status")
 
 
-def test_a_killed_controller_loses_nothing_and_a_second_one_stops(tmp_path):
+def test_a_killed_controller_loses_nothing_and_a_second_one_stops(tmp_path, warm):
     repo = fake_project(tmp_path / "repo", quick={}, slow={"gate": "gate"})
-    first = started(repo, *snakemake())
+    first = started(repo, *snakemake(), python=warm)
     until(lambda: {"make@slow", "follow@quick"} <= set(calls(repo)), first)
     until(lambda: any(repo.glob(".snakemake/dvc/records/*/follow@quick.json")), first)
 
@@ -206,7 +206,7 @@ def test_a_killed_controller_loses_nothing_and_a_second_one_stops(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (repo / "dvc.lock").exists()
-    third = started(repo, *snakemake())
+    third = started(repo, *snakemake(), python=warm)
     until(lambda: "a job of an earlier run is still at it" in log(repo, "make@slow"), third)
     assert recorded(repo) == {"make@quick", "follow@quick"}  # at once, when the next run starts
     (repo / "gate").touch()
@@ -216,18 +216,18 @@ def test_a_killed_controller_loses_nothing_and_a_second_one_stops(tmp_path):
     assert CLEAN in run(repo, "dvc", "status")
 
 
-def job(repo: Path, stage: str, plan: str) -> Path:
+def job(repo: Path, stage: str, plan: str, python: Path) -> Path:
     """A job as an earlier controller started it, which did not live to record it."""
     record = Path(".snakemake/dvc/records") / plan / f"{stage}.json"
-    run(repo, "python", "-m", "workflow.job", stage, "--record", str(record))
+    run(repo, "python", "-m", "workflow.job", stage, "--record", str(record), python=python)
     return repo / record
 
 
-def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch):
+def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch, warm):
     repo = fake_project(tmp_path / "repo", one={}, two={})
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
-    old, good = job(repo, "make@one", "1"), job(repo, "make@two", "1")
+    old, good = job(repo, "make@one", "1", warm), job(repo, "make@two", "1", warm)
     assert from_text(old.read_text())["outs"][0]["path"] == "out/one.txt"
     (repo / "params.yaml").write_text(put("items.one.text", "newer")((repo / "params.yaml").read_text()))
     run(repo, "dvc", "repro", "make@one")
@@ -242,13 +242,13 @@ def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch):
     assert CLEAN in run(repo, "dvc", "status", "make@one", "make@two")
 
 
-def test_a_record_of_an_edited_stage_or_one_cut_short_is_not_believed(tmp_path, monkeypatch, capfd):
+def test_a_record_of_an_edited_stage_or_one_cut_short_is_not_believed(tmp_path, monkeypatch, capfd, warm):
     repo = fake_project(tmp_path / "repo", one={}, two={}, three={}, four={})
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
     for stage in ("make@one", "make@two", "make@three"):
-        job(repo, stage, "1")
-    cut = job(repo, "make@four", "1")
+        job(repo, stage, "1", warm)
+    cut = job(repo, "make@four", "1", warm)
     cut.write_text(cut.read_text()[:-20])
     (repo / "notes/one.txt").write_text("another note\n")
     (repo / "out/two.txt").chmod(0o644)
@@ -259,14 +259,14 @@ def test_a_record_of_an_edited_stage_or_one_cut_short_is_not_believed(tmp_path, 
     assert recorded(repo) == {"make@three"}
 
 
-def test_each_job_gets_a_gpu_of_its_own(tmp_path):
+def test_each_job_gets_a_gpu_of_its_own(tmp_path, warm):
     repo = fake_project(tmp_path / "repo", **{name: {"gate": "gate"} for name in ("a", "b", "c")})
     (repo / "workflow/resources.yaml").write_text('"*": {gpus: 1, cpus: 1, mem_mb: 10, runtime: 1}\n')
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "nvidia-smi").write_text('#!/bin/sh\necho "GPU 0: Fake"\necho "GPU 1: Fake"\n')
     (tools / "nvidia-smi").chmod(0o755)
-    path = f"{tools}{os.pathsep}{environment(repo)['PATH']}"
+    path = f"{tools}{os.pathsep}{environment(repo, warm)['PATH']}"
     process = started(repo, "env", "-u", "CUDA_VISIBLE_DEVICES", *snakemake(), TMPDIR=str(tmp_path), PATH=path)
     until(lambda: len(calls(repo)) == 2, process)
     time.sleep(3)
@@ -278,7 +278,7 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path):
     assert len(calls(repo)) == 6
 
 
-def test_a_stage_with_several_gpus_is_told_how_many_processes_to_run(tmp_path):
+def test_a_stage_with_several_gpus_is_told_how_many_processes_to_run(tmp_path, warm):
     """Those that this machine gave it, or a cluster; never more than it asked for."""
     repo = fake_project(tmp_path / "repo", a={}, b={})
     asked = '"*": {gpus: 1, cpus: 1, mem_mb: 10, runtime: 1}\nmake@*: {gpus: 2}\n'
@@ -290,7 +290,7 @@ def test_a_stage_with_several_gpus_is_told_how_many_processes_to_run(tmp_path):
         ("follow@b", "", ("--gpus", "1")),
     ):
         given = ("env", f"CUDA_VISIBLE_DEVICES={visible}", f"TMPDIR={tmp_path}")
-        run(repo, *given, "python", "-m", "workflow.job", stage, "--record", f"{stage}.json", *options)
+        run(repo, *given, "python", "-m", "workflow.job", stage, "--record", f"{stage}.json", *options, python=warm)
     seen = [line.split(" ") for line in (repo / "calls.txt").read_text().splitlines()]
     assert [processes for *_, processes in seen] == ["2", "1", "2", "1"]
 

@@ -30,11 +30,11 @@ pytestmark = [
 
 SNAKEMAKE = ("timeout", "-s", "KILL", "800", "snakemake", "--profile", "slurm")  # less than a hanging test is given
 QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
-WARNED = ("--default-resources", "slurm_extra='--signal=URG@90'")  # the profile's is for longer limits
+WARNED = ("--default-resources", "slurm_extra='--signal=URG@65'")  # 25 to 55 s after the start of two minutes
 RESOURCES = {
     "*": {"gpus": 0, "cpus": 1, "mem_mb": 1500, "runtime": 10},
     "train_*": {"gpus": 1},
-    "train_student@tiny-vit": {"runtime": 3},
+    "train_student@tiny-vit": {"runtime": 2},
 }
 TRAINING = "train_student@tiny-vit"
 # found by every Python through PYTHONPATH. A training stands still in the step after its first checkpoint, until it is
@@ -45,14 +45,17 @@ stage, entry = (os.path.basename(a) for a in (*sys.orig_argv[1:3], "", "")[:2])
 brake = os.path.join(os.path.dirname(__file__), entry)
 state = f"scratch/{stage[6:-3]}s-{entry}-seed0-*/checkpoint.pt"
 
-def stand(*_):
+def stand():
     from longtail.runs.workspace import stop_requested
     while glob.glob(state) and os.path.exists(brake) and not stop_requested():
         time.sleep(0.1)
 
 if stage.startswith("train_") and os.path.exists(brake):
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-    register_optimizer_step_post_hook(stand)
+    import inspect, torch
+    def braked(*optimizer, step=inspect.unwrap(torch.optim.AdamW.step)):
+        step(*optimizer)
+        stand()
+    torch.optim.AdamW.step = braked
 if stage == "snakemake":
     import asyncio
     asyncio.sleep = lambda seconds, *more, wait=asyncio.sleep: wait(min(seconds, 3), *more)
@@ -121,7 +124,7 @@ def hook(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(cluster, hook, made_by_dvc, tmp_path_factory) -> Study:
+def study(cluster, hook, made_by_dvc, warm, tmp_path_factory) -> Study:
     """The miniature study with one training to be made anew and all that follows, disturbed on the way."""
     folder = shutil.copytree(made_by_dvc, tmp_path_factory.mktemp("slurm") / "repo", symlinks=True)
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES, sort_keys=False))
@@ -132,7 +135,7 @@ def study(cluster, hook, made_by_dvc, tmp_path_factory) -> Study:
     command = [*SNAKEMAKE, "tiny", *QUICK, *WARNED, "--config", "gpu_partition=gpu"]
     told = {
         "cwd": folder,
-        "env": environment(folder, PYTHONPATH=f"{folder}{os.pathsep}{hook}", LONGTAIL_SAVE_EVERY_S="0"),
+        "env": environment(folder, warm, PYTHONPATH=f"{folder}{os.pathsep}{hook}", LONGTAIL_SAVE_EVERY_S="0"),
         "start_new_session": True,
     }
     with open(folder / "main.log", "w") as log:
@@ -236,13 +239,13 @@ def epochs(run: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
-def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, hook, tmp_path):
+def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, hook, warm, tmp_path):
     """On quick stages, with GPUs asked for by --gres."""
     folder = fake_project(tmp_path / "fakes", good={}, bad={"fail": True})
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES | {"make@*": {"gpus": 1}}))
     last = int(cluster.jobs()[-1]["JobId"]) if cluster.jobs() else 0
     asked = ("--retries", "0", "--config", "gres=gpu", "gpu_partition=gpu")
-    done = call(folder, *SNAKEMAKE, *QUICK, *asked, PYTHONPATH=f"{folder}{os.pathsep}{hook}")
+    done = call(folder, *SNAKEMAKE, *QUICK, *asked, python=warm, PYTHONPATH=f"{folder}{os.pathsep}{hook}")
     assert done.returncode == 1
     assert "rule make@bad" in done.stdout and "logs/make/bad.log" in done.stdout
     assert "told to fail" in (folder / "logs/make/bad.log").read_text()

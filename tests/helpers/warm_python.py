@@ -1,0 +1,176 @@
+"""A `python` for tests of the engines that has torch loaded: to import it takes four seconds, dozens of times a study.
+
+    with warm_python() as folder:            # a folder with a `python`, to be the first of PATH
+        subprocess.run(["dvc", "repro"], env=os.environ | {"PATH": f"{folder}:{path}"})
+
+`python stages/X.py ...` and `python -m workflow.job ...` are handed to a server, which forks a process that loads
+everything of the project anew and runs it with the caller's folder, environment and files; it gets the caller's signals
+and ends when the caller does. Every other command line is the plain Python's. test_pipeline.py, test_kills.py and
+benchmarks/kills.py run everything the plain way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# -S -E: a plain start, 20 ms. The stage's own variables reach it with the environment.
+CLIENT = """#!{python} -SE
+import os, sys
+arguments = sys.argv[1:]
+job = arguments[:2] == ["-m", "workflow.job"]
+if not job and not (arguments and arguments[0].startswith("stages/") and os.path.exists(arguments[0])):
+    os.execv({python!r}, [{python!r}, *arguments])
+import json, signal, socket
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+told = [arguments, os.getcwd(), dict(os.environ), sorted(os.sched_getaffinity(0)), os.umask(0o022)]
+os.umask(told[-1])
+text = json.dumps(told).encode("utf-8", "surrogateescape")
+socket.send_fds(server, [len(text).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(text)
+pid = int(server.recv(32) or b"0")
+for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    if signal.getsignal(signum) is not signal.SIG_IGN:
+        signal.signal(signum, lambda signum, frame: os.kill(pid, signum))
+code = server.recv(32)
+code = int(code) if code else 1
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+LOADED = (
+    "torch",
+    "numpy",
+    "pandas",
+    "PIL.Image",
+    "safetensors.torch",
+    "sklearn.datasets",
+    "yaml",
+    "pydantic",
+    "dvc.repo",
+)
+
+
+@contextmanager
+def warm_python() -> Iterator[Path]:
+    """The folder of a `python` whose server ends with the context."""
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        address = f"{folder}/server"
+        (client := Path(folder) / "python").write_text(CLIENT.format(python=sys.executable, address=address))
+        client.chmod(0o755)
+        plain = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen([sys.executable, __file__, address], env=plain, stdin=subprocess.PIPE)
+        try:
+            end = time.monotonic() + 120
+            while not os.path.exists(address):
+                assert server.poll() is None and time.monotonic() < end, "the server of warm_python did not start"
+                time.sleep(0.05)
+            yield Path(folder)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def serve(address: str) -> None:
+    """Fork a process for every connection, until stdin is closed or SIGTERM comes."""
+    for name in LOADED:
+        __import__(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that wait for the stages
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{address}.new")
+    listening.listen(64)
+    os.rename(f"{address}.new", address)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listening, selectors.EVENT_READ)
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            if any(key.fileobj is sys.stdin for key, _ in selector.select()):
+                return
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _attend(connection)
+            connection.close()
+
+
+def _attend(connection: socket.socket) -> None:
+    """Run what a client asks for, end it when the client ends, tell the client its code. Does not return."""
+    size, files, *_ = socket.recv_fds(connection, 8, 3)
+    text = b""
+    while len(text) < int.from_bytes(size, "big"):
+        text += connection.recv(1 << 20)
+    arguments, folder, environment, cores, mask = json.loads(text.decode("utf-8", "surrogateescape"))
+    if (pid := os.fork()) == 0:
+        connection.close()
+        for descriptor, file in enumerate(files):
+            os.dup2(file, descriptor)
+            os.close(file)
+        os.setsid()
+        os.sched_setaffinity(0, cores)
+        os.umask(mask)
+        _run(arguments, folder, environment)
+    for file in files:
+        os.close(file)
+    connection.sendall(str(pid).encode())
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.register(ended := os.pidfd_open(pid), selectors.EVENT_READ)
+        if not any(key.fd == ended for key, _ in selector.select()):  # the client is gone
+            os.killpg(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(OSError):
+        connection.sendall(str(code).encode())
+    os._exit(0)
+
+
+def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """As `python ARGUMENTS` there. Does not return."""
+    code = 1
+    try:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        module = arguments[1] if arguments[0] == "-m" else None
+        sys.argv = [arguments[0], *arguments[1:]] if not module else [module, *arguments[2:]]
+        sys.orig_argv = ["python", *arguments]
+        first = folder if module else str(Path(arguments[0]).parent)
+        sys.path[0:1] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+        sys.modules.pop("sitecustomize", None)
+        with suppress(ImportError):
+            __import__("sitecustomize")
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(arguments[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+        with suppress(Exception):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
