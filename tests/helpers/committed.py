@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +43,11 @@ def export(repository: Path, folder: Path) -> Path:
     return folder
 
 
-def stale(tree: Path, what: str) -> str:
-    """What the tree's own stage says is out of date of a page in it; empty where nothing is."""
+def stale(tree: Path, what: str, python: Path) -> str:
+    """What the tree's own stage says is out of date of a page in it; empty where nothing is. python: the folder of the
+    `python` that runs it (warm_python.py)."""
     name, *arguments = PAGES[what]
-    command = [sys.executable, f"stages/{name}.py", *arguments, "--check"]
+    command = [python / "python", f"stages/{name}.py", *arguments, "--check"]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stderr or f"{name}: exit code {done.returncode}"

@@ -51,17 +51,8 @@ if code < 0:
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
-LOADED = (
-    "torch",
-    "numpy",
-    "pandas",
-    "PIL.Image",
-    "safetensors.torch",
-    "sklearn.datasets",
-    "yaml",
-    "pydantic",
-    "dvc.repo",
-)
+LOADED = ("torch", "torch._dynamo", "pandas", "PIL.Image", "safetensors.torch", "sklearn.datasets", "yaml")
+LOADED += ("pydantic", "dvc.repo", "matplotlib.pyplot")
 
 
 @contextmanager

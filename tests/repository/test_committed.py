@@ -37,9 +37,9 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("what", PAGES)
-def test_generated_pages_are_of_the_committed_files(what, tree):
+def test_generated_pages_are_of_the_committed_files(what, tree, warm):
     """Of the tree of HEAD, by the stages of HEAD: what a `make repro` has written since is not looked at."""
-    assert not stale(tree, what)
+    assert not stale(tree, what, warm)
 
 
 def keys(value: object) -> Iterator[str]:
@@ -109,7 +109,7 @@ def test_what_would_change_is_noticed(name, content, tmp_path):
     assert told(tmp_path / name)
 
 
-def test_other_numbers_in_the_working_tree_change_nothing(tmp_path):
+def test_other_numbers_in_the_working_tree_change_nothing(tmp_path, warm):
     """As `make repro` on another processor leaves it: metrics and tables rewritten, a run's folder gone. Committed, the
     same is noticed by everything that shows those numbers."""
     clone = tmp_path / "clone"
@@ -123,7 +123,7 @@ def test_other_numbers_in_the_working_tree_change_nothing(tmp_path):
     table.write_text(table.read_text().replace("|", "| 1", 3))
     shutil.rmtree(next((clone / "reports/runs").rglob("run.json")).parent)
     shown = "README.md and its badges"
-    assert not stale(export(clone, tmp_path / "head"), shown)
+    assert not stale(export(clone, tmp_path / "head"), shown, warm)
     subprocess.run(["git", *WHO, "commit", "--quiet", "--all", "--message", "other numbers"], cwd=clone, check=True)
     new = export(clone, tmp_path / "new")
-    assert "out of date" in stale(new, shown) and "out of date" in stale(new, "reports/index.html")
+    assert "out of date" in stale(new, shown, warm) and "out of date" in stale(new, "reports/index.html", warm)

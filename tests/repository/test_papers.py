@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,13 +56,13 @@ def test_the_root_needs_no_download():
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_the_page_of_a_paper_is_what_is_there(paper):
+def test_the_page_of_a_paper_is_what_is_there(paper, warm):
     """`make papers` brings up to date whatever folder there is; the paper's name is its README's title."""
     readme = ROOT / "papers" / paper / "README.md"
     name = readme.read_text().splitlines()[0].removeprefix("# ") if readme.exists() else None
     place = ["--reports", "reports", "--published", "data/published", "--review", "docs/review.yaml", "--check"]
     named = ["--name", name] if name else []
-    line = [sys.executable, "stages/paper.py", f"papers/{paper}", *named, *place]
+    line = [warm / "python", "stages/paper.py", f"papers/{paper}", *named, *place]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     make = subprocess.run(["make", "--dry-run", "papers"], cwd=ROOT, capture_output=True, text=True).stdout
@@ -155,11 +154,11 @@ def locked(path: Path) -> set[str]:
     return set(yaml_file.read(path)["stages"]) if path.exists() else set()
 
 
-def test_both_engines_know_all_folders(tmp_path, monkeypatch):
+def test_both_engines_know_all_folders(tmp_path, monkeypatch, warm):
     repo = paper_project(tmp_path / "repo")
     lines = ["left out, their raw data are not here (`python stages/doctor.py DATA_SET` says what belongs there):"]
     lines.append("  data/raw/x: data sets e; studies large")
-    out = run(repo, "snakemake", "--cores", "1")
+    out = run(repo, "snakemake", "--cores", "1", python=warm)
     assert "\n".join(lines) in out and out.count("left out") == 1
     assert locked(repo / "dvc.lock") == {"subsample@d", "report@small"} and not (repo / "papers/p/dvc.lock").exists()
     assert "up to date" in run(repo, "dvc", "repro")  # bare: the root's, and nothing else
@@ -174,7 +173,7 @@ def test_both_engines_know_all_folders(tmp_path, monkeypatch):
 
     (repo / "data/raw/x").mkdir(parents=True)
     (repo / "data/raw/x/image").write_text("raw\n")
-    assert "left out" not in run(repo, "snakemake", "--cores", "1")
+    assert "left out" not in run(repo, "snakemake", "--cores", "1", python=warm)
     assert locked(repo / "dvc.lock") == {"subsample@d", "report@small"}
     assert locked(repo / "papers/p/dvc.lock") == {"raw@x", "subsample@e", "report@large"}
     assert "up to date" in run(repo, "dvc", "repro", "-P")
