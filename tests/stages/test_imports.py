@@ -12,26 +12,19 @@ from longtail.base import yaml_file
 from tests.helpers.root import ROOT
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
-NETWORKS = {"torch"}
-NEEDED = {
-    "train_teacher": NETWORKS,
-    "train_student": NETWORKS,
-    "cache_logits": NETWORKS,
-    "teacher_entropy": NETWORKS,
-    "figures": {"matplotlib"},
-    "overview": {"matplotlib"},
-    "pretrain": NETWORKS,
-    "reconstruct": NETWORKS,
-    "analyse": NETWORKS,
-    "experts": NETWORKS,
-}
+NETWORKS = ["analyse", "cache_logits", "experts", "pretrain", "reconstruct", "teacher_entropy"]
+NETWORKS += ["train_student", "train_teacher"]
+NEEDED = {"torch": set(NETWORKS), "matplotlib": {"figures", "overview"}}
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES))
-def test_a_stage_loads_what_it_needs(stage):
-    code = f"import sys; import {stage}; print(*sys.modules)"
+@pytest.mark.parametrize("heavy", [*NEEDED, "nothing"])
+def test_a_stage_loads_what_it_needs(heavy):
+    """Those that need the same are loaded into one process."""
+    stages = NEEDED.get(heavy, STAGES.difference(*NEEDED.values()))
+    assert stages and stages <= STAGES
+    code = f"import sys; import {', '.join(sorted(stages))}; print(*sys.modules)"
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'stages'}"}
     done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True, check=True)
-    assert HEAVY & set(done.stdout.split()) == NEEDED.get(stage, set())
+    assert HEAVY & set(done.stdout.split()) == {heavy} & NEEDED.keys()
