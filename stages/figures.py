@@ -22,7 +22,6 @@ from longtail.base.files import new_folder
 from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
 from longtail.report.figures import study_figures
-from longtail.report.figures import study_figures as epoch_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
 from longtail.report.figures.style import colors_of, save
@@ -81,7 +80,7 @@ def draw(
             series(*teachers, "entropy.csv", "domain", "bin_left", "bin_right", "count"),
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
-        "cls_dist_distance": epoch_figures.cls_dist_distance(
+        "cls_dist_distance": study_figures.cls_dist_distance(
             read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"),
             colors,
             curves["cls_dist_distance"],
@@ -96,8 +95,8 @@ def draw(
         "rollout": rollout(maps("rollout")),
         "rollout_mean": rollout_mean(maps("rollout_mean")),
         "reconstructions": reconstructions(pictures("reconstructions")),
-        "training_loss": epoch_figures.training_loss(*epochs("training_loss", "loss")),
-        "test_accuracy": epoch_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
+        "training_loss": study_figures.training_loss(*epochs("training_loss", "loss")),
+        "test_accuracy": study_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }
     return {figure: drawing for figure, drawing in drawn.items() if drawing is not None}
 

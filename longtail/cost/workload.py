@@ -45,9 +45,7 @@ class Load:
     """
 
     part: Literal["views", "batch", "train", "forward"]
-    entry: (
-        str  # of `views`, of `teachers`, or where the network is configured: experiments.x, teachers.x, pretrainings.x
-    )
+    entry: str  # of views the name; else where the network is configured: experiments.x, teachers.x, pretrainings.x
     count: int
     shape: Shape | None = None  # of the network; none for views
 

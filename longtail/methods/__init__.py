@@ -11,6 +11,6 @@ which its loss changes is a field of its Config that ends in _epoch or _until. O
                    Config, a property `takes_mixed` of it says so
     head_only      a new head is trained on the frozen backbone of the run it starts from (training/student_run.py)
     head           of the CLS token: "linear" gives logits, "normed" cosines
-    needs_features (optional) loss takes one more argument, what the head reads, float32 [B, d]
+    needs_features loss takes one more argument, what the head reads, float32 [B, d]
     logit_scale    factor of the exported logits before a softmax: that of the cosines, else 1 (METHODS trap 24)
 """

@@ -28,6 +28,7 @@ class Method:
     takes_mixed = True
     head_only = False
     head = "linear"
+    needs_features = False
     logit_scale = 1.0
 
     def __init__(self, config: Config, class_counts, device="cpu"):

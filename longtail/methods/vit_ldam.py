@@ -35,6 +35,7 @@ class Method:
     takes_mixed = False
     head_only = False
     head = "normed"
+    needs_features = False
 
     def __init__(self, config: Config, class_counts, device="cpu"):
         self.logit_scale = config.scale

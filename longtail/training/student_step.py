@@ -141,7 +141,7 @@ class Stepper:
         with self.execution.autocast(self.device):
             tokens = special_tokens(self.model, x)
             logits = head_logits(self.model, tokens)
-        if getattr(self.method, "needs_features", False):
+        if self.method.needs_features:
             losses = self.method.loss(logits, targets, epoch, tokens[:, 0].float())
         else:
             losses = self.method.loss(logits, targets, epoch)
