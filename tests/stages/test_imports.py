@@ -23,7 +23,6 @@ NEEDED = {
     "pretrain": NETWORKS,
     "reconstruct": NETWORKS,
     "analyse": NETWORKS,
-    "experts": NETWORKS,
 }
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
