@@ -24,6 +24,7 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
 from longtail.base.options import add_device, add_params
 from longtail.data.config import DatasetConfig
+from longtail.data.long_tail import LongTail
 from longtail.evaluation.predictions import load_predictions
 
 SCHEMA = 1
@@ -56,7 +57,12 @@ def main() -> None:
 
         where = f"datasets.{entry['dataset']}"
         config = params.build(DatasetConfig, params.entry(everything, "datasets", entry["dataset"]), where)
-        found |= experts(args, entry["dataset"], config, tested)
+        data = LongTail.load(args.dataset)
+        if data.name != entry["dataset"]:
+            where = f"experiments.{args.entry}.dataset is '{entry['dataset']}'"
+            raise UserError(f"{where} but {args.dataset} holds '{data.name}'")
+        source = {"cache": args.cache, "teacher": args.teacher}
+        found |= experts(args.run, tested, data, args.dataset, config, source, args.limit, args.device)
     write_json(args.out, found)
 
 

@@ -5,9 +5,9 @@ What stages/experts.py writes of students that have a DIST token; docs/schema/ex
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch
 from longtail.analysis.agreement import answers, compare, epochs_shown, over_seeds, taught_by
 from longtail.analysis.student import Student, load_student
 from longtail.base import params, yaml_file
-from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
 from longtail.data.heldout import HeldOut, held_out
 from longtail.data.long_tail import LongTail
@@ -71,31 +70,41 @@ def agreement(shown: Sequence[dict[int, dict]]) -> list[dict] | None:
     return items or None
 
 
-def experts(args: argparse.Namespace, name: str, config: DatasetConfig, tested: dict[int, Predictions]) -> dict:
-    """Both blocks. args: of stages/experts.py; name, config: of the entry's dataset; tested: seeds' predictions.
-    Raises UserError where the dataset, a run or its labels are others than the entry names."""
-    device, data, test = pick_device(args.device), LongTail.load(args.dataset), load_test_set(args.dataset)
-    if data.name != name:
-        raise UserError(f"experiments.{args.entry}.dataset is '{name}' but {args.dataset} holds '{data.name}'")
+def experts(
+    run: Path,
+    tested: dict[int, Predictions],
+    data: LongTail,
+    dataset: Path,
+    config: DatasetConfig,
+    source: dict[str, Path | None],
+    limit: int,
+    device: str,
+) -> dict:
+    """Both blocks. run: folder of the seeds; tested: their predictions; data: what they were trained on, of the file
+    `dataset` and the entry `config`; source: the folders `cache` and `teacher`, of which a run's config.yaml says the
+    one that is read; limit: held-out images a class. Raises UserError where a run or its labels are others than its
+    files say."""
+    test, chosen = load_test_set(dataset), pick_device(device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # METHODS trap 50
-    held = held_out(data, config, args.limit)
+    held = held_out(data, config, limit)
     groups = {name: members for rule in test.groups.values() for name, members in rule.items()}
     curves, shown = {}, []
     for seed, predictions in tested.items():
-        folder = args.run / f"seed{seed}"
-        student = load_student(folder, data, device)
-        run = yaml_file.mapping(folder / "config.yaml")
+        folder = run / f"seed{seed}"
+        student = load_student(folder, data, chosen)
+        made = yaml_file.mapping(folder / "config.yaml")
         facts = json.loads((folder / "identity.json").read_text())
-        check(predictions, facts, test, str(folder), str(args.dataset))
+        check(predictions, facts, test, str(folder), str(dataset))
         curves[seed] = heldout_curve(student, held)
         if facts.get("imported"):
             continue
-        recipe = params.build(ViewRecipe, run["views"], f"{folder / 'config.yaml'}: views")
-        views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
-        source = {"teacher": args.teacher} if run["cache"] == "none" else {"cache": args.cache}
-        teacher = taught_by(folder, facts["teacher_digest"], views, data, run["train"]["epochs"], **source)
-        epochs = epochs_shown(recipe, run["train"]["epochs"])
+        recipe = params.build(ViewRecipe, made["views"], f"{folder / 'config.yaml'}: views")
+        views = Views(recipe, data.train_images, seed, device=chosen, labels=data.train_labels)
+        which = "teacher" if made["cache"] == "none" else "cache"
+        length, asked = made["train"]["epochs"], {which: source[which]}
+        teacher = taught_by(folder, facts["teacher_digest"], views, data, length, **asked)
+        epochs = epochs_shown(recipe, length)
         said = {epoch: answers(student, views, data.train_labels, teacher, epoch, VIEWS) for epoch in epochs}
         shown.append({epoch: compare(what, {"all": range(data.num_classes), **groups}) for epoch, what in said.items()})
-        print(f"{args.entry} seed {seed}: {len(held.labels)} held-out images, views of epochs {epochs}", flush=True)
+        print(f"{run.name} seed {seed}: {len(held.labels)} held-out images, views of epochs {epochs}", flush=True)
     return {"fusion": fusion(curves, tested, test, held), "agreement": agreement(shown)}
