@@ -159,7 +159,8 @@ class Campaign:
                 name = f"after {wait:.1f} s"
                 if below:
                     chosen = self.random.choice(below)
-                    name += f", {' '.join(chosen.cmdline()[1:3])[:50]}" if chosen.is_running() else ""
+                    script, *more = chosen.cmdline()[1:3] if chosen.is_running() else [""]
+                    name += f", {' '.join([Path(script).name, *more])[:50]}" if script else ""
                     chosen.kill()
                 process.wait(A_START_S)
                 note(folder, finished)

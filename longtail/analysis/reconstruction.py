@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,11 @@ class Autoencoder:
 
 def load_autoencoder(folder: Path, data: LongTail, device: torch.device) -> Autoencoder:
     """The network in one seed's result folder (last epoch). Raises UserError where a file is missing, cut short or of
-    another dataset."""
+    another dataset, and for a run that has no decoder."""
     intact.check(folder, DECODER)
     run, path = read_run(folder, data, PRETRAIN), folder / DECODER
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {PRETRAIN}")
+        raise UserError(_without_decoder(folder, run.config))
     try:
         decoder = load_file(path)
         shape = build(ModelConfig, run.config["model"], f"{folder / 'config.yaml'}: model")
@@ -58,6 +59,18 @@ def load_autoencoder(folder: Path, data: LongTail, device: torch.device) -> Auto
     model = MaskedAutoencoder(shape, width)
     fill(model, run.state | decoder, f"{path}: weights do not fit config.yaml")
     return Autoencoder(model.to(device).eval().requires_grad_(False), shape, visible, normalization, device)
+
+
+def _without_decoder(folder: Path, config: dict) -> str:
+    """Why a run has none, and what would be right. config: its config.yaml."""
+    right = "pictures need a run of stages/pretrain.py"
+    if "pretraining" not in config:
+        return f"{folder}: is a run of experiment {config.get('experiment')}, which has no decoder; {right}"
+    facts = json.loads((folder / "identity.json").read_text())  # whole: read_run has read it
+    if facts.get("imported"):
+        right = f"{right}, or a checkpoint that holds its decoder (docs/checkpoints.md)"
+        return f"{folder}: was imported from {facts.get('source')}, an encoder without its decoder; {right}"
+    return f"{folder / DECODER}: no such file; {PRETRAIN}"
 
 
 def reconstructions(of: Autoencoder, data: LongTail, count: int) -> dict[str, np.ndarray]:

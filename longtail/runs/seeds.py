@@ -176,10 +176,7 @@ def _run_in_turn(work, todo: list[Run], device: torch.device, threads: int) -> d
 def _run_pool(work, todo: list[Run], device: torch.device, jobs: int, threads: int) -> dict[int, int]:
     """One process a seed, `jobs` at a time; a stop signal is passed on and every child saves its state. Returns the
     codes of the seeds that failed."""
-    method = "fork" if device.type == "cpu" else "spawn"
-    if method == "fork":
-        import torch._dynamo  # every optimizer loads it, 1.4 s of a core: once here, not in each process
-    context = torch.multiprocessing.get_context(method)
+    context = torch.multiprocessing.get_context("fork" if device.type == "cpu" else "spawn")
     running, waiting, codes = {}, list(todo), {}
 
     def pass_on(signum, frame):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from pathlib import Path
 
@@ -174,6 +173,7 @@ def test_a_plain_vit_has_no_experts(copy):
 
 def block(curves: dict[int, list[float]], held: list[int]) -> dict:
     """Two seeds, three classes a, b, c of one test image each: seed 0 as in test_fusion_choice, seed 1 all right."""
+    from longtail.analysis.experts import fusion
     from longtail.data.heldout import HeldOut
     from longtail.evaluation.predictions import Predictions, TestSet
 
@@ -185,9 +185,7 @@ def block(curves: dict[int, list[float]], held: list[int]) -> dict:
     tested = {k: Predictions(np.arange(3), {"last": z}, {"last": 0}, "order", 1.0) for k, z in enumerate(logits)}
     labels = np.array(held, np.int64)
     images = np.zeros((len(held), 1, 1, 3), np.uint8)
-    made = runpy.run_path(str(ROOT / "stages/experts.py"))["fusion"](
-        curves, tested, test, HeldOut(images, labels, "made up", 7)
-    )
+    made = fusion(curves, tested, test, HeldOut(images, labels, "made up", 7))
     jsonschema.validate(made, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/Fusion"})
     return made
 

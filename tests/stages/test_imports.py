@@ -12,9 +12,8 @@ from longtail.base import yaml_file
 from tests.helpers.root import ROOT
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
-NETWORKS = ["analyse", "cache_logits", "experts", "pretrain", "reconstruct", "teacher_entropy"]
-NETWORKS += ["train_student", "train_teacher"]
-NEEDED = {"torch": set(NETWORKS), "matplotlib": {"figures", "overview"}}
+NETWORKS = {"analyse", "cache_logits", "pretrain", "reconstruct", "teacher_entropy", "train_student", "train_teacher"}
+NEEDED = {"torch": NETWORKS, "matplotlib": {"figures", "overview"}}
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}
 

@@ -142,3 +142,30 @@ def says(folder: Path, *line: str, **changes) -> str:
 def test_bad_input_is_one_line(made, tmp_path, line, changes, message):
     shutil.copytree(made / "data", tmp_path / "data", symlinks=True)
     assert message in says(tmp_path, *line, **changes)
+
+
+def refused(folder: Path, run: str) -> str:
+    """What stages/reconstruct.py says of a run that it refuses."""
+    at = RECONSTRUCT.index("--run") + 1
+    stage = start(folder, *RECONSTRUCT[:at], run, *RECONSTRUCT[at + 1 :])
+    assert stage.wait() == 2 and stage.err.count("\n") == 1, stage.err
+    return stage.err
+
+
+def test_pictures_of_a_run_without_a_decoder_are_refused(made, tmp_path):
+    """A fine-tuned student; a pretraining that lost its decoder; an encoder imported alone."""
+    shutil.copytree(made / "data", tmp_path / "data", symlinks=True)
+    tiny_params(tmp_path, livt)
+    right = "pictures need a run of stages/pretrain.py"
+    fine_tuned = "seed0: is a run of experiment tiny-livt, which has no decoder; "
+    assert refused(tmp_path, "data/students/tiny-livt") == f"error: data/students/tiny-livt/{fine_tuned}{right}\n"
+    (tmp_path / RUN / "decoder.safetensors").unlink()
+    shutil.rmtree(tmp_path / "data/students/tiny-mgp.environment")  # which says that there was one
+    lost = f"error: {RUN}/decoder.safetensors: no such file; pretrain the entry first (stages/pretrain.py)\n"
+    assert refused(tmp_path, "data/students/tiny-mgp") == lost
+    path = tmp_path / RUN / "identity.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"imported": True, "source": "mae.pth"}))
+    imported = f"error: {RUN}: was imported from mae.pth, an encoder without its decoder; {right}"
+    rest = ", or a checkpoint that holds its decoder (docs/checkpoints.md)\n"
+    assert refused(tmp_path, "data/students/tiny-mgp") == imported + rest
+    assert not (tmp_path / RECONSTRUCT[-1]).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -142,6 +143,22 @@ def test_released_checkpoints_are_evaluated_as_ours_and_cost_no_training(name):
     assert (released.model, released.train, released.dataset) == (ours.model, ours.train, ours.dataset)
     assert released.views.normalization == ours.views.normalization and released.start == "none"
     assert FULL.of("train_student", f"{name}-released") is None and FULL.of("train_student", name).flop > 0
+
+
+def test_the_longer_budget_of_the_miniature_is_both_stages_and_nothing_else():
+    """Its views, recipe and data set are the root's, written again where a paper's stages look for them."""
+    pretraining, fine_tuning = resolve_pretraining(TABLE, "digits-mgp")[0], resolve(TABLE, "digits-livt")[0]
+    epochs = pretraining.train.epochs + fine_tuning.train.epochs
+    told = TABLE["studies"]["livt-digits-budget"]["note"]
+    assert f"for {pretraining.train.epochs} epochs and fine-tunes for {fine_tuning.train.epochs}. " in told
+    assert TABLE["datasets"]["digits_if20-again"] == TABLE["datasets"]["digits_if20"]
+    for loss in ("ce", "livt"):
+        (short, seeds), (long, same) = (resolve(TABLE, f"digits-{loss}-scratch{end}") for end in ("", "-long"))
+        changed = {"epochs": epochs}
+        assert long.train == dataclasses.replace(short.train, **changed) and seeds == same
+        changed = {"experiment": long.experiment, "study": "livt-digits-budget", "dataset": "digits_if20-again"}
+        assert long == dataclasses.replace(short, train=long.train, **changed)
+        assert f"{epochs} epochs" in str(TABLE["studies"]["livt-digits-budget"]["tables"][0]["rows"])
 
 
 def test_a_few_steps_of_the_miniature_on_cifar():
