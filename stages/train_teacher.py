@@ -1,4 +1,4 @@
-"""Train a CNN teacher (ResNet; CE, LDAM, balanced softmax or PaCo; DRW; SGD or SAM) on a long-tailed dataset.
+"""Train a CNN (ResNet; CE, LDAM, balanced softmax, focal or PaCo; DRW; SGD or SAM; DiVE) on a long-tailed dataset.
 
     python stages/train_teacher.py ldam_drw_sam-digits_if20 \\
         --dataset data/datasets/digits_if20.npz --out data/teachers/ldam_drw_sam-digits_if20
@@ -6,9 +6,10 @@
 Every number stands in the entry's block of params.yaml (section `teachers`). Each of its seeds gets a folder
 OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
 predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
-again; a run that was killed continues where it stopped. Engine compiled replays the steps as CUDA graphs; --precision
-and --engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM on one CPU
-core, half of that without.
+again; a run that was killed continues where it stopped. An entry with `distil` learns from others, its `sources`, whose
+folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20. Engine compiled replays the
+steps as CUDA graphs; --precision and --engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32,
+0.2 s an epoch with SAM on one CPU core, half of that without, a third more than that half where another one teaches.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import execution, seeds
+from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
-from longtail.training.teacher import recipe
+from longtail.training.labels import seed_folder
+from longtail.training.teacher import load_sources, recipe, teacher_digest
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_probe
 from longtail.training.teacher_training import check_precision, train_teacher
@@ -33,12 +36,34 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", help="name of a block under `teachers` in the params file")
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/<name>.npz from stages/subsample.py")
+    parser.add_argument(
+        "--teacher", type=Path, nargs="*", default=[], help="folders of the entry's `sources`, in their order"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the results: <out>/seed<k>/")
     add_params(parser)
     add_device(parser)
     execution.add_options(parser, ("fp32", "bf16"), on_cuda="fp32")  # as published: METHODS 2.3
     parser.add_argument("--jobs", type=int, default=0, help="seeds at a time (default: one per core; one on CUDA)")
     return parser.parse_args()
+
+
+def sources_of(config: TeacherConfig, entry: str, folders: list[Path]) -> list[Path]:
+    """The folders of those that the entry learns from. Raises UserError where one is not given or is its own."""
+    found = []
+    for place, name in enumerate(config.sources):
+        if name == "none":
+            continue
+        if name == entry:
+            raise UserError(f"teachers.{entry}.sources: an entry cannot learn from itself")
+        if place >= len(folders):
+            raise UserError(f"teachers.{entry} learns from {name}; pass --teacher data/teachers/{name}")
+        found.append(folders[place])
+    return found
+
+
+def probe(config: TeacherConfig, data: LongTail, taught_by: list[Path], seed: int) -> Probe:
+    """What the code computes for one seed."""
+    return teacher_probe(config, data, seed, load_sources(config, taught_by, data, seed, "cpu"))
 
 
 def main() -> None:
@@ -53,12 +78,16 @@ def main() -> None:
             f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'; "
             f"pass data/datasets/{config.dataset}.npz"
         )
-    identities = {seed: identity(recipe(config), seed, data.digest) for seed in config.seeds}
+    taught_by = sources_of(config, args.entry, args.teacher)
+    identities = {}
+    for seed in config.seeds:
+        learnt = [teacher_digest(seed_folder(folder, seed)) for folder in taught_by]
+        identities[seed] = identity(recipe(config), seed, data.digest, *learnt)
     device = seeds.pick_device(args.device)
     how = execution.chosen(args, device)
     check_precision(how)
-    work = partial(train_teacher, config, data, device=device, execution=how)
-    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(teacher_probe, config, data))
+    work = partial(train_teacher, config, data, device=device, execution=how, taught_by=taught_by)
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(probe, config, data, taught_by))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class Speeds:
 
     def _batch(self, load: Load) -> float:
         """A teacher's batch up to the forward pass of what is trained."""
-        config = replace(self._teacher_config(load.entry), batch_size=FEW)
+        config = replace(self._teacher_config(load.entry).untaught(), batch_size=FEW)  # their pass is a load of its own
         images = self.workload.images(config.dataset)
         task = build_task(config, noise(FEW, images.classes, self._side_of_images(config)), 0, self.device)
         task.train()

@@ -12,7 +12,7 @@ from pathlib import Path
 from longtail.base import yaml_file
 from longtail.base.errors import UserError, nearest
 
-REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+)?|place\.\w+)\}")
+REFERENCE = re.compile(r"\$\{(key|item(?:\.\w+(?:\[\d+\])?)?|place\.\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def filled(template: str, key: str, item: dict | str, place: dict | None = None)
     """
     values = {"key": key} | {f"place.{name}": value for name, value in (place or {}).items()}
     values |= {f"item.{name}": value for name, value in item.items()} if isinstance(item, dict) else {"item": item}
+    lists = {name: value for name, value in values.items() if isinstance(value, list)}
+    values |= {f"{name}[{i}]": each for name, value in lists.items() for i, each in enumerate(value)}
     return REFERENCE.sub(lambda match: str(values[match[1]]), template)
 
 

@@ -212,14 +212,19 @@ class Workload:
         passes, trained = 2 if teacher["sam_rho"] else 1, teacher["epochs"] * shown
         tested = evaluations(teacher["epochs"], teacher["eval_every"]) * images.test
         where, paco = f"teachers.{name}", bool(teacher["paco"])
-        loads = (
+        loads = [
             Load("batch", name, trained, shape if paco else None),
             Load("train", where, passes * trained, shape),
             Load("forward", where, tested, shape),
-        )
+        ]
+        taught = [source for source in teacher.get("sources") or () if source != "none"]
+        loads += [Load("forward", f"teachers.{source}", trained, self.teacher_shape(source)) for source in taught]
         memory = BYTES * (3 + paco + (passes == 2)) * shape.params + BYTES * batch * shape.activations
         memory += self._held(images) + images.test * 3 * images.side**2 * (not images.in_files)
-        return Work(loads, memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
+        for source in taught:
+            other = self.teacher_shape(source)
+            memory += BYTES * (other.params + batch * other.activations // 8)  # a few layers' at a time
+        return Work(tuple(loads), memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
 
     def _labeller(self, cache: dict) -> tuple[str, Shape]:
         """Who labels, and its shape at the size of what it is shown."""

@@ -39,6 +39,31 @@ def expected_accuracy(accuracies: np.ndarray, prior: np.ndarray) -> float:
     return float(prior[there] @ accuracies[there] / prior[there].sum())
 
 
+def prior_correction(test_prior: np.ndarray, train_prior: np.ndarray | None = None) -> np.ndarray:
+    """What is added to scaled logits where the test set's class shares are known, float64 [C].
+
+    train_prior given: log pi_t - log pi_s, for a classifier whose softmax follows the training set, as after
+    cross-entropy. None: log pi_t, for one that was balanced in training (balanced softmax, DiVE).
+    """
+    shift = np.log(test_prior)
+    return shift if train_prior is None else shift - np.log(train_prior)
+
+
+def corrected_probabilities(
+    logits: np.ndarray,
+    test_prior: np.ndarray,
+    train_prior: np.ndarray | None = None,
+    logit_scale: float = 1.0,
+) -> np.ndarray:
+    """Class probabilities of a test set of known class shares, float64 [M, C], whose rows sum to 1.
+
+    logits: float [M, C]; priors: as in `prior_correction`. Only predictions need less: the argmax is the logits'.
+    """
+    z = logit_scale * np.asarray(logits, np.float64) + prior_correction(test_prior, train_prior)
+    shares = np.exp(z - z.max(1, keepdims=True))
+    return shares / shares.sum(1, keepdims=True)
+
+
 def shifted_accuracies(
     logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, logit_scale: float
 ) -> list[dict[str, float]]:
@@ -49,7 +74,7 @@ def shifted_accuracies(
     (re-weighted, logit-adjusted, DiVE). z = logit_scale * logits [M, C], as every softmax takes them.
     """
     z, classes = logit_scale * np.asarray(logits, np.float64), len(class_counts)
-    log_train = np.log(class_counts / np.sum(class_counts))
+    train = class_counts / np.sum(class_counts)
 
     def per_class(scores: np.ndarray) -> np.ndarray:
         return class_means(scores.argmax(1) == labels, labels, classes)
@@ -57,11 +82,10 @@ def shifted_accuracies(
     raw, found = per_class(z), []
     for test in TESTS:
         prior = shifted_prior(class_counts, *test)
-        shift = np.log(prior)
         accuracies = {
             "raw": raw,
-            "from_train_prior": per_class(z + (shift - log_train)),
-            "from_uniform": per_class(z + shift),
+            "from_train_prior": per_class(z + prior_correction(prior, train)),
+            "from_uniform": per_class(z + prior_correction(prior)),
         }
         found.append({name: round(expected_accuracy(a, prior), DECIMALS) for name, a in accuracies.items()})
     return found

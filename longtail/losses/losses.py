@@ -41,6 +41,23 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) 
     return F.cross_entropy(logits, labels, weight)
 
 
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float, weight: Tensor | None = None) -> Tensor:
+    """Mean over images of (1 - p)^gamma·l, l the (weighted) cross-entropy and p = exp(-l); scalar. With weights p is of
+    the weighted one, and the mean is a plain one, as in LDAM:losses.py (trap 26)."""
+    each = F.cross_entropy(logits, labels, weight, reduction="none")
+    return ((1 - (-each).exp()) ** gamma * each).mean()
+
+
+def head_smoothed_cross_entropy(logits: Tensor, labels: Tensor, epsilon: float, head: int) -> Tensor:
+    """Cross-entropy in which images of the first `head` classes give 1 - epsilon to their own class and epsilon, shared
+    evenly, to the others; other labels are hard. Scalar mean over images (DiVE §3.1, where there are two classes)."""
+    log_p = F.log_softmax(logits, dim=1)
+    own = log_p.gather(1, labels[:, None]).squeeze(1)
+    others = (log_p.sum(1) - own) / (logits.shape[1] - 1)
+    share = epsilon * (labels < head).to(log_p.dtype)
+    return -((1 - share) * own + share * others).mean()
+
+
 def _ldam_logits(cosines: Tensor, labels: Tensor, margins: Tensor, scale: float) -> Tensor:
     """scale·(z - m_y on the true class), [B, C]."""
     classes = torch.arange(cosines.shape[1], device=labels.device)  # one_hot would look at the labels on the host

@@ -27,16 +27,16 @@ from longtail.models.resnet import CIFAR_DEPTHS, Head, cifar_resnet
 from longtail.models.vit import ModelConfig, build_vit
 
 
-def _resnet50(num_classes: int, head: Head = "linear") -> nn.Module:
+def _torchvision(name: str, num_classes: int, head: Head = "linear") -> nn.Module:
     """Imported when it is asked for: CIFAR teachers need no torchvision, which takes seconds."""
-    from longtail.models.resnet50 import ResNet50
+    from longtail.models.resnet50 import RESNEXT, ResNet50
 
-    return ResNet50(num_classes, head)
+    return ResNet50(num_classes, head, **(RESNEXT if name == "resnext50" else {}))
 
 
 ARCHITECTURES: dict[str, Callable[[int, Head], nn.Module]] = {
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS},
-    "resnet50": _resnet50,
+    **{name: partial(_torchvision, name) for name in ("resnet50", "resnext50")},
 }
 
 

@@ -1,4 +1,5 @@
-"""ResNet-50, the CNN teacher of the large datasets (METHODS §2.1): torchvision's, with its stride on the 3x3."""
+"""ResNet-50 and ResNeXt-50, the CNN teachers of the large datasets (METHODS §2.1, §6.3): torchvision's, with its stride
+on the 3x3. Its first weights of convolutions, N(0, 2 / (k²·outputs)), are those of classifier-balancing too."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from longtail.models.resnet import Head, NormedLinear
 
 WIDTH = 2048  # of the pooled features
+RESNEXT = {"groups": 32, "width_per_group": 4}  # 32x4d
 
 
 class ResNet50(ResNet):
@@ -18,8 +20,9 @@ class ResNet50(ResNet):
 
     kaiming_fc = False  # PyTorch's own weights: torchvision initialises convolutions and norms alone
 
-    def __init__(self, num_classes: int, head: Head) -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes)
+    def __init__(self, num_classes: int, head: Head, **shape: int) -> None:
+        """shape: RESNEXT, or nothing."""
+        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes, **shape)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         if head == "normed":
             self.fc = NormedLinear(WIDTH, num_classes)

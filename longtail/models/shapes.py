@@ -74,7 +74,7 @@ def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
     """An architecture of longtail/models/build.py on images of `size` pixels."""
     with torch.device("meta"):
         network = ARCHITECTURES[arch](classes, head)
-    return measured(network, size, f"ResNet-{arch.removeprefix('resnet')}")
+    return measured(network, size, arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-"))
 
 
 @cache

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from longtail.base.errors import UserError
 from longtail.base.files import write_text
 from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
@@ -72,10 +73,33 @@ def _pretraining(params: dict, name: str) -> Probe:
 
 def _teacher(params: dict, name: str) -> Probe:
     config = build(TeacherConfig, entry(params, "teachers", name), f"teachers.{name}")
+    check_sources(params, name, config)
     data, seed = _data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
     views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
     model = _shapes(build_model, config, data.num_classes)
     return teacher_facts(config, data, seed, views, model, VIEWS)
+
+
+def check_sources(params: dict, name: str, config: TeacherConfig) -> None:
+    """Raises UserError where an entry of `teachers` learns from none that is there, from one of another dataset that it
+    does not name, of other seeds, or, over others, from itself."""
+    for source in (source for source in config.sources if source != "none"):
+        where = f"teachers.{name}.sources"
+        taught = build(TeacherConfig, entry(params, "teachers", source), f"{where}: teachers.{source}")
+        expected = config.distil.teacher_dataset or config.dataset
+        if taught.dataset != expected:
+            raise UserError(
+                f"{where}: {source} is trained on {taught.dataset}, not on {expected}; if that is meant, say "
+                f"distil.teacher_dataset: {taught.dataset}"
+            )
+        if len(taught.seeds) != 1 and not set(config.seeds) <= set(taught.seeds):
+            raise UserError(f"{where}: {source} has seeds {list(taught.seeds)}, the entry {list(config.seeds)}")
+        above, seen = [source], {name}
+        while above:
+            if (one := above.pop()) in seen:
+                raise UserError(f"{where}: {name} would learn from itself, by way of {source}")
+            of = entry(params, "teachers", one).get("sources") or ()
+            above += [other for other in of if other != "none"]
 
 
 def _cache(params: dict, name: str) -> Probe:

@@ -50,15 +50,23 @@ def uncompiled(kind: type[torch.optim.Optimizer], *args, **settings) -> torch.op
 
 
 def teacher_lr(
-    epoch: int, base: float, warmup_epochs: int, milestones: Sequence[int], factors: Sequence[float]
+    epoch: int,
+    base: float,
+    warmup_epochs: int,
+    milestones: Sequence[int],
+    factors: Sequence[float],
+    warmup_from: float | None = None,
 ) -> float:
     """Learning rate of a CIFAR teacher in a 0-based epoch (METHODS §2.3, LDAM:cifar_train.py).
 
     With e = epoch + 1: base·e/warmup_epochs for e <= warmup_epochs; after milestones[i] (e > milestones[i]) it is
     base·factors[i], i.e. factors are of the base, not of one another (trap 38: .01 and .0001 after 160 and 180).
+    warmup_from: BBN's warm-up, from that share of the base in the first epoch, the base in the first after it.
     """
     e = epoch + 1
     if e <= warmup_epochs:
+        if warmup_from is not None:
+            return base * (warmup_from + (1 - warmup_from) * epoch / warmup_epochs)
         return base * e / warmup_epochs
     passed = sum(e > milestone for milestone in milestones)
     return base * factors[passed - 1] if passed else base

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
 from longtail.models.build import ARCHITECTURES
 from longtail.models.resnet import Head
-from longtail.training.teacher_config import TeacherConfig
+from longtail.training.labels import seed_folder
+from longtail.training.teacher_config import TeacherConfig, check_floor
 from longtail.views.eval_views import EvalViews
 from longtail.views.normalize import constants, normalize
 
@@ -57,11 +59,12 @@ def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int
 
 
 def build_loss(
-    config: TeacherConfig, class_counts: Sequence[int], device: torch.device
+    config: TeacherConfig, class_counts: Sequence[int], device: torch.device, head: int = 0
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
     """loss(logits [B, C], labels [B], 0-based epoch): scalar in float32, class weights from drw_epoch on.
 
-    Of every loss that logits suffice for; PaCo's is in longtail.models.paco."""
+    Of every loss that logits and labels suffice for; PaCo's is in longtail.models.paco, what a distillation adds in
+    longtail.losses.dive. head: number of the author rule's head classes, for head_smoothing."""
     counts = torch.as_tensor(class_counts).to(device)
     even, drw = (class_weights(config, class_counts, epoch).to(device) for epoch in (-1, config.drw_epoch or 0))
     margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
@@ -73,6 +76,10 @@ def build_loss(
             return losses.ldam_loss(logits, labels, margins, config.scale, weight)
         if config.loss == "balanced_softmax":
             return losses.balanced_softmax_loss(logits, labels, counts, weight)
+        if config.loss == "focal":
+            return losses.focal_loss(logits, labels, config.focal_gamma, weight)
+        if config.head_smoothing:
+            return losses.head_smoothed_cross_entropy(logits, labels, config.head_smoothing, head)
         return losses.cross_entropy(logits, labels, weight)
 
     return loss
@@ -86,20 +93,24 @@ def save_weights(state: dict[str, Tensor], path: Path, data: LongTail) -> None:
 
 
 def load_teacher(
-    folder: str | Path, data: LongTail, device: torch.device | str = "cpu"
+    folder: str | Path, data: LongTail, device: torch.device | str = "cpu", trained_on: str | None = None
 ) -> tuple[nn.Module, TeacherConfig]:
     """The teacher in one seed's result folder, in eval mode, float32, channels_last, without gradients.
 
     Uses the last or the best weights as its `select` says. Raises UserError where a file is missing or cut short, or
-    where the teacher was trained on another dataset entry or another class order than `data`.
+    where the teacher was trained on another dataset entry than `trained_on` (None: that of `data`) or in another class
+    order than `data`.
     """
     folder = Path(folder)
     config = _read_config(folder / "config.yaml")
     path = folder / WEIGHTS[config.select]
     intact.check(folder, path.name)
     about, state = _read_weights(path)
-    if about["dataset"] != data.name:
-        raise UserError(f"{path}: teacher trained on dataset '{about['dataset']}', asked to label '{data.name}'")
+    if about["dataset"] != (trained_on or data.name):
+        expected = "" if trained_on is None else f"; distil.teacher_dataset names '{trained_on}'"
+        raise UserError(
+            f"{path}: teacher trained on dataset '{about['dataset']}', asked to label '{data.name}'{expected}"
+        )
     check_class_order(data, about["class_order"], about["class_names"], f"{path}: teacher")
     model = build_model(config, data.num_classes)
     try:
@@ -107,6 +118,41 @@ def load_teacher(
     except RuntimeError as error:
         raise UserError(f"{path}: weights do not fit its config.yaml: {str(error).splitlines()[-1].strip()}") from None
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False), config
+
+
+@dataclass(frozen=True)
+class Source:
+    """One seed of a teacher that another one learns from."""
+
+    network: nn.Module  # in eval mode, float32, channels_last, without gradients
+    logit_scale: float  # of its output before any softmax
+    digest: str  # sha256 (hex) of the weights in use
+
+
+def load_sources(
+    config: TeacherConfig, folders: Sequence[Path], data: LongTail, seed: int, device: torch.device | str
+) -> tuple[Source, ...]:
+    """Who teaches seed k: of each folder of stages/train_teacher.py its seed k, or its only one.
+
+    Raises UserError as `load_teacher` does, where a teacher is below its floor, and where it was trained on images of
+    another size or normalisation: both networks are shown one view.
+    """
+    return tuple(_load_source(config, seed_folder(folder, seed), data, device) for folder in folders)
+
+
+def _load_source(config: TeacherConfig, folder: Path, data: LongTail, device: torch.device | str) -> Source:
+    network, found = load_teacher(folder, data, device, config.distil.teacher_dataset)
+    check_floor(folder, found.must_reach, found.select)
+    mine, theirs = config.views and config.views.size, found.views and found.views.size
+    if mine != theirs:
+        sizes = (f"{size} px" if size else "images as they are" for size in (theirs, mine))
+        raise UserError("{}: was trained on views of {}, would be shown {}; both see one view".format(folder, *sizes))
+    if found.normalization != config.normalization:
+        raise UserError(
+            f"{folder}: was trained with normalization {found.normalization}, would be shown images by "
+            f"{config.normalization}; both see one view"
+        )
+    return Source(network, found.logit_scale, teacher_digest(folder))
 
 
 def teacher_digest(folder: Path) -> str:

@@ -6,13 +6,15 @@ The teacher's own result is kept. LONGTAIL_ALLOW_WEAK_TEACHER=1 in the environme
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from longtail.base import environment
 from longtail.base.errors import UserError, nearest
 from longtail.base.files import npz
+from longtail.base.params import later
+from longtail.losses.dive import SoftDistillation
 from longtail.losses.losses import PaCoWeights
 from longtail.models.build import ARCHITECTURES
 from longtail.models.paco import PaCoSizes
@@ -73,14 +75,19 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+NONE = ("none",) * 5  # `sources` of an entry that learns from labels alone
+OWN_LABELS = ("ce", "balanced_softmax", "focal")  # losses that can be the label term of a distillation
+
+
 @dataclass(frozen=True)
 class TeacherConfig:
-    """One entry of `teachers` (CIFAR values: METHODS §2.3 to §2.6)."""
+    """One entry of `teachers` (CIFAR values: METHODS §2.3 to §2.6): a CNN that teaches, or that is itself taught by
+    other entries (`sources`, `distil`: METHODS §6)."""
 
     study: str
     dataset: str  # entry of `datasets`
     arch: str  # name in longtail.models.build.ARCHITECTURES: resnet32, resnet50
-    loss: Literal["ce", "ldam", "balanced_softmax", "paco"]
+    loss: Literal["ce", "ldam", "balanced_softmax", "focal", "paco", "none"]  # none: with `distil`, no label term
     max_margin: float | None  # LDAM only: .5 CIFAR, .3 ImageNet-LT and iNat
     scale: float | None  # LDAM only: 30; inside the loss, the model exports raw cosines
     drw_epoch: int | None  # 0-based epoch from which class weights act; null = never
@@ -108,11 +115,19 @@ class TeacherConfig:
     views: LargeViewRecipe | None = None  # of images of any size; null = the padded crop of small ones, as they are
     eval_resize: int | None = None  # with views: shorter side of a test image before the central crop of views.size
     seeds: tuple[int, ...] = ()  # of the entry; a result is of one seed and its config.yaml names none
+    # entries of `teachers` that this one learns from, and none in the places that are left: dvc.yaml names each place
+    sources: tuple[str, str, str, str, str] = later(NONE)
+    distil: SoftDistillation | None = later(None)  # noqa: RUF009 (frozen); how it learns from them
+    focal_gamma: float | None = later(None)  # focal only: 1 in LDAM:losses.py
+    warmup_from: float | None = later(None)  # share of lr that the warm-up begins with (BBN: 1/3); null = by lr/epochs
+    # ce only: images of the author rule's head classes give this much of their label to the other classes (DiVE Fig. 3)
+    head_smoothing: float = later(0.0)
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch: '{self.arch}' is unknown{nearest(self.arch, ARCHITECTURES)}")
         self._check_loss()
+        self._check_distillation()
         self._check_schedule()
         self._check_views()
         least = self.warmup_epochs, self.crop_padding or 0
@@ -142,6 +157,27 @@ class TeacherConfig:
                 f"a multiple of batch_size ({self.batch_size})"
             )
 
+    def _check_distillation(self) -> None:
+        if (self.loss == "focal") != (self.focal_gamma is not None) or (self.focal_gamma or 0) < 0:
+            raise ValueError("loss focal needs focal_gamma from 0 on (LDAM's code: 1.0); other losses have none")
+        if not 0 <= self.head_smoothing < 1 or (self.head_smoothing and self.loss != "ce"):
+            raise ValueError(f"head_smoothing: {self.head_smoothing}; from 0 to below 1, and only with loss ce")
+        named = [name for name in self.sources if name != "none"]
+        if (self.distil is None) != (not named):
+            raise ValueError("sources and distil go together: name who teaches and how, or write none and null")
+        if self.distil is None:
+            if self.loss == "none":
+                raise ValueError("loss none is for an entry with `distil`, which learns from its teacher alone")
+            return
+        if self.sources[0] == "none" or len(named) > 1:
+            raise ValueError(f"sources: {list(self.sources)}; distil soft has one teacher, in the first place")
+        if self.loss not in (*OWN_LABELS, "none"):
+            raise ValueError(f"distil soft goes with loss {', '.join(OWN_LABELS)} or none, found {self.loss}")
+        if self.distil.targets == "mixed" and self.loss != "none":
+            raise ValueError(f"mixed targets hold the label already; with them loss is none, found {self.loss}")
+        if self.loss == "none" and self.drw_epoch is not None:
+            raise ValueError("loss none has no class weights; write null for drw_epoch and drw_beta")
+
     def _check_views(self) -> None:
         if self.views is None:
             if self.crop_padding is None or self.hflip is None or self.eval_resize is not None:
@@ -163,6 +199,8 @@ class TeacherConfig:
     def _check_schedule(self) -> None:
         if len(self.milestones) != len(self.factors):
             raise ValueError(f"{len(self.milestones)} milestones but {len(self.factors)} factors; give one factor each")
+        if self.warmup_from is not None and (self.schedule != "step" or not 0 <= self.warmup_from <= 1):
+            raise ValueError(f"warmup_from: {self.warmup_from}; a share of lr, from 0 to 1, of schedule step")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones: {list(self.milestones)} must rise")
         if self.schedule == "cosine" and (self.milestones or self.warmup_epochs >= self.epochs):
@@ -179,6 +217,11 @@ class TeacherConfig:
             )
         if min(rho for _, rho in self.sam_rho) <= 0:
             raise ValueError(f"sam_rho: {[list(step) for step in self.sam_rho]} has a radius that is not above 0")
+
+    def untaught(self) -> TeacherConfig:
+        """The same network and views without its teachers."""
+        loss = "ce" if self.loss == "none" else self.loss
+        return replace(self, sources=NONE, distil=None, loss=loss)
 
     @property
     def logit_scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from longtail.runs.probe import Probe
 from longtail.runs.probe_numbers import checksum, epochs_of, norm, norm_and_projection, numbers, schedule_epochs
 from longtail.runs.saver import copied
 from longtail.training.optimizer import sam_radius
-from longtail.training.teacher import TestSet, class_weights
+from longtail.training.teacher import Source, TestSet, class_weights
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_tasks import Order
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
@@ -37,9 +38,9 @@ def teacher_epochs(config: TeacherConfig) -> list[int]:
     return epochs_of(config.epochs, [config.warmup_epochs, config.drw_epoch, *config.milestones, *radii])
 
 
-def teacher_probe(config: TeacherConfig, data: LongTail, seed: int) -> Probe:
-    """Of one seed, on the CPU."""
-    teacher = Teacher(config, data, seed, CPU)
+def teacher_probe(config: TeacherConfig, data: LongTail, seed: int, sources: Sequence[Source] = ()) -> Probe:
+    """Of one seed, on the CPU. sources: whom it learns from, on the CPU too."""
+    teacher = Teacher(config, data, seed, CPU, sources=sources)
     task, model = teacher.task, teacher.task.model
     probe = teacher_facts(config, data, seed, task.views, model)
     first, fresh = copied(task.state()), copied(teacher.optimizer.state_dict())

@@ -1,4 +1,4 @@
-"""What a CNN teacher does with a batch: classify a view, or PaCo's contrast of two views.
+"""What a CNN teacher does with a batch: classify a view, be held against its own teacher's answer, or PaCo's contrast.
 
 A task holds the network and the images. `batch` makes what a step is given, once a step, PaCo's keys and queue among
 it; `forward` is what SAM does twice, a function of those tensors that a CUDA graph can hold.
@@ -6,6 +6,7 @@ it; `forward` is what SAM does twice, a function of those tensors that a CUDA gr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from longtail.base import rng
 from longtail.base.device import upload
 from longtail.base.errors import UserError
+from longtail.losses.dive import dive_loss
 from longtail.losses.losses import log_prior, paco_loss
 from longtail.models.paco import PaCo
 from longtail.runs.execution import Execution
-from longtail.training.teacher import build_loss, build_model
+from longtail.training.teacher import Source, build_loss, build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.normalize import constants, normalize
 from longtail.views.paco_views import PaCoViews
@@ -101,7 +103,7 @@ class Supervised:
         self.config, self.device, self.execution = config, device, execution
         self.model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
         self.weights = list(self.model.parameters())
-        self.loss = build_loss(config, data.class_counts, device)
+        self.loss = build_loss(config, data.class_counts, device, data.cuts[0])
         self.views = supervised_views(config, data, seed, device)
         self.labels = torch.from_numpy(data.train_labels).to(device)
         self.mean, self.std = constants(config.normalization, device)
@@ -125,6 +127,37 @@ class Supervised:
 
     def restore(self, saved: dict[str, dict[str, Tensor]]) -> None:
         self.model.load_state_dict(saved["model"])
+
+
+class Distilled(Supervised):
+    """A network that is held against the softened answer of a trained one to the same view (DiVE, METHODS §6).
+
+    The teacher answers once a step, in eval mode; SAM's second pass sees the same answer.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        data: LongTail,
+        seed: int,
+        device: torch.device,
+        execution: Execution,
+        source: Source,
+    ) -> None:
+        super().__init__(config, data, seed, device, execution)
+        self.source = source
+
+    def batch(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        labels, images = super().batch(epoch, rows)
+        with torch.no_grad(), self.execution.autocast(self.device):
+            answer = self.source.network(images)
+        return labels, images, self.source.logit_scale * answer.float()
+
+    def forward(self, epoch: int, labels: Tensor, images: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        with self.execution.autocast(self.device):
+            logits = self.model(images)
+        own = None if self.config.loss == "none" else self.loss(logits, labels, epoch)
+        return logits, dive_loss(logits.float(), labels, answer, self.config.distil, own)
 
 
 class Contrastive:
@@ -192,8 +225,12 @@ def build_task(
     seed: int,
     device: torch.device,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
+    sources: Sequence[Source] = (),
 ) -> Task:
-    """The task that the entry's loss asks for; networks are initialised from torch's global generator.
+    """The task that the entry asks for; networks are initialised from torch's global generator. sources: whom the
+    entry's `sources` name, on the device.
 
     Raises UserError where the images are files and the entry has views of images in memory alone."""
+    if config.distil is not None:
+        return Distilled(config, data, seed, device, execution, *sources)
     return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, execution)

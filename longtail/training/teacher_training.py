@@ -7,9 +7,10 @@ not stopped. Nothing of a step is read on the host: loss and accuracy are summed
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
 from longtail.training.engine import steps_of
+from longtail.training.labels import TEACHER
 from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr, uncompiled
 from longtail.training.sam import sam_step
-from longtail.training.teacher import WEIGHTS, TestSet, recipe, reweighted, save_weights
+from longtail.training.teacher import WEIGHTS, Source, TestSet, load_sources, recipe, reweighted, save_weights
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_tasks import Task, build_task
 
@@ -56,11 +58,12 @@ class Teacher:
         seed: int,
         device: torch.device,
         execution: Execution = Execution(),  # noqa: B008 (frozen)
+        sources: Sequence[Source] = (),
     ) -> None:
-        """Seeds torch's global generator, which gives the first weights."""
+        """Seeds torch's global generator, which gives the first weights. sources: whom it learns from, loaded."""
         self.config = config
         torch.manual_seed(seed)
-        self.task = build_task(config, data, seed, device, execution)
+        self.task = build_task(config, data, seed, device, execution, sources)
         self.optimizer = uncompiled(
             torch.optim.SGD,
             self.task.weights,
@@ -87,15 +90,18 @@ def train_teacher(
     *,
     device: torch.device | str = "cpu",
     execution: Execution = Execution(),  # noqa: B008 (frozen)
+    taught_by: Sequence[Path] = (),
 ) -> None:
     """Train one seed and leave its finished files in workspace.result; resumes from the workspace's checkpoint.
 
+    taught_by: folders of the entry's `sources`, with their seeds; `load_sources` says what is refused.
     fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Engine
     compiled: steps are replayed CUDA graphs. Raises UserError when the loss stops being finite, and for fp16.
     """
     device = torch.device(device)
     check_precision(execution)
-    teacher = Teacher(config, data, seed, device, execution)
+    sources = load_sources(config, taught_by, data, seed, device)
+    teacher = Teacher(config, data, seed, device, execution, sources)
     task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
     test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
     now = _restore(workspace.load(), task, optimizer, device)
@@ -125,6 +131,8 @@ def train_teacher(
         )
     _write(workspace, config, data, now, model, logits.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
+    if sources:
+        facts[TEACHER] = ",".join(source.digest for source in sources)
     workspace.write_meta(config=recipe(config), precision=execution.precision, engine=run_step.engine, **facts)
 
 
@@ -148,7 +156,8 @@ def learning_rate(config: TeacherConfig, epoch: int) -> float:
     """Of all steps of a 0-based epoch."""
     if config.schedule == "cosine":
         return teacher_cosine_lr(epoch, config.lr, config.epochs, config.warmup_epochs)
-    return teacher_lr(epoch, config.lr, config.warmup_epochs, config.milestones, config.factors)
+    steps = config.milestones, config.factors
+    return teacher_lr(epoch, config.lr, config.warmup_epochs, *steps, warmup_from=config.warmup_from)
 
 
 def _step(

@@ -51,6 +51,12 @@ def test_a_study_needs_its_own_items_each_after_its_inputs(known):
     assert names(needed_by("measure@a2", known)) == ["make@a2", "measure@a2"]
 
 
+def test_an_item_of_a_list_is_named_by_its_number(tmp_path):
+    (tmp_path / "dvc.yaml").write_text(PIPELINE.replace("${item.raw}", "${item.raw[1]}"))
+    found = stages(tmp_path / "dvc.yaml", {"items": {"a": {"raw": ["x", "y"], "study": "s"}}, "studies": {"s": {}}})
+    assert found["make@a"].deps == ("make.py", "raw/y")
+
+
 def test_what_a_stage_is(known):
     stage = known["make@a1"]
     assert (stage.kind, stage.entry, stage.deps, stage.outs) == ("make", "a1", ("make.py", "raw/a"), ("data/a1",))

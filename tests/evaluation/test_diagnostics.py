@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import combinations, product
@@ -242,3 +243,20 @@ def test_neither_diagnosis_nor_reading_loads_torch():
     code += "; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_prior_correction_and_corrected_probabilities_by_hand():
+    """z (2, 1, .5), training shares (.7, .2, .1), test shares (.1, .2, .7)."""
+    z, train, test = np.array([[2.0, 1.0, 0.5]]), np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.2, 0.7])
+    after_ce = z + shifts.prior_correction(test, train)
+    balanced = z + shifts.prior_correction(test)
+    assert after_ce[0].tolist() == pytest.approx([0.054089851, 1, 2.445910149], abs=1e-9)
+    assert balanced[0].tolist() == pytest.approx([-0.302585093, -0.609437912, 0.143325056], abs=1e-9)
+    for given, prior in ((after_ce, train), (balanced, None)):
+        terms = [math.exp(v) for v in given[0].tolist()]
+        expected = [t / sum(terms) for t in terms]
+        assert shifts.corrected_probabilities(z, test, prior)[0].tolist() == pytest.approx(expected, rel=1e-12)
+        scaled = shifts.corrected_probabilities(z / 30, test, prior, logit_scale=30.0)
+        assert scaled[0].tolist() == pytest.approx(expected, rel=1e-12)
+    bayes = np.exp(z) * test / (np.exp(z) * test).sum()  # of a balanced classifier: p(x|k) times the share
+    assert shifts.corrected_probabilities(z, test) == pytest.approx(bayes, rel=1e-12)

@@ -134,6 +134,21 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("paco_sam", "views.draws:cutout_boxes", "center + side // 2", "center + side // 2 - 1"),
     ("large", "training.optimizer:teacher_cosine_lr", "shift = 1 if warmup_epochs else 0", "shift = 1"),
     ("large", "training.optimizer:sam_radius", "epoch + 1 <= last", "epoch <= last"),
+    # what learns from a teacher
+    ("dive", "losses.dive:dive_loss", "(1 - config.alpha) * label_term", "1.05 * (1 - config.alpha) * label_term"),
+    ("dive", "losses.dive:dive_loss", "logits.to(dtype) / config.of_student", "logits.to(dtype) / config.tau * 0.99"),
+    ("dive", "losses.dive:powered", "power * log_shares", "log_shares"),
+    ("dive", "training.teacher_tasks:Distilled.batch", "self.source.logit_scale * answer.float()", "answer.float()"),
+    ("dive", "training.optimizer:teacher_lr", "(1 - warmup_from) * epoch", "(1 - warmup_from) * e"),
+    ("dive_large", "losses.dive:virtual_examples", "logits / tau", "logits / (1.01 * tau)"),
+    ("dive_mixed", "losses.dive:distillation_targets", "(1 - config.alpha) * own", "config.alpha * own * 1.01"),
+    (
+        "dive_mixed",
+        "losses.dive:distillation_targets",
+        'config.power_of == "mixed" else config.power',
+        'config.power_of == "teacher" else config.power',
+    ),
+    ("focal", "losses.losses:focal_loss", "** gamma", "** (gamma + 0.01)"),
     # labels
     (
         "cache",

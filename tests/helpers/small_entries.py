@@ -21,6 +21,7 @@ from longtail.training.pretraining_config import PretrainingConfig, resolve_pret
 from longtail.training.pretraining_probe import pretraining_probe
 from longtail.training.student_probe import student_probe
 from longtail.training.student_run import StudentRun
+from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_probe
 from longtail.views.student_views import Views
@@ -48,6 +49,10 @@ TEACHERS = {
     "paco_sam": "paco_sam-cifar10_if100",
     "large": "ldam_drw_sam-imagenet_lt",
     "large_paco": "paco-imagenet_lt",
+    "dive": "dive-cifar100_if100",
+    "dive_mixed": "dive_row6-cifar100_if100",
+    "focal": "focal_bbn-cifar100_if100",
+    "dive_large": "dive-inat18",
 }
 
 
@@ -131,7 +136,17 @@ def probe_pretraining(table: dict, name: str, seed: int = 0) -> Probe:
 
 def probe_teacher(table: dict, name: str, seed: int = 0) -> Probe:
     config, data = teacher_entry(table, name)
-    return teacher_probe(config, data, seed)
+    return teacher_probe(config, data, seed, () if config.distil is None else (untrained(config, data),))
+
+
+def untrained(config: TeacherConfig, data: LongTail) -> Source:
+    """What another seed begins with, in the place of an entry's teacher; its logits times 5, as a trained one's are."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build_model(config, data.num_classes).eval().requires_grad_(False)
+    return Source(network, 5.0, "made")
 
 
 def probe_cache(table: dict, name: str) -> Probe:

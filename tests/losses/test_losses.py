@@ -188,3 +188,30 @@ def test_grouped_ldam_and_its_gradient_by_hand(batch, sizes):
             assert cosines.grad[i].tolist() == pytest.approx(slopes, rel=1e-9, abs=1e-12)
         assert value == pytest.approx(total / size, rel=1e-12)
         start += size
+
+
+def test_focal_loss_by_hand(batch):
+    """Mean of (1 - p)^gamma·l; with class weights, p = exp(-weighted l) and the mean is plain (trap 26)."""
+    z, y, w = batch
+    each = [-log_softmax(row)[label] for row, label in zip(z.tolist(), y.tolist(), strict=True)]
+    plain = sum((1 - math.exp(-value)) ** 2 * value for value in each) / len(each)
+    assert losses.focal_loss(z, y, 2.0).item() == pytest.approx(plain, rel=1e-12)
+    weighted = [w[label].item() * value for value, label in zip(each, y.tolist(), strict=True)]
+    expected = sum((1 - math.exp(-value)) * value for value in weighted) / len(each)
+    assert losses.focal_loss(z, y, 1.0, w).item() == pytest.approx(expected, rel=1e-12)
+    assert losses.focal_loss(z, y, 0.0).item() == pytest.approx(losses.cross_entropy(z, y).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("head", [1, 2])
+def test_label_smoothing_of_head_images_alone_by_hand(batch, head):
+    z, y, _ = batch
+    total = 0.0
+    for row, label in zip(z.tolist(), y.tolist(), strict=True):
+        epsilon = 0.3 if label < head else 0.0
+        target = [1 - epsilon if c == label else epsilon / 3 for c in range(4)]
+        total -= sum(t * v for t, v in zip(target, log_softmax(row), strict=True))
+    found = losses.head_smoothed_cross_entropy(z, y, 0.3, head)
+    assert found.item() == pytest.approx(total / len(y), rel=1e-12)
+    two = losses.head_smoothed_cross_entropy(z[:, :2], torch.zeros(len(z), dtype=torch.long), 0.2, 1)
+    by_class = [log_softmax(row) for row in z[:, :2].tolist()]  # DiVE's binary case: (1 - epsilon, epsilon)
+    assert two.item() == pytest.approx(-sum(0.8 * a + 0.2 * b for a, b in by_class) / len(z), rel=1e-12)

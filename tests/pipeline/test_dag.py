@@ -129,6 +129,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/paper.py",
     "stages/probe.py",
     "stages/schema.py",
+    "stages/virtual_examples.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
 }
@@ -320,6 +321,8 @@ def test_a_run_depends_on_the_run_it_starts_from_and_a_cache_on_the_run_that_lab
     for name, block in PARAMS["experiments"].items():
         wanted = {f"data/students/{block['start']}", f"data/teachers/{block['teacher']}"}
         assert runs(f"train_student@{name}") == wanted
+    for name, block in PARAMS["teachers"].items():
+        assert runs(f"train_teacher@{name}") == {f"data/teachers/{source}" for source in block["sources"]}
     for name, block in PARAMS["caches"].items():
         for stage in ("cache_logits", "teacher_entropy"):
             assert runs(f"{stage}@{name}") == {f"data/{block['teacher_kind']}/{block['teacher']}"}
@@ -353,6 +356,7 @@ def test_every_entry_builds():
     from longtail.report.study import StudyConfig
     from longtail.report.tables.overview import OverviewConfig
     from longtail.training.cache import CacheConfig
+    from longtail.training.entry_probe import check_sources
     from longtail.training.experiment import Pretrained, resolve
     from longtail.training.pretraining_config import PretrainingConfig, resolve_pretraining
     from longtail.training.teacher_config import TeacherConfig
@@ -373,6 +377,7 @@ def test_every_entry_builds():
         assert name.endswith(f"-{teacher.dataset}") and teacher.dataset in built["datasets"]
         assert max((teacher.drw_epoch or 0, *teacher.milestones)) < teacher.epochs
         assert name in {i.name for i in built["studies"][teacher.study].teachers}
+        check_sources(PARAMS, name, teacher)
     for name, labels in built["caches"].items():
         if labels.teacher_kind == "teachers":
             teacher = built["teachers"][labels.teacher]

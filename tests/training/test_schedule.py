@@ -16,6 +16,16 @@ def test_published_teacher_lr(epoch, lr):
     assert teacher_lr(epoch, **CIFAR) == pytest.approx(lr, rel=1e-12)
 
 
+def test_warm_up_from_a_third():
+    """BBN's, in base, warm-up and decay as DiVE uses it: x .01 at epoch 120 and again at 160 (METHODS 6.3)."""
+    lrs = [
+        teacher_lr(e, 0.1, 5, (120, 160), (0.01, 0.0001), 1 / 3) for e in (0, 1, 2, 3, 4, 5, 119, 120, 159, 160, 199)
+    ]
+    assert lrs == pytest.approx(
+        [1 / 30, 7 / 150, 0.06, 11 / 150, 13 / 150, 0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5], rel=1e-12
+    )
+
+
 def test_teacher_lr_without_warmup_or_milestones():
     assert teacher_lr(0, 0.3, 0, (), ()) == 0.3
     assert teacher_lr(1, 0.3, 0, (1,), (0.5,)) == pytest.approx(0.15)

@@ -84,7 +84,8 @@ def sentence(run: Run) -> str:
     )
     if run.kind == "teacher":
         how = f"A teacher ({config.get('arch')}, loss {config.get('loss')})"
-        return f"{how} trained {data}."
+        learnt = [name for name in config.get("sources", ()) if name != "none"]
+        return f"{how} {'taught by ' + ', '.join(learnt) + ', ' if learnt else ''}trained {data}."
     taught = "without a teacher"
     if config.get("cache", "none") != "none":
         taught = f"with teacher labels from the cache {config['cache']}"

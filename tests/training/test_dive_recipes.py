@@ -1,0 +1,150 @@
+"""DiVE's full recipes as they stand: images, steps, learning rates, who teaches whom; and a few steps (METHODS 6.3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtail.base import params
+from longtail.cost.workload import Workload
+from longtail.data.config import DatasetConfig
+from longtail.data.made_data import made_data
+from longtail.training.teacher import Source, build_model
+from longtail.training.teacher_config import NONE, TeacherConfig
+from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
+from tests.helpers.root import ROOT
+
+TABLE = params.load_all(ROOT)
+DIVE = {name: entry for name, entry in TABLE["teachers"].items() if "dive" in entry["study"]}
+
+
+def config_of(name: str) -> TeacherConfig:
+    return params.build(TeacherConfig, TABLE["teachers"][name], f"teachers.{name}")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images", "steps"),
+    [("cifar100_if100", 10_847, 85), ("cifar100_if50", 12_608, 99), ("cifar100_if10", 19_573, 153)],
+)
+@pytest.mark.parametrize("method", ["ce_bbn", "balanced_softmax_bbn", "dive", "dive_row3"])
+def test_cifar_by_bbns_recipe(method, dataset, images, steps):
+    """x .01 at epoch 120 and again at 160; the warm-up's rates as BBN's: a third of the base, and a fifth of the rest
+    more each epoch."""
+    config = config_of(f"{method}-{dataset}")
+    assert epoch_size(config, images) == (steps, images)
+    assert (config.arch, config.epochs, config.batch_size, config.weight_decay, config.momentum) == (
+        "resnet32",
+        200,
+        128,
+        2e-4,
+        0.9,
+    )
+    rates = [learning_rate(config, epoch) for epoch in (0, 1, 2, 3, 4, 5, 119, 120, 159, 160, 199)]
+    expected = [0.0333333, 0.0466667, 0.06, 0.0733333, 0.0866667, 0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5]
+    assert rates == pytest.approx(expected, rel=1e-5)
+    assert (config.crop_padding, config.hflip, config.sam_rho, config.select, config.drw_epoch) == (
+        4,
+        0.5,
+        None,
+        "last",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "images", "steps", "batch", "lr", "epochs", "tau", "power", "jitter"),
+    [
+        ("dive_x50-imagenet_lt", "resnext50", 115_846, 227, 512, 0.2, 90, 9.0, 1.0, 0.4),
+        ("balanced_softmax_x50-imagenet_lt", "resnext50", 115_846, 227, 512, 0.2, 90, None, None, 0.4),
+        ("dive-inat18", "resnet50", 437_513, 1710, 256, 0.1, 90, 2.0, 0.5, 0.0),
+        ("dive_e200-inat18", "resnet50", 437_513, 1710, 256, 0.1, 200, 2.0, 0.5, 0.0),
+        ("ce_dive-inat18", "resnet50", 437_513, 1710, 256, 0.1, 90, None, None, 0.0),
+    ],
+)
+def test_large_sets_by_a_cosine_an_epoch(name, arch, images, steps, batch, lr, epochs, tau, power, jitter):
+    config = config_of(name)
+    assert epoch_size(config, images) == (steps, images)
+    assert (config.arch, config.batch_size, config.epochs, config.weight_decay) == (arch, batch, epochs, 5e-4)
+    middle, last = epochs // 2, epochs - 1
+    rates = [learning_rate(config, epoch) for epoch in (0, middle, last)]
+    assert rates == pytest.approx([lr, lr / 2, lr * (1 + math.cos(math.pi * last / epochs)) / 2], rel=1e-12)
+    assert (config.views.size, config.eval_resize, config.views.hflip) == (224, 256, 0.5)
+    assert config.views.jitter == (jitter, jitter, jitter, 0.0) and config.views.rand_ops == 0
+    assert (
+        config.distil is None
+        if tau is None
+        else (config.distil.tau, config.distil.power, config.distil.alpha) == (tau, power, 0.5)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DIVE.items() if entry.get("distil")])
+def test_a_student_is_its_teacher_but_for_what_the_table_compares(name):
+    """Architecture, schedule and views are one recipe; seeds and data too, except for FULL's."""
+    config = config_of(name)
+    assert config.sources[1:] == NONE[1:]
+    teacher = config_of(config.sources[0])
+    own = {
+        "sources": NONE,
+        "distil": None,
+        "loss": teacher.loss,
+        "must_reach": None,
+        "study": teacher.study,
+        "sam_rho": None,
+    }
+    same = replace(config, **own, dataset=config.distil.teacher_dataset or config.dataset)
+    assert same == replace(teacher, must_reach=None, sam_rho=None)
+    assert teacher.loss == ("ce" if name.startswith("kd_") else "balanced_softmax")
+
+
+def test_table_6_and_the_printed_settings():
+    def told(name: str) -> tuple:
+        config = config_of(f"{name}-cifar100_if100")
+        of = config.distil
+        return config.loss, of.tau, of.power, of.targets, of.power_of, of.of_student, of.weight
+
+    assert {config_of(name).distil.alpha for name, entry in DIVE.items() if entry.get("distil")} == {0.5}
+    assert told("dive") == ("balanced_softmax", 3, 0.5, "teacher", None, 3, 9)
+    assert told("dive_row2") == ("none", 1, 0.5, "mixed", "mixed", 1, 1)
+    assert told("dive_row2_power_first") == ("none", 1, 0.5, "mixed", "teacher", 1, 1)
+    assert told("dive_row3") == ("none", 3, 0.5, "teacher", None, 3, 9)
+    assert told("dive_row4") == ("none", 1, 1, "teacher", None, 1, 1)
+    assert told("dive_row5") == ("none", 1, 1, "mixed", None, 1, 1)
+    assert told("dive_row6") == ("none", 3, 0.5, "mixed", "mixed", 3, 9)
+    assert told("kd_full_tau3") == ("none", 3, 1, "teacher", None, 3, 9)
+
+
+@pytest.mark.parametrize("dataset", ["cifar100_if100", "cifar10_if100"])
+def test_four_students_of_the_same_targets(dataset):
+    """What carries the gain: T is that of temperature 6 in all; the student is at 3 or 6, the factor 9 or 36."""
+    found = [config_of(f"{n}-{dataset}").distil for n in ("dive", "dive_factor36", "dive_student6", "dive_tau6")]
+    assert [of.tau / of.power for of in found] == [6] * 4
+    assert [(of.of_student, of.weight) for of in found] == [(3, 9), (3, 36), (6, 9), (6, 36)]
+
+
+def test_a_students_work_is_its_teachers_and_one_more_pass():
+    full = Workload(TABLE)
+    teacher, student = (full.of("train_teacher", f"{n}-cifar100_if100") for n in ("balanced_softmax_bbn", "dive"))
+    forward = [load for load in student.loads if load.part == "forward" and "balanced_softmax_bbn" in load.entry]
+    assert [load.count for load in forward] == [200 * 10_847]
+    shape = full.teacher_shape("dive-cifar100_if100")
+    assert student.flop - teacher.flop == 2 * 200 * 10_847 * shape.macs
+    assert student.memory > teacher.memory and student.disk == teacher.disk
+
+
+@pytest.mark.parametrize("name", ["dive-cifar10_if100-mini", "dive_tau6-cifar10_if100-mini"])
+def test_a_few_steps_of_the_miniature_on_cifar(name):
+    """On made images, taught by an untrained network, after the first decay: each step on a batch lowers its loss."""
+    config = config_of(name)
+    data = made_data(config.dataset, params.build(DatasetConfig, TABLE["datasets"][config.dataset], "datasets"))
+    assert epoch_size(config, len(data.train_labels)) == (20, 1236)
+    torch.manual_seed(1)
+    source = Source(build_model(config, data.num_classes).eval().requires_grad_(False), 1.0, "made")
+    teacher = Teacher(config, data, 0, torch.device("cpu"), sources=[source])
+    step, (lr, _, _) = teacher.step_of(60)
+    teacher.task.train()
+    batch = teacher.task.batch(60, slice(0, 64))
+    losses = [step(*batch)[0].item() for _ in range(4)]
+    assert lr == pytest.approx(1e-3) and losses == sorted(losses, reverse=True) and losses[3] < losses[0]
