@@ -107,6 +107,9 @@ class Workload:
             train = files.classes * files.per_class if files.per_class else files.train_images
             return Images(files.classes, train, files.test_images, FILE_SIDE, True)
         classes, most, test, side = SOURCES.get(config.source, (None,) * 4)
+        if config.classes is not None:
+            test = test and test // classes * len(config.classes)
+            classes = len(config.classes)
         n_max, test = (
             config.n_max or most,
             test or (classes and config.test_per_class and classes * config.test_per_class),

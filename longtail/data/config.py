@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from longtail.base.params import later
+
 LISTED = ("list", "inat", "csv")  # sources whose images stay in files named by lists; they are long-tailed as they come
 
 
@@ -52,6 +54,9 @@ class DatasetConfig:
     image_size: int | None  # imagefolder: shorter side resized, centre cropped to this; null = files are all one size
     download: bool  # cifar10/cifar100: let torchvision fetch the archive into `raw`
     files: FilesConfig | None = None  # list, inat, csv
+    # of a source whose tail is cut: the classes to take, by their number there, in this order; null = all. Of two
+    # imbalance_factor is the ratio of their counts, and cuts [1, 1] make them head and tail (DiVE Figs 3 and 7)
+    classes: tuple[int, ...] | None = later(None)
 
     def __post_init__(self):
         if (self.source in LISTED) != (self.files is not None):
@@ -64,7 +69,8 @@ class DatasetConfig:
             )
         if self.imbalance_factor is not None and self.imbalance_factor < 1:
             raise ValueError(f"imbalance_factor {self.imbalance_factor} is below 1; it is n_max / n_min, e.g. 100.0")
-        if not 0 < self.cuts[0] < self.cuts[1]:
+        self._check_classes()
+        if not (0 < self.cuts[0] < self.cuts[1] or (self.classes is not None and self.cuts == (1, 1))):
             raise ValueError(f"cuts {list(self.cuts)} must rise from above 0, e.g. [3, 7]")
         if not 0 <= self.subset_seed < 2**32:
             raise ValueError(f"subset_seed {self.subset_seed} is not in 0 to 2^32 - 1")
@@ -77,3 +83,11 @@ class DatasetConfig:
             raise ValueError(f"image_size {self.image_size}: {self.source} has images of one size; write null")
         if self.test_per_class is not None and self.source in ("cifar10", "cifar100"):
             raise ValueError(f"test_per_class {self.test_per_class}: {self.source} has a test set; write null")
+
+    def _check_classes(self):
+        if self.classes is None:
+            return
+        if self.source in LISTED:
+            raise ValueError(f"classes: {self.source} takes the classes that its lists name; leave it out")
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or min(self.classes) < 0:
+            raise ValueError(f"classes {list(self.classes)}: at least two numbers from 0 on, each once, e.g. [0, 5]")

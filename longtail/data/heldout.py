@@ -17,7 +17,7 @@ from longtail.data.file_images import FileImages
 from longtail.data.list_formats import read_list
 from longtail.data.list_sources import read_headers
 from longtail.data.long_tail import LongTail, check_labels, class_order
-from longtail.data.sources import SOURCES, Source
+from longtail.data.sources import Source, read_source
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def held_out(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
     Raises UserError, as subsample does, where the source is missing or damaged, and where it is another than then."""
     if config.source in LISTED:
         return _listed(data, config, limit)
-    source = SOURCES[config.source](config, data.name)
+    source = read_source(config, data.name)
     _check_same(source, data)
     left = np.setdiff1d(np.arange(len(source.train_labels)), data.train_index)
     chosen = left[first_of_each(source.train_labels[left], limit)]

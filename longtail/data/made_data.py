@@ -71,7 +71,8 @@ def made_data(name: str, config: DatasetConfig) -> LongTail:
 
 def _cut_counts(config: DatasetConfig) -> np.ndarray:
     n_max = OF_A_CLASS[config.source] if config.n_max is None else config.n_max
-    return longtail_counts(n_max, CLASSES[config.source], config.imbalance_factor)
+    classes = CLASSES[config.source] if config.classes is None else len(config.classes)
+    return longtail_counts(n_max, classes, config.imbalance_factor)
 
 
 def _listed_counts(name: str, config: DatasetConfig) -> np.ndarray:

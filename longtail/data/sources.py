@@ -48,12 +48,34 @@ class Source:
     notes: tuple[str, ...] = ()  # what was left out, a line each
 
 
+def read_source(config: DatasetConfig, name: str) -> Source:
+    """The entry's source, of the classes that it takes. Raises UserError where it is missing, damaged or has fewer."""
+    source = SOURCES[config.source](config, name)
+    if config.classes is None:
+        return source
+    known = len(source.class_names)
+    if max(config.classes) >= known:
+        raise UserError(f"datasets.{name}.classes: {list(config.classes)}, but the source has classes 0 to {known - 1}")
+    splits = source.train_labels, source.test_labels
+    train, test = (np.flatnonzero(np.isin(labels, config.classes)) for labels in splits)
+    number = np.full(known, -1, np.int64)
+    number[list(config.classes)] = np.arange(len(config.classes))
+    return Source(
+        [source.class_names[label] for label in config.classes],
+        number[source.train_labels[train]],
+        number[source.test_labels[test]],
+        lambda positions: source.train(train[positions]),
+        lambda positions: source.test(test[positions]),
+        source.notes,
+    )
+
+
 def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] = lambda line: None) -> LongTail:
     """Read the source and cut its tail. told: called with a line for each thing that was left out. Raises UserError for
     missing or damaged data and for empty classes."""
     if config.source in LISTED:
         return make_listed(name, config, told)
-    source = SOURCES[config.source](config, name)
+    source = read_source(config, name)
     classes = len(source.class_names)
     if config.cuts[1] >= classes:
         raise UserError(f"datasets.{name}.cuts: {list(config.cuts)} leaves no tail among {classes} classes")

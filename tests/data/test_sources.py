@@ -412,3 +412,38 @@ def test_a_handful_of_real_jpegs(tmp_path):
     data = make_longtail("d", folder_config(tmp_path, n_max=4, test_per_class=2, imbalance_factor=4.0, cuts=[1, 2]))
     assert data.class_names == tuple(CIFAR10_CLASSES[:3]) and data.class_counts.tolist() == [4, 2, 1]
     assert data.train_images.shape == (7, 32, 32, 3) and data.train_images.std(axis=(1, 2, 3)).min() > 5
+
+
+def test_two_classes_of_a_source_in_the_order_that_is_asked_for():
+    """DiVE's binary sets: images of the head and of the tail, the others gone from both splits."""
+    digits = {"n_max": 100, "test_per_class": 40, "imbalance_factor": 10.0}
+    whole = make_longtail("all", config_of("digits", **digits | {"imbalance_factor": 1.0}))
+    two = make_longtail("two", config_of("digits", **digits, classes=[7, 2], cuts=[1, 1]))
+    assert two.class_names == ("7", "2") and two.class_counts.tolist() == [100, 10] and two.num_classes == 2
+    assert two.author_groups.tolist() == [0, 2]
+    for mine, theirs in ((0, 7), (1, 2)):
+        same = whole.test_images[whole.test_labels == theirs]
+        assert np.array_equal(two.test_images[two.test_labels == mine], same) and len(same) == 40
+        known = {image.tobytes() for image in whole.train_images[whole.train_labels == theirs]}
+        kept = two.train_images[two.train_labels == mine]
+        assert len(kept) == two.class_counts[mine] and len({i.tobytes() for i in kept} & known) > 0.5 * len(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": [3]}, "classes [3]: at least two numbers from 0 on, each once, e.g. [0, 5]"),
+        ({"classes": [3, 3]}, "classes [3, 3]: at least two numbers from 0 on, each once"),
+        ({"classes": [-1, 3]}, "classes [-1, 3]: at least two numbers from 0 on"),
+        ({"cuts": [1, 1]}, "cuts [1, 1] must rise from above 0"),
+    ],
+)
+def test_wrong_classes_are_one_line(changes, said):
+    with pytest.raises(UserError) as error:
+        config_of("digits", **changes)
+    assert said in str(error.value)
+
+
+def test_a_class_that_the_source_lacks_is_one_line():
+    with pytest.raises(UserError, match=r"datasets.two.classes: \[0, 10\], but the source has classes 0 to 9"):
+        make_longtail("two", config_of("digits", n_max=100, test_per_class=40, classes=[0, 10], cuts=[1, 1]))

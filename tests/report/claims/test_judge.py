@@ -480,6 +480,7 @@ def test_every_study_and_every_paper_is_there():
         "cifar10_if1",
         "livt-imagenet_bal",
         "livt-released",
+        "livt-digits-budget",
         "dive-cifar10_if100",
     }  # in none
     assert {c.paper for c in LEDGER} == {"DeiT-LT", "LiVT", "DiVE", "CBD"}
