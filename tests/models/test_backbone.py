@@ -23,4 +23,4 @@ def test_names_are_depths_but_those_of_imagenet():
     for name, make in ARCHITECTURES.items():
         modules = make(5, "linear").named_modules()
         convolutions = sum(isinstance(m, torch.nn.Conv2d) and "downsample" not in where for where, m in modules)
-        assert convolutions + 1 == int(name.removeprefix("resnet"))
+        assert convolutions + 1 == int(name.removeprefix("resnet").removeprefix("resnext"))
