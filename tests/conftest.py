@@ -53,19 +53,13 @@ def warm() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages, or by DVC
-    where that is done. Work on copies."""
+    """A folder with params.yaml = tiny.yaml and its dataset, teacher, cache and students, made by the stages on one
+    core each. Work on copies."""
     from tests.helpers.stage_processes import CACHE, STUDENT, SUBSAMPLE, TEACHER, VIT, finish, tiny_params
 
     def make(folder: Path) -> None:
         folder.mkdir()
         tiny_params(folder)
-        by_dvc = made_already(tmp_path_factory, "made")
-        if by_dvc:
-            for part in ("datasets", "teachers", "caches", "students"):
-                shutil.copytree(by_dvc / "data" / part, folder / "data" / part)
-            shutil.rmtree(folder / "data/students/tiny-mgp")
-            return
         for stage in (SUBSAMPLE, TEACHER, CACHE, STUDENT, VIT):
             finish(folder, *stage)
 
@@ -85,24 +79,13 @@ def made_by_dvc(tmp_path_factory, warm) -> Path:
     return made_once(tmp_path_factory, "made", make)
 
 
-def shared_by_all(tmp_path_factory) -> Path:
-    """The temporary folder of this run of pytest-xdist."""
-    return tmp_path_factory.getbasetemp().parent
-
-
-def made_already(tmp_path_factory, name: str) -> Path | None:
-    """What `made_once` has made in this run, in this or another process."""
-    shared = shared_by_all(tmp_path_factory)
-    return shared / name if "PYTEST_XDIST_WORKER" in os.environ and (shared / f"{name}.done").exists() else None
-
-
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that all processes of a test run share: the first that needs it makes it, the others wait. One whose
     making fails makes the others try for themselves."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         make(folder := tmp_path_factory.mktemp(name) / name)
         return folder
-    shared = shared_by_all(tmp_path_factory)
+    shared = tmp_path_factory.getbasetemp().parent  # of this run
     folder, done = shared / name, shared / f"{name}.done"
     with FileLock(shared / f"{name}.lock"):
         if not done.exists():

@@ -15,6 +15,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,7 +59,9 @@ LOADED += ("pydantic", "dvc.repo", "matplotlib.pyplot")
 @contextmanager
 def warm_python() -> Iterator[Path]:
     """The folder of a `python` whose server ends with the context."""
-    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+    folder = tempfile.mkdtemp(prefix="warm-")  # a TemporaryDirectory goes when a fork of this process ends, too
+    owner = os.getpid()
+    try:
         address = f"{folder}/server"
         (client := Path(folder) / "python").write_text(CLIENT.format(python=sys.executable, address=address))
         client.chmod(0o755)
@@ -71,8 +74,12 @@ def warm_python() -> Iterator[Path]:
                 time.sleep(0.05)
             yield Path(folder)
         finally:
-            server.terminate()
-            server.wait()
+            if os.getpid() == owner:
+                server.terminate()
+                server.wait()
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def serve(address: str) -> None:
