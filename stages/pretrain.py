@@ -8,7 +8,7 @@ the encoder's weights, which experiments name under `start`, the decoder's in de
 history.csv, identity.json and probe.json. A run that is killed continues from its own checkpoint; finished seeds of
 this very configuration are kept. Several GPUs train one encoder: LONGTAIL_NPROC=4 in the environment here, `torchrun`
 on several machines (docs/cluster.md). The result is that of one process but for the order of float sums.
-Cost: digits 11 s a seed on one core; ViT-B at 224 px days of a GPU.
+Cost: digits half a minute a seed on one core; ViT-B at 224 px days of a GPU.
 """
 
 from __future__ import annotations

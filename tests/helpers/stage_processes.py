@@ -1,7 +1,7 @@
 """Stages as processes of their own, forked from one that has torch and timm loaded: importing those takes ten seconds.
 
 The stage itself and everything of longtail are loaded in the new process, from the script, as `python stages/X.py`.
-test_pipeline.py runs every stage the plain way.
+test_kills.py runs every stage the plain way.
 """
 
 from __future__ import annotations

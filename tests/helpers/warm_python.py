@@ -5,8 +5,8 @@
 
 `python stages/X.py ...` and `python -m workflow.job ...` are handed to a server, which forks a process that loads
 everything of the project anew and runs it with the caller's folder, environment and files; it gets the caller's signals
-and ends when the caller does. Every other command line is the plain Python's. test_pipeline.py, test_kills.py and
-benchmarks/kills.py run everything the plain way.
+and ends when the caller does. Every other command line is the plain Python's. test_kills.py runs the whole study the
+plain way and compares every file with what was made this way; benchmarks/kills.py runs nothing else.
 """
 
 from __future__ import annotations
