@@ -1,9 +1,10 @@
 """The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
 Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank,
-rollout maps, reconstructions, training loss and test accuracy by epoch from the analysis folders. Which entries a
-figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is
-skipped. Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
+rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples and maps of features from the
+analysis folders. What a caption says of the numbers drawn is a text beside the figure. Which entries a figure shows
+stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is skipped.
+Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
       --published data/published --out reports/figures/digits
@@ -18,10 +19,10 @@ import numpy as np
 
 from longtail.base import csv_file, params
 from longtail.base.errors import run_main
-from longtail.base.files import new_folder
+from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
-from longtail.report.figures import study_figures
+from longtail.report.figures import dive_figures, study_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
 from longtail.report.figures.style import colors_of, save
@@ -69,11 +70,20 @@ def draw(
         paths = {i.label: analysis / "pretrainings" / i.name / "reconstructions.npz" for i in study.shown(figure)}
         return {label: read_npz(path, (*PICTURES, "labels")) for label, path in paths.items() if path.is_file()}
 
+    def examples(figure: str, file: str, *columns: str) -> dict[str, list[dict[str, str]]]:
+        return series(analysis / "virtual_examples", study.shown(figure), file, *columns)
+
     def epochs(figure: str, column: str) -> tuple[dict, dict]:
         return read(figure, "curves.csv", "epoch", column), colors
 
     accuracy = {i.label: entries[i.name] for i in study.shown("groups") if i.name in entries}
     teachers = analysis / "teachers", study.shown("entropy")
+    of_group = "groups.csv", "seed", "tau", "power", "group", "examples"
+    of_class = "classes.csv", "seed", "tau", "power", "class", "images", "examples"
+    smoothing = {
+        panel.title: [(epsilon, entries[name]) for epsilon, name in panel.teachers if name in entries]
+        for panel in study.smoothing
+    }
     drawn = {
         "groups": study_figures.groups(accuracy, colors),
         "entropy": study_figures.entropy(
@@ -96,6 +106,17 @@ def draw(
         "rollout_mean": rollout_mean(maps("rollout_mean")),
         "reconstructions": reconstructions(pictures("reconstructions")),
         "training_loss": study_figures.training_loss(*epochs("training_loss", "loss")),
+        "virtual_examples": dive_figures.virtual_examples(examples("virtual_examples", *of_group)),
+        "virtual_examples_settings": dive_figures.virtual_examples_settings(
+            examples("virtual_examples_settings", *of_group),
+            examples("virtual_examples_settings", "rule.csv", "seed", "power", "tau"),
+        ),
+        "virtual_example_curves": dive_figures.virtual_example_curves(examples("virtual_example_curves", *of_class)),
+        "virtual_example_curves_tau": dive_figures.virtual_example_curves_tau(
+            examples("virtual_example_curves_tau", *of_class)
+        ),
+        "tsne": dive_figures.tsne(examples("tsne", "tsne.csv", "class", "images", "x", "y")),
+        "head_smoothing": dive_figures.head_smoothing(smoothing),
         "test_accuracy": study_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }
     return {figure: drawing for figure, drawing in drawn.items() if drawing is not None}
@@ -115,7 +136,9 @@ def main() -> None:
     drawn = draw(args.study, study, args.metrics, args.analysis, args.published)
     with new_folder(args.out) as folder:
         for figure, drawing in drawn.items():
-            save(*drawing, folder / figure)
+            save(*drawing[:3], folder / figure)
+            if drawing.note:
+                write_text(folder / f"{figure}.txt", drawing.note + "\n")
     missing = [figure for figure in FIGURES if figure not in drawn]
     print(f"{args.study}: {len(drawn)} figures" + (f"; not run: {', '.join(missing)}" if missing else ""))
 

@@ -17,7 +17,7 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
 from longtail.report.figures.captions import FIGURES
-from longtail.report.pages.study_page import EntryLine, page
+from longtail.report.pages.study_page import EntryLine, noted, page
 from longtail.report.results import load
 from longtail.report.study import StudyConfig
 
@@ -60,7 +60,8 @@ def main() -> None:
     pngs = {name: args.figures / f"{name}.png" for name in FIGURES}
     figures = {name: path.read_bytes() if path.is_file() else None for name, path in pngs.items()}
     lines = collect(args.study, study, args.metrics, args.analysis)
-    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines))
+    said = {name: noted(args.figures, name) for name in FIGURES}
+    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines, said))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,35 @@
-"""The virtual examples that a teacher makes of each class, and the temperature that DiVE's rule takes (METHODS 6.2).
+"""The virtual examples that a CNN makes of each class, the temperature that DiVE's rule takes, a map of its features.
 
     python stages/virtual_examples.py balanced_softmax-digits_if20 --dataset data/datasets/digits_if20.npz \\
-        --run data/teachers/balanced_softmax-digits_if20 --out virtual_examples/balanced_softmax-digits_if20
+        --run data/teachers/balanced_softmax-digits_if20 \\
+        --out reports/analysis/digits-dive/virtual_examples/balanced_softmax-digits_if20
 
-Every training image once, without augmentation, in eval mode and float32, through the weights that teach (the entry's
+Of entries of `teachers` that are named under `virtual_examples`, with the study that shows them and the data set whose
+images they see: their own, or another one of the same classes (DiVE's FULL teacher, on the long-tailed images). Every
+training image once, without augmentation, in eval mode and float32, through the weights that teach (the entry's
 `select`); cosines of LDAM teachers are multiplied by their scale. Temperatures 1 to 10 and 20, each with and without a
-power of 1/2. Writes into OUT
+power of 1/2 (METHODS 6.2). Writes into OUT
     groups.csv   seed, tau, power, group, examples: averages over classes by the count rule; INPUT's row has tau 0
     classes.csv  seed, tau, power, class, images, examples: of at most 1,000 classes
     rule.csv     seed, power, tau: the smallest temperature with more examples of few-shot than of many-shot classes;
                  empty where none of 1 to 10 has, or where there is no such group
-No stage of dvc.yaml runs it. Digits: seconds on a core.
+    tsne.csv     class, images, x, y: t-SNE of the first seed's features of test images, at most 100 of one class of
+                 each of ten frequency groups; images is the class' number of training images
+Digits: some ten seconds on a core, nearly all of them t-SNE.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from longtail.analysis import tsne
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
@@ -39,12 +46,22 @@ COLUMNS = {
     "groups": ("seed", "tau", "power", "group", "examples"),
     "classes": ("seed", "tau", "power", "class", "images", "examples"),
     "rule": ("seed", "power", "tau"),
+    "tsne": ("class", "images", "x", "y"),
 }
 
 
-def training_logits(folder: Path, data: LongTail, device: torch.device) -> tuple[np.ndarray, float]:
+@dataclass(frozen=True)
+class Shown:
+    """One entry of `virtual_examples`, named as the teacher is."""
+
+    study: str
+    dataset: str  # whose images it is shown
+
+
+def training_logits(
+    network: nn.Module, config: TeacherConfig, data: LongTail, device: torch.device
+) -> tuple[np.ndarray, float]:
     """Logits of all training images as the teacher is tested, float32 [N, C], and their scale before a softmax."""
-    network, config = load_teacher(folder, data, device)
     shown = TestSet(config, replace(data, test_images=data.train_images), device)
     return shown.logits(network).cpu().numpy(), config.logit_scale
 
@@ -74,23 +91,39 @@ def measure(seed: int, logits: np.ndarray, scale: float, data: LongTail, rows: d
     rows["rule"] += [(seed, power, "" if tau is None else tau) for power, tau in chosen.items()]
 
 
+def placed(network: nn.Module, config: TeacherConfig, data: LongTail, device: torch.device) -> list[tuple]:
+    """Rows of tsne.csv."""
+    classes = tsne.one_of_each_group(data.class_counts)
+    chosen = tsne.chosen_images(data.test_labels, classes)
+    found = tsne.features(network, TestSet(config, data, device))[chosen]
+    labels = data.test_labels[chosen].tolist()
+    places = zip(labels, tsne.tsne(found).tolist(), strict=True)
+    return [(k, int(data.class_counts[k]), f"{x:.3f}", f"{y:.3f}") for k, (x, y) in places]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", metavar="TEACHER", help="name of a block under `teachers` in the params file")
-    parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
+    parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz that it is shown")
     parser.add_argument("--run", type=Path, required=True, help="folder of stages/train_teacher.py, with its seeds")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
     add_params(parser)
     add_device(parser)
     args = parser.parse_args()
-    block = params.entry(params.load(args.params), "teachers", args.entry)
-    config, data = params.build(TeacherConfig, block, f"teachers.{args.entry}"), LongTail.load(args.dataset)
-    if data.name != config.dataset:
-        raise UserError(f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
+    table = params.load(args.params)
+    config = params.build(TeacherConfig, params.entry(table, "teachers", args.entry), f"teachers.{args.entry}")
+    where = f"virtual_examples.{args.entry}"
+    shown = params.build(Shown, params.entry(table, "virtual_examples", args.entry), where)
+    data = LongTail.load(args.dataset)
+    if data.name != shown.dataset:
+        raise UserError(f"{where}.dataset is '{shown.dataset}' but {args.dataset} holds '{data.name}'")
     device, rows = pick_device(args.device), {name: [] for name in COLUMNS}
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     for seed in config.seeds:
-        measure(seed, *training_logits(seed_folder(args.run, seed), data, device), data, rows)
+        network, found = load_teacher(seed_folder(args.run, seed), data, device, config.dataset)
+        measure(seed, *training_logits(network, found, data, device), data, rows)
+        if seed == config.seeds[0]:
+            rows["tsne"] = placed(network, found, data, device)
     with new_folder(args.out) as folder:
         for name, columns in COLUMNS.items():
             with open(folder / f"{name}.csv", "w", newline="") as file:

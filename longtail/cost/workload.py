@@ -89,6 +89,7 @@ class Workload:
             "cache_logits": self._cache,
             "teacher_entropy": self._entropy,
             "analyse": self._analyse,
+            "virtual_examples": self._virtual_examples,
         }
         released = stage == "train_student" and (self.params.get("experiments") or {}).get(entry, {}).get("released")
         try:
@@ -265,6 +266,15 @@ class Workload:
         entry = tables.entry(self.params, "experiments", name)
         images, shape = self.images(entry["dataset"]), self.student_shape(name)
         return Work((Load("forward", f"experiments.{name}", images.test, shape),), BYTES * shape.params, 0)
+
+    def _virtual_examples(self, name: str) -> Work:
+        """The training images through every seed, all of them here, and the test images through the first."""
+        shown = tables.entry(self.params, "virtual_examples", name)
+        images, shape = self.images(shown["dataset"]), self.teacher_shape(name)
+        seeds = len(tables.entry(self.params, "teachers", name)["seeds"])
+        load = Load("forward", f"teachers.{name}", seeds * images.train + images.test, shape)
+        logits = BYTES * images.classes * images.train
+        return Work((load,), BYTES * shape.params + logits + self._held(images), 0)
 
     @staticmethod
     def _held(images: Images) -> int:

@@ -22,6 +22,14 @@ Column = Literal[
 # fmt: on
 Head = Literal["avg", "cls", "dist"]
 ON_VIEWS = "teacher_top1_on_views"  # of a cache: the teacher's accuracy on the training views it labels (trap 55)
+# drawn from stages/virtual_examples.py
+OF_TEACHERS = (
+    "virtual_examples",
+    "virtual_examples_settings",
+    "virtual_example_curves",
+    "virtual_example_curves_tau",
+    "tsne",
+)
 COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
 
 COLUMN_LABELS = {
@@ -138,6 +146,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Smoothing:
+    """A panel of the figure `head_smoothing`: teachers that differ in `head_smoothing` alone."""
+
+    title: str
+    teachers: tuple[tuple[float, str], ...]  # epsilon, as in the entry; the entry
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """One study = one page of results."""
 
@@ -150,6 +166,7 @@ class StudyConfig:
     tables: tuple[Table, ...]
     pretrainings: tuple[Item, ...] = ()  # encoders that its experiments start from, shown by what they reconstruct
     curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
+    smoothing: tuple[Smoothing, ...] = ()
     figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
 
     def __post_init__(self) -> None:
@@ -171,6 +188,12 @@ class StudyConfig:
         if self.curves and not self.comparable:
             raise ValueError("curves: printed curves belong to a comparable study")
         self._check_figures()
+        listed = {item.name for item in self.teachers}
+        for panel in self.smoothing:
+            for _, name in panel.teachers:
+                if name not in listed:
+                    found = f"'{name}' is not listed in the study{nearest(name, listed)}"
+                    raise ValueError(f"smoothing '{panel.title}': {found}")
         known = {"entry": self.experiments, "teacher": self.teachers, "cache": self.caches}
         for table in self.tables:
             for row in table.rows:
@@ -191,10 +214,15 @@ class StudyConfig:
                     raise ValueError(f"figures.{figure}: '{name}' is not listed in the study{nearest(name, known)}")
 
     def candidates(self, figure: str) -> tuple[Item, ...]:
-        """What a figure could show: caches for teacher entropy, pretrainings for reconstructions, teachers and students
-        for accuracy, else students."""
+        """What a figure could show: caches for teacher entropy, pretrainings for reconstructions, teachers for DiVE's
+        figures, teachers and students for accuracy, else students."""
         if figure in ("entropy", "reconstructions"):
             return self.caches if figure == "entropy" else self.pretrainings
+        if figure == "head_smoothing":
+            named = [name for panel in self.smoothing for _, name in panel.teachers]
+            return tuple(item for item in self.teachers if item.name in named)
+        if figure in OF_TEACHERS:
+            return self.teachers
         return self.teachers + self.experiments if figure == "groups" else self.experiments
 
     def shown(self, figure: str) -> tuple[Item, ...]:

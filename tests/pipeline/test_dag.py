@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -129,7 +130,6 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/paper.py",
     "stages/probe.py",
     "stages/schema.py",
-    "stages/virtual_examples.py",
     "stages/import_checkpoint.py",
     "stages/export_checkpoint.py",
 }
@@ -216,6 +216,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "reconstruct": "tiny-mgp",
+    "virtual_examples": "ldam_drw_sam-tiny",
     "analyse": "tiny-deit_lt",
     "experts": "tiny-deit_lt",
     "scores": "tiny",
@@ -378,6 +379,9 @@ def test_every_entry_builds():
         assert max((teacher.drw_epoch or 0, *teacher.milestones)) < teacher.epochs
         assert name in {i.name for i in built["studies"][teacher.study].teachers}
         check_sources(PARAMS, name, teacher)
+    for name, shown in PARAMS["virtual_examples"].items():
+        assert set(shown) == {"study", "dataset"} and shown["dataset"] in built["datasets"]
+        assert name in {i.name for i in built["studies"][shown["study"]].teachers}
     for name, labels in built["caches"].items():
         if labels.teacher_kind == "teachers":
             teacher = built["teachers"][labels.teacher]
@@ -413,6 +417,10 @@ def test_every_entry_builds():
             for study, entry in zip(overview.studies, series.entries, strict=True):
                 assert entry is None or PARAMS["experiments"][entry]["study"] == study
     for study in built["studies"].values():
+        for panel in study.smoothing:  # what a figure calls epsilon is what its entries were trained with
+            entries = {epsilon: built["teachers"][entry] for epsilon, entry in panel.teachers}
+            assert all(epsilon == entry.head_smoothing for epsilon, entry in entries.items())
+            assert len({dataclasses.replace(e, head_smoothing=0.0) for e in entries.values()}) == 1
         for section in ("experiments", "teachers", "pretrainings"):
             items = getattr(study, section)
             assert {i.name for i in items} <= set(PARAMS[section])

@@ -27,7 +27,9 @@ def test_every_image_is_counted_once_and_the_rule_is_told(tmp_path, monkeypatch,
     train(tmp_path / "run", config_of(**PLAIN), data)
     (tmp_path / "run" / "result").rename(tmp_path / "run" / "seed0")
     data.save(tmp_path / "tiny.npz")
-    (tmp_path / "params.yaml").write_text(json.dumps({"teachers": {"t": TINY | PLAIN, "o": TINY | {"dataset": "x"}}}))
+    teachers = {"t": TINY | PLAIN, "o": TINY | {"dataset": "x"}, "n": TINY}
+    shown = {"t": {"study": "s", "dataset": "tiny"}, "o": {"study": "s", "dataset": "x"}}
+    (tmp_path / "params.yaml").write_text(json.dumps({"teachers": teachers, "virtual_examples": shown}))
     monkeypatch.chdir(tmp_path)
     where = ("--dataset", "tiny.npz", "--run", "run", "--out", "out", "--params", "params.yaml", "--device", "cpu")
     assert run_stage("virtual_examples", "t", *where) == 0
@@ -48,4 +50,10 @@ def test_every_image_is_counted_once_and_the_rule_is_told(tmp_path, monkeypatch,
     assert groups["3.0", "0.5", "medium"] == pytest.approx(sum(many) / len(many), abs=1e-3)
     assert [(r["seed"], r["power"]) for r in rows(Path("out/rule.csv"))] == [("0", "1.0"), ("0", "0.5")]
     assert run_stage("virtual_examples", "o", *where) == 2
-    assert "teachers.o.dataset is 'x' but tiny.npz holds 'tiny'" in capsys.readouterr().err
+    assert "virtual_examples.o.dataset is 'x' but tiny.npz holds 'tiny'" in capsys.readouterr().err
+    assert run_stage("virtual_examples", "n", *where) == 2
+    assert "virtual_examples.n: no such entry" in capsys.readouterr().err
+    places = rows(Path("out/tsne.csv"))
+    shown = {row["class"]: row["images"] for row in places}
+    assert list(shown.items()) == [(str(k), str(n)) for k, n in enumerate(data.class_counts)]
+    assert len(places) == len(data.test_labels) and len({(r["x"], r["y"]) for r in places}) > len(places) / 2

@@ -58,4 +58,37 @@ FIGURES = {
         "Averaged head, top-1 on the test set at the epochs that were evaluated (line: mean over seeds, band: standard "
         "error).",
     ),
+    "virtual_examples": (
+        "Virtual examples by class group (DiVE Fig. 1)",
+        "A class' virtual examples are the teacher's softmax for it, summed over all training images without "
+        "augmentation, here at temperature 1; means over the classes of a group by the count rule. INPUT: the labels "
+        "themselves (mean over seeds, bars: standard error). The printed figure was not read off.",
+    ),
+    "virtual_examples_settings": (
+        "Virtual examples by temperature and power (DiVE Fig. 6)",
+        "As above, at temperatures 1 to 10 and 20. Shaded: what the rule of thumb takes, the smallest temperature from "
+        "1 to 10 at which few-shot classes have more than many-shot ones.",
+    ),
+    "virtual_example_curves": (
+        "Virtual examples by class (DiVE Fig. 4)",
+        "Classes from the most frequent to the rarest, at temperature 2 without a power; each point is the mean of "
+        "about a twentieth of the classes around it (line: mean over seeds, band: standard error). The printed curves "
+        "were not read off, nor is the paper's smoothing stated.",
+    ),
+    "virtual_example_curves_tau": (
+        "Virtual examples by class and temperature (DiVE Fig. 5)",
+        "As above, at several temperatures; INPUT is the labels themselves.",
+    ),
+    "tsne": (
+        "t-SNE of features (DiVE Fig. 8)",
+        "What the classifier is fed, for at most 100 test images of one class of each of ten frequency groups, or of "
+        "all where there are no more than ten; the legend gives the class' training images. First seed, perplexity 30, "
+        "begun from principal components.",
+    ),
+    "head_smoothing": (
+        "Two classes, the head smoothed (DiVE Figs 3 and 7)",
+        "Our recipe, JPEG images. Images of the head class give epsilon of their label to the tail class; R is then "
+        "the tail's share of labels over the head's. Accuracy on the test images of both classes and of each (mean "
+        "and standard deviation over seeds). The printed curves were not read off.",
+    ),
 }

@@ -35,11 +35,12 @@ DOMAINS = {"in": ("in distribution", COLORS[0]), "out": ("out of distribution", 
 
 
 class Drawing(NamedTuple):
-    """A figure, and the CSV behind it."""
+    """A figure, the CSV behind it, and what the caption says of these numbers alone."""
 
     figure: Figure
     header: Sequence[str]
     rows: list[Sequence]
+    note: str = ""
 
 
 def over_seeds(rows: Rows, keys: Sequence[str], value: str) -> dict[tuple[str, ...], tuple[float, float | None, int]]:

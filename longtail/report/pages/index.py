@@ -18,7 +18,7 @@ from longtail.report.claims.ledger import SIGNS, ClaimGroup, claim_groups, decid
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
 from longtail.report.pages.entries import entries
-from longtail.report.pages.study_page import shown_width
+from longtail.report.pages.study_page import noted, shown_width
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, counts, state
@@ -207,7 +207,8 @@ def _figure(place: Place, project: Project, drawn: Drawing | None, embedded: boo
         command = f"dvc repro {project.address(place.target)}"
     else:
         study = project.studies[place.study]
-        title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable
+        said = noted(project.reports / "figures" / place.study, place.figure) if drawn else ""
+        title, caption, comparable = study.title, FIGURES[place.figure][1] + said, study.comparable
         command = f"make repro STUDY={place.study}"
     if drawn is None:
         return PlacedFigure(title, caption, comparable, command)

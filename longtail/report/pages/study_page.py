@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -35,12 +37,18 @@ class Figure:
     width: int | None  # in the page's pixels
 
 
-def figure(name: str, png: bytes | None) -> Figure:
-    """The figure of that name in longtail/report/figures/captions.py."""
+def noted(folder: Path, name: str) -> str:
+    """What a figure's caption says of the numbers drawn, after a space: <name>.txt beside it; nothing where none is."""
+    path = folder / f"{name}.txt"
+    return f" {path.read_text(encoding='utf-8').strip()}" if path.is_file() else ""
+
+
+def figure(name: str, png: bytes | None, said: str = "") -> Figure:
+    """The figure of that name in longtail/report/figures/captions.py. said: of `noted`."""
     title, caption = FIGURES[name]
     if png is None:
         return Figure(name, title, caption, None, None)
-    return Figure(name, title, caption, web.data_uri("image/png", png), shown_width(png))
+    return Figure(name, title, caption + said, web.data_uri("image/png", png), shown_width(png))
 
 
 def shown_width(png: bytes) -> int:
@@ -48,14 +56,21 @@ def shown_width(png: bytes) -> int:
     return round(int.from_bytes(png[16:20], "big") * SHOWN_SCALE)
 
 
-def page(study: StudyConfig, tables: dict[str, str], figures: dict[str, bytes | None], lines: list[EntryLine]) -> str:
-    """The whole page. tables: {name: HTML fragment as stages/tables.py writes it}; figures: {name: PNG or None}."""
+def page(
+    study: StudyConfig,
+    tables: dict[str, str],
+    figures: dict[str, bytes | None],
+    lines: list[EntryLine],
+    said: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page. tables: {name: HTML fragment as stages/tables.py writes it}; figures: {name: PNG or None};
+    said: {name: of `noted`}."""
     return web.page(
         "report.html.j2",
         study=study,
         tables={name: Markup(fragment) for name, fragment in tables.items()},
         titles={table.name: short(table.caption) for table in study.tables},
-        figures=[figure(name, png) for name, png in figures.items()],
+        figures=[figure(name, png, (said or {}).get(name, "")) for name, png in figures.items()],
         lines=lines,
         entry_id=entry_id,
     )

@@ -14,7 +14,7 @@ from longtail.base import params
 from longtail.base.errors import UserError, nearest
 from longtail.base.text import pipe_table, plain
 from longtail.report.figures.captions import FIGURES
-from longtail.report.study import StudyConfig
+from longtail.report.study import OF_TEACHERS, StudyConfig
 from longtail.report.tables.overview import OverviewConfig
 
 ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn from
@@ -28,7 +28,13 @@ ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn 
     "reconstructions": "reconstructions.npz",
     "training_loss": "curves.csv",
     "test_accuracy": "curves.csv",
+    "virtual_examples": "groups.csv",
+    "virtual_examples_settings": "groups.csv",
+    "virtual_example_curves": "classes.csv",
+    "virtual_example_curves_tau": "classes.csv",
+    "tsne": "tsne.csv",
 }
+UNDER = {"entropy": "teachers/", "reconstructions": "pretrainings/"} | dict.fromkeys(OF_TEACHERS, "virtual_examples/")
 
 
 @dataclass(frozen=True)
@@ -189,11 +195,10 @@ class Project:
         teachers = {item.name for item in study.teachers}
         found = []
         for item in study.shown(place.figure):
-            if place.figure == "groups":
+            if place.figure not in ANALYSES:  # drawn from metrics
                 file = f"metrics/{place.study}/{'teachers/' if item.name in teachers else ''}{item.name}.json"
             else:
-                under = {"entropy": "teachers/", "reconstructions": "pretrainings/"}.get(place.figure, "")
-                file = f"analysis/{place.study}/{under}{item.name}/{ANALYSES[place.figure]}"
+                file = f"analysis/{place.study}/{UNDER.get(place.figure, '')}{item.name}/{ANALYSES[place.figure]}"
             found.append((item.name, item.label, file))
         return found
 
