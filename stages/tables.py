@@ -3,7 +3,8 @@
 Which rows, and which printed cells beside them, stands under studies.<STUDY>.tables in params.yaml. An entry without a
 metrics file is a row that says "not run". Printed numbers appear exactly as printed, doubtful ones with a footnote.
 
-  python stages/tables.py digits --metrics reports/metrics/digits --published data/published --out reports/tables/digits
+  python stages/tables.py digits --metrics reports/metrics/digits --runs reports/runs/digits \\
+      --published data/published --out reports/tables/digits
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from longtail.report.tables.grid import layout, records, to_csv
 from longtail.report.tables.render import to_html, to_latex, to_markdown
 
 
-def run(name: str, study: StudyConfig, metrics: Path, published: Path, out: Path) -> None:
+def run(name: str, study: StudyConfig, metrics: Path, runs: Path | None, published: Path, out: Path) -> None:
     """Write out/<table>.{csv,md,tex,html} for every table of the study."""
-    results = load(metrics, name, study)
+    results = load(metrics, name, study, runs)
     with new_folder(out) as folder:
         for table in study.tables:
             cells = records(table, results, published)
@@ -41,13 +42,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
+    parser.add_argument("--runs", type=Path, help="folder of the study's runs, for tables of shifted test sets")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
     add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")
-    run(args.study, study, args.metrics, args.published, args.out)
+    run(args.study, study, args.metrics, args.runs, args.published, args.out)
 
 
 if __name__ == "__main__":

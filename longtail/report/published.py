@@ -12,7 +12,7 @@ from pathlib import Path
 
 from longtail.base import csv_file
 from longtail.base.errors import UserError, nearest
-from longtail.report.study import ON_VIEWS, Curve, Printed
+from longtail.report.study import ON_VIEWS, SHIFTS, Curve, Printed
 
 FIELDS = ("paper", "table", "dataset", "imbalance", "method", "backbone", "metric", "split", "value", "stderr", "note")
 DOUBTS = ("DOUBTFUL", "DISAGREES", "MISSING")  # how a note begins that a reader of the cell must see
@@ -24,7 +24,7 @@ GROUP_SPLITS = {
     "many": "head",
     "medium": "mid",
     "few": "tail",
-}
+} | {shift: shift for shift in SHIFTS}
 METRICS = {  # our column: the CSVs' metric, split `all`
     "top5": "top5",
     "ece": "ECE",
@@ -38,6 +38,12 @@ CURVES = {  # figure of ours: the CSV's metric, and how its split tells the plac
     "attention_distance": ("mean_attention_distance_px", r"block(\d+)_sortedhead(\d+)"),
     "feature_rank": ("feature_rank_DIST", r"block(\d+)"),
 }
+
+
+def doubt(note: str) -> str | None:
+    """What a note says from the first of its parts that doubts the number; None where none does."""
+    parts = note.split("; ")
+    return next(("; ".join(parts[i:]) for i, part in enumerate(parts) if part.startswith(DOUBTS)), None)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class PrintedCell:
     @property
     def doubt(self) -> str | None:
         """The note, when the cell is not to be trusted blindly."""
-        return self.note if self.note.startswith(DOUBTS) else None
+        return doubt(self.note)
 
 
 def read(folder: Path, name: str) -> list[dict[str, str]]:

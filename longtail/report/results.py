@@ -8,8 +8,9 @@ from pathlib import Path
 
 from longtail.base import typed
 from longtail.base.errors import UserError
+from longtail.report.reading import diagnostics
 from longtail.report.records import CacheMetrics, Metrics
-from longtail.report.study import ON_VIEWS, Column, Row, StudyConfig
+from longtail.report.study import ON_VIEWS, SHIFTS, Column, Row, StudyConfig
 
 SCHEMA = 1
 MAKER = {
@@ -28,6 +29,7 @@ class Results:
     experiments: dict[str, dict]
     teachers: dict[str, dict]
     caches: dict[str, dict]
+    runs: Path | None = None  # folder of the study's runs, for shifted test sets
 
     def of(self, row: Row) -> dict | None:
         """The metrics file of a table row; None when it names no entry or the entry was not run."""
@@ -41,6 +43,8 @@ class Results:
         if column == ON_VIEWS:
             found = self.caches.get(row.cache)
             return found["summary"][column] if found else None
+        if column in SHIFTS:
+            return self._shifted(row, column) if phase == "last" else None
         metrics = self.of(row)
         if metrics is None:
             return None
@@ -49,9 +53,24 @@ class Results:
             raise UserError(f"row '{row.label}': {metrics['entry']} has no head '{row.head}'; it has cls")
         return heads[row.head][row.measured(column)]
 
+    def _shifted(self, row: Row, column: Column) -> dict | None:
+        """From diagnostics.json of the row's run; None where that was not made."""
+        name = row.entry or row.teacher
+        if self.runs is None or name is None:
+            return None
+        found = diagnostics(self.runs / name if row.entry else self.runs / "teachers" / name)
+        if found is None:
+            return None
+        if row.head not in found["heads"]:
+            raise UserError(f"row '{row.label}': {name} has no head '{row.head}'; it has cls")
+        tests = {f"{test['direction']}-{test['factor']}": test for test in found["heads"][row.head]["shifts"]}
+        return tests[column][row.correction]
 
-def load(folder: Path, name: str, study: StudyConfig) -> Results:
+
+def load(folder: Path, name: str, study: StudyConfig, runs: Path | None = None) -> Results:
     """The study's files: <entry>.json, teachers/<teacher>.json, caches/<cache>.json under the folder.
+
+    runs: folder of the study's runs, reports/runs/<study>, which tables of shifted test sets need.
 
     Raises UserError for a file of something else.
     """
@@ -63,7 +82,7 @@ def load(folder: Path, name: str, study: StudyConfig) -> Results:
     found = (
         {i.name: read(under / f"{i.name}.json", i.name, kind, name) for i in items} for items, under, kind in kinds
     )
-    return Results(*({k: v for k, v in each.items() if v is not None} for each in found))
+    return Results(*({k: v for k, v in each.items() if v is not None} for each in found), runs)
 
 
 def read(path: Path, entry: str, kind: str, study: str) -> dict | None:

@@ -18,8 +18,13 @@ Column = Literal[
     "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
     "ece", "mce", "classwise_ece", "nll",
     "teacher_top1_on_views",
+    "forward-50", "forward-25", "forward-10", "forward-5", "forward-2", "uniform-1",
+    "backward-2", "backward-5", "backward-10", "backward-25", "backward-50",
 ]
 # fmt: on
+FACTORS = (50, 25, 10, 5, 2)
+# accuracy on test sets whose classes are long-tailed too, of diagnostics.json: DiVE Table 8
+SHIFTS = (*(f"forward-{n}" for n in FACTORS), "uniform-1", *(f"backward-{n}" for n in reversed(FACTORS)))
 Head = Literal["avg", "cls", "dist"]
 ON_VIEWS = "teacher_top1_on_views"  # of a cache: the teacher's accuracy on the training views it labels (trap 55)
 # drawn from stages/virtual_examples.py
@@ -48,7 +53,7 @@ COLUMN_LABELS = {
     "classwise_ece": "Class-wise ECE",
     "nll": "NLL",
     ON_VIEWS: "Teacher on views",
-}
+} | {shift: shift.capitalize().replace("-", " ").removesuffix(" 1") for shift in SHIFTS}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Row:
     cache: str | None = None  # under caches; for the column teacher_top1_on_views
     groups: Literal["author", "count"] = "author"  # head, mid, tail by class index, or by number of images
     copied: bool = False  # of others' work, which the paper copies and nobody runs here
+    # of a shifted test set: what the logits are corrected by, as diagnostics.json names it (evaluation/shifts.py)
+    correction: Literal["raw", "from_train_prior", "from_uniform"] = "raw"
 
     def __post_init__(self) -> None:
         if self.entry and self.teacher:
@@ -117,6 +124,11 @@ class Table:
     copied: Copied | None = None
 
     @property
+    def shifted(self) -> bool:
+        """Of shifted test sets, which are measured at the last epoch alone."""
+        return bool(set(self.columns) & set(SHIFTS))
+
+    @property
     def all_rows(self) -> tuple[Row, ...]:
         """Copied rows, then the study's own."""
         return (self.copied.rows() if self.copied else ()) + self.rows
@@ -124,6 +136,10 @@ class Table:
     def __post_init__(self) -> None:
         if not self.columns or not self.rows:
             raise ValueError(f"table '{self.name}' needs at least one column and one row")
+        if self.shifted and not set(self.columns) <= set(SHIFTS):
+            raise ValueError(f"table '{self.name}': columns of shifted test sets stand in a table of their own")
+        if not self.shifted and (corrected := [row.label for row in self.rows if row.correction != "raw"]):
+            raise ValueError(f"table '{self.name}', row '{corrected[0]}': correction is of columns such as {SHIFTS[0]}")
         if not re.fullmatch(r"[a-z0-9_-]+", self.name):
             raise ValueError(f"table name '{self.name}': it is a file name, use a-z, 0-9, _ and -")
 

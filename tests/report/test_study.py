@@ -10,14 +10,16 @@ import pytest
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.evaluation.metrics import SCALARS
+from longtail.evaluation.shifts import TESTS
 from longtail.report.published import printed_cells, printed_curve
-from longtail.report.study import COLUMN_LABELS, ON_VIEWS, Column, StudyConfig
+from longtail.report.study import COLUMN_LABELS, ON_VIEWS, SHIFTS, Column, StudyConfig
 from tests.helpers.reporting import PUBLISHED, study, study_dict
 from tests.helpers.root import ROOT
 
 
 def test_columns_are_the_metrics():
-    assert set(typing.get_args(Column)) == set(SCALARS) | {ON_VIEWS} == set(COLUMN_LABELS)
+    assert set(typing.get_args(Column)) == set(SCALARS) | {ON_VIEWS} | set(SHIFTS) == set(COLUMN_LABELS)
+    assert tuple(f"{direction}-{factor}" for direction, factor in TESTS) == SHIFTS
 
 
 def test_builds_from_yaml():
@@ -54,6 +56,21 @@ def changed(path: list, value) -> dict:
         (["figures"], {"entropy": ["s-vit"]}, "figures.entropy: 's-vit' is not listed in the study; valid: c"),
         (["tables", 0, "rows", 1, "cache"], "k", "cache 'k' is not listed"),
         (["tables", 0, "rows", 1, "copied"], True, "'ViT' is copied: it has printed numbers and no run"),
+        (
+            ["tables", 1, "columns"],
+            ["top1", "forward-50"],
+            "of shifted test sets stand in a table of their own",
+        ),
+        (
+            ["tables", 0, "rows", 1, "correction"],
+            "from_uniform",
+            "'ViT': correction is of columns such as forward-50",
+        ),
+        (
+            ["smoothing"],
+            [{"title": "A", "teachers": [[0.1, "s-vit"]]}],
+            "smoothing 'A': 's-vit' is not listed .*: t",
+        ),
         (["tables", 0, "rows", 1, "groups"], "rank", "'rank' is not one of author, count"),
     ],
 )

@@ -93,7 +93,9 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
     """The whole page. ledger: of report.claims.judge. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
     studies = dict(sorted(project.studies.items(), key=lambda named: not named[1].comparable))
-    results = {name: load(reports / "metrics" / name, name, study) for name, study in studies.items()}
+    results = {
+        name: load(reports / "metrics" / name, name, study, reports / "runs" / name) for name, study in studies.items()
+    }
     made = {
         (name, table.name): (study, table, records(table, results[name], published))
         for name, study in studies.items()

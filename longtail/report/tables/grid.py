@@ -14,9 +14,17 @@ from pathlib import Path
 from longtail.base.text import signed
 from longtail.report.published import PrintedCell, printed_cells
 from longtail.report.results import Results
-from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
+from longtail.report.study import COLUMN_LABELS, ON_VIEWS, SHIFTS, StudyConfig, Table
 
 NOT_RUN = "not run"
+CHOSEN = (
+    "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
+    "the test set, as the papers do."
+)
+DRAWN = (
+    "Ours: mean ± standard error over seeds, in %, last epoch; what is expected over all draws of such a test set from "
+    "the balanced one."
+)
 OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
 
 
@@ -105,10 +113,7 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     sources = dict.fromkeys(c.printed.source for c in cells if c.printed)
     if sources:
         grid.remarks.append(f"Printed: {'; '.join(sources)}.")
-    ours = (
-        "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
-    )
-    grid.remarks.append(ours + "the test set, as the papers do.")
+    grid.remarks.append(DRAWN if table.shifted else CHOSEN)
     by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
     if by_count:
         rule = "more than 100, 20 to 100, fewer than 20 training images"
@@ -144,7 +149,8 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cel
         lines.append(
             [Cell("printed", "what"), *(_printed(c, grid) for c in cells), Cell("", "seeds"), Cell("", "entry")]
         )
-    for phase, text in () if first.copied else OURS.items():
+    ours = {} if first.copied else {"last": OURS["last"]} if first.column in SHIFTS else OURS
+    for phase, text in ours.items():
         line = [Cell(text if run else "ours", "what")]
         for c in cells:
             cell = number(getattr(c, phase))
@@ -158,7 +164,7 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cel
 
 
 def _provenance(record: Record) -> tuple[Cell, Cell]:
-    seeds = Cell(str(record.last["n"]) if record.config_hash else "", "seeds")
+    seeds = Cell(str(record.last["n"]) if record.config_hash and record.last else "", "seeds")
     return seeds, Cell((record.config_hash or "")[:8], "entry", name=record.name or "")
 
 

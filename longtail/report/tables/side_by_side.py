@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longtail.base.text import signed
-from longtail.report.published import DOUBTS, read
+from longtail.report.published import doubt, read
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
 from longtail.report.tables.grid import Record, layout
 
@@ -88,6 +88,8 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
     grid = layout(table, cells, study)
     letters = {note: letter for letter, note in grid.footnotes.items()}
     left_out = {"last_difference", "best_difference"} if not study.comparable else set()
+    if table.shifted:
+        left_out |= {"best", "best_difference"}
     if not any(cell.printed for cell in cells):
         left_out |= {"printed", "last_difference", "best_difference"}
     lines = []
@@ -158,7 +160,7 @@ def printed_tables(folder: Path, prefix: str) -> list[PrintedTable]:
                 anchor=f"printed-{path.stem}",
                 columns=tuple(dict.fromkeys(map(_column, rows))),
                 lines=tuple((*key, values) for key, values in lines.items()),
-                doubtful=sum(row["note"].startswith(DOUBTS) for row in rows),
+                doubtful=sum(doubt(row["note"]) is not None for row in rows),
             )
         )
     return found
