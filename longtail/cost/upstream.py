@@ -42,20 +42,36 @@ class Stage:
 def stages(path: Path, params: dict) -> dict[str, Stage]:
     """Every instance of every stage, by name, in the file's order. params: of one folder, or of all together.
 
-    Raises UserError where the file is no pipeline.
+    Raises UserError where the file is no pipeline, and where a section that it goes over, or a key that it fills in, is
+    not there: DVC would stop too, without the line to write.
     """
     pipeline = yaml_file.read(path)
     try:
         blocks = pipeline["stages"]
         found = {}
         for kind, block in blocks.items():
-            section = params.get(block["foreach"][2:-1]) or {}
-            for key, item in section.items():
-                deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
+            section = block["foreach"][2:-1]
+            if section not in params:
+                where = f"{path.with_name('params.yaml')}: no section {section}"
+                raise UserError(f"{where}, which {path.name} goes over; write {section}: {{}}")
+            for key, item in (params[section] or {}).items():
+                try:
+                    deps, outs = (_paths(block["do"].get(what, []), key, item) for what in ("deps", "outs"))
+                except KeyError as error:
+                    raise UserError(_lacking(f"{section}.{key}", kind, str(error.args[0]))) from None
                 found[f"{kind}@{key}"] = Stage(f"{kind}@{key}", deps, outs, _seeds(item))
         return found
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no pipeline of `foreach` stages over params.yaml ({error})") from None
+
+
+def _lacking(where: str, kind: str, reference: str) -> str:
+    """What to say of an entry without a value that the stage `kind` of dvc.yaml fills in, such as item.sources[0]."""
+    name = reference.removeprefix("item.").partition("[")[0]
+    if name == "sources":
+        five = "sources: [none, none, none, none, none], or an entry of teachers in the first place"
+        return f"{where}.sources: missing or shorter than five; {kind} of dvc.yaml fills in each place; write {five}"
+    return f"{where}.{name}: missing; {kind} of dvc.yaml fills it in"
 
 
 def _seeds(item: dict | str) -> tuple[int, ...]:

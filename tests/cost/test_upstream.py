@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtail.base.errors import UserError
-from longtail.base.params import load_all
+from longtail.base.params import files, load_all, own
 from longtail.cost.upstream import needed_by, stages
 from tests.helpers.root import ROOT
 
@@ -55,6 +55,33 @@ def test_an_item_of_a_list_is_named_by_its_number(tmp_path):
     (tmp_path / "dvc.yaml").write_text(PIPELINE.replace("${item.raw}", "${item.raw[1]}"))
     found = stages(tmp_path / "dvc.yaml", {"items": {"a": {"raw": ["x", "y"], "study": "s"}}, "studies": {"s": {}}})
     assert found["make@a"].deps == ("make.py", "raw/y")
+
+
+SOURCES = PIPELINE.replace("raw/${item.raw}", "raw/${item.sources[0]}")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "sections", "message"),
+    [
+        (PIPELINE, {"items": ITEMS}, "params.yaml: no section studies, which dvc.yaml goes over; write studies: {}"),
+        (PIPELINE, {"items": {"a": {"study": "s"}}}, "items.a.raw: missing; make of dvc.yaml fills it in"),
+        (
+            SOURCES,
+            {"items": {"a": {}}},
+            "items.a.sources: missing or shorter than five; make of dvc.yaml fills",
+        ),
+        (SOURCES, {"items": {"a": {"sources": []}}}, r"write sources: \[none, none, none, none, none\]"),
+    ],
+)
+def test_what_dvc_would_miss_is_told(tmp_path, pipeline, sections, message):
+    (tmp_path / "dvc.yaml").write_text(pipeline)
+    with pytest.raises(UserError, match=message):
+        stages(tmp_path / "dvc.yaml", sections)
+
+
+def test_every_folder_has_what_its_pipeline_fills_in():
+    for path in files(ROOT).values():
+        assert stages(path.with_name("dvc.yaml"), own(path))
 
 
 def test_what_a_stage_is(known):

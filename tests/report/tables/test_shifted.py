@@ -1,4 +1,4 @@
-"""A table of shifted test sets: from diagnostics.json, by each row's correction, beside printed cells (DiVE Table 8)."""
+"""Tables of shifted test sets: from diagnostics.json, by the row's correction, beside printed cells (DiVE Table 8)."""
 
 from __future__ import annotations
 
