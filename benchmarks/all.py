@@ -3,9 +3,10 @@
     python benchmarks/all.py [--device cuda] [--short] [--out DIR]
 
 In turn: limits.py (copying, matrix products, attention), engine.py (students and teachers against the plain path of
-plain.py), views.py (views, against timm in a DataLoader) and cache.py (labels). Writes results/bench_<device>.md and
-.json beside this file, and views_ and cache_<device> as those two do alone; docs/performance.md says how to read them.
-Cost: 12 minutes on two cores. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 330 s (its
+plain.py), distillation.py (a CNN that has a teacher), views.py (views, against timm in a DataLoader) and cache.py
+(labels). Writes results/bench_<device>.md and .json beside this file, and distillation_, views_ and cache_<device> as
+those three do alone; docs/performance.md says how to read them.
+Cost: 13 minutes on two cores. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 330 s (its
 cases stop at their budgets), views 75 s, cache 60 s. --short: half a minute, to see that it runs; give it a folder.
 """
 
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import cache
+import distillation
 import engine
 import limits
 import recording
@@ -38,6 +40,8 @@ def tables(record: dict) -> str:
         f" Pillow {where['pillow']}, timm {where['timm']}). `docs/performance.md` says what is measured.",
         "",
         *_training(record["training"]),
+        "",
+        *(distillation.lines(record["distillation"]) if "distillation" in record else ()),
         "",
         *_views(record),
         "",
@@ -148,6 +152,7 @@ def main() -> None:
     report("limits")
     record["training"] = engine.measure(table, record["limits"], device, args.short)
     report("training")
+    record["distillation"] = distillation.run(args)
     record["views"] = views.run(args)
     report("views")
     record["cache"] = cache.run(args)

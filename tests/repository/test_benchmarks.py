@@ -73,10 +73,13 @@ def test_parity_notices_one_pixel(run, monkeypatch):
     assert code == 1 and record["operations"]["wrong"] == {"pixels": 576, "mismatches": 1, "largest_difference": 2}
 
 
+PARTS = ("environment", "limits", "training", "distillation", "views", "cache", "seconds")
+
+
 def test_one_command_measures_all(run, tmp_path):
     """Structure alone: every row is there, and every number a number."""
     code, record, text = run("all", "--short", result="bench")
-    assert code == 0 and set(record) == {"environment", "limits", "training", "views", "cache", "seconds"}
+    assert code == 0 and set(record) == set(PARTS)
     rows = {(row["entry"], row["how"]): row for row in record["training"]}
     ours = ("plain, fp32", "ours, fp32", "ours, bf16")
     entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20")
@@ -89,6 +92,13 @@ def test_one_command_measures_all(run, tmp_path):
         numbers += [row["sam_over_sgd"]] if "sam" in entry else []
         assert all(math.isfinite(number) and number > 0 for number in numbers), row
         assert (row["images_per_second_of_plain"] == 1) == (how == "plain, fp32")
+    (row,) = record["distillation"]
+    rates = [row[f"{kind}_images_per_second"] for kind in ("student", "teacher", "forward", "expected")]
+    assert all(math.isfinite(rate) and rate > 0 for rate in rates)
+    assert 1 / rates[3] == pytest.approx(1 / rates[1] + 1 / rates[2], rel=1e-3)
+    assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
+    for table in (text, (tmp_path / "distillation_cpu.md").read_text()):
+        assert f"| `dive-digits_if20`: fp32 | {rates[0]:,.0f} | " in table
     limits = record["limits"]
     rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
     assert all(math.isfinite(rate) and rate > 0 for rate in rates) and limits["attention"]["192"]
