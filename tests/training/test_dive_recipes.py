@@ -16,6 +16,7 @@ from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
 from tests.helpers.root import ROOT
+from tests.helpers.small import digits
 
 TABLE = params.load_all(ROOT)
 DIVE = {name: entry for name, entry in TABLE["teachers"].items() if "dive" in entry["study"]}
@@ -148,3 +149,58 @@ def test_a_few_steps_of_the_miniature_on_cifar(name):
     batch = teacher.task.batch(60, slice(0, 64))
     losses = [step(*batch)[0].item() for _ in range(4)]
     assert lr == pytest.approx(1e-3) and losses == sorted(losses, reverse=True) and losses[3] < losses[0]
+
+
+FULL = [  # one of each loss and each net that the published studies have, and of the two classes
+    *("ce_bbn-cifar100_if100", "focal_bbn-cifar100_if100", "balanced_softmax_bbn_sam-cifar100_if100"),
+    *("dive-cifar100_if100", "dive_row3-cifar100_if50", "dive_row6-cifar100_if10", "dive_tau6-cifar10_if100"),
+    *("kd_full_tau3-cifar100_if100", "dive_x50-imagenet_lt", "dive_e200-inat18"),
+    *("eps0-airplane_automobile_5000_500", "eps40-airplane_dog_500_50"),
+]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_few_steps_of_a_full_recipe(name):
+    """With the entry's net, loss, rates and teacher, at small batches and, of large images, at 32 pixels: each
+    moves the weights, and at the rate after the first decay lowers the loss of its batch."""
+    config = config_of(name)
+    if config.views:
+        config = replace(config, views=replace(config.views, size=32), eval_resize=36)
+    config = replace(config, batch_size=8)
+    data = digits() if config.views else made_data(config.dataset, dataset_of(config))
+    torch.manual_seed(1)
+    sources = []
+    if config.distil:
+        sources = [Source(build_model(config, data.num_classes).eval().requires_grad_(False), 1.0, "made")]
+    teacher = Teacher(config, data, 0, torch.device("cpu"), sources=sources)
+    decayed = config.milestones[0] if config.milestones else config.epochs - 1
+    step, (lr, _, _) = teacher.step_of(decayed)
+    assert lr == pytest.approx(config.lr * 0.01 if config.milestones else learning_rate(config, decayed))
+    teacher.task.train()
+    batch = teacher.task.batch(decayed, slice(0, 8))
+    before = teacher.task.model.fc.weight.detach().clone()
+    losses = [step(*batch)[0].item() / 8 for _ in range(3)]
+    assert all(map(math.isfinite, losses)) and not torch.equal(teacher.task.model.fc.weight, before)
+    assert config.views or losses[2] < losses[0]
+
+
+def dataset_of(config: TeacherConfig) -> DatasetConfig:
+    return params.build(DatasetConfig, TABLE["datasets"][config.dataset], "datasets")
+
+
+@pytest.mark.parametrize("pair", ["airplane_automobile_5000_500", "airplane_dog_5000_500", "airplane_dog_5000_50"])
+def test_two_classes_differ_in_the_heads_smoothing_alone(pair):
+    """Figs 3 and 7: five seeds of five epsilons of four pairs; the rate falls at three and at four fifths."""
+    entries = [config_of(f"eps{eps}-{pair}") for eps in (0, 10, 20, 30, 40)]
+    assert [entry.head_smoothing for entry in entries] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert len({replace(entry, head_smoothing=0.0) for entry in entries}) == 1
+    first, tenth = entries[0], config_of("eps0-airplane_dog_500_50")
+    assert first.seeds == tenth.seeds == (0, 1, 2, 3, 4)
+    assert (first.loss, first.arch, first.epochs, first.milestones) == ("ce", "resnet8", 12, (7, 10))
+    assert (tenth.epochs, tenth.milestones) == (60, (36, 48))
+    head, tail = (int(n) for n in pair.split("_")[2:])
+    data = dataset_of(first)
+    assert (data.n_max, data.imbalance_factor, data.cuts) == (head, head / tail, (1, 1))
+    assert data.classes == ((0, 1) if "automobile" in pair else (0, 5))
+    made = made_data(first.dataset, data)
+    assert made.class_counts.tolist() == [head, tail] and made.author_groups.tolist() == [0, 2]
