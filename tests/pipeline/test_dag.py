@@ -191,6 +191,7 @@ def test_command_lines_hold_no_number():
             "cache",
             "start-from",
             "run",
+            "runs",
             "metrics",
             "published",
             "tables",
