@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="DVC's outs; default: the repository's data/")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="default: the repository's reports/")
     parser.add_argument(
-        "--short", action="store_true", help="two epochs of fp32 and bf16, two seeds, to see that it runs"
+        "--short", action="store_true", help="fp32 and bf16, two epochs, two seeds: to see that it runs"
     )
     args = parser.parse_args()
     device, epochs = pick_device(args.device), 2 if args.short else None
