@@ -110,7 +110,7 @@ def _students(case: Case, table: dict, limits: dict, device: torch.device, short
     contenders = {
         "plain, " + ("fp16" if cuda else "fp32"): _plain_student(config, data, table, device, case.epochs - 1)
     }
-    executions = [Execution("bf16")]
+    executions = [Execution("bf16")] if cuda or not short else []  # seconds on a CPU without instructions for it
     if not cuda or flop <= SMALL:
         executions.insert(0, Execution("fp32", micro_batch=256 if cuda else 0))
     if not short:
@@ -168,7 +168,9 @@ def _teachers(case: Case, table: dict, limits: dict, device: torch.device, short
         for kind, entry in kinds.items()
     }
     data = data_of(table, configs["SGD"].dataset, case.images)
-    executions = [Execution("fp32"), Execution("bf16")]
+    executions = [Execution("fp32")]
+    if device.type == "cuda" or not short:
+        executions.append(Execution("bf16"))
     if device.type == "cuda":
         executions.append(Execution("bf16", "compiled"))
     contenders = {}

@@ -189,7 +189,9 @@ def main() -> None:
     parser = recording.parser(__doc__, "cpu")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="DVC's outs; default: the repository's data/")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="default: the repository's reports/")
-    parser.add_argument("--short", action="store_true", help="two epochs of fp32 and bf16, to see that it runs")
+    parser.add_argument(
+        "--short", action="store_true", help="fp32 and bf16, two epochs, two seeds: to see that it runs"
+    )
     args = parser.parse_args()
     device, epochs = pick_device(args.device), 2 if args.short else None
     if device.type == "cpu":
@@ -201,7 +203,9 @@ def main() -> None:
         ("teachers", TEACHER, teachers, TEACHERS),
     ):
         chosen = {name: variants[name] for name in (REFERENCE, "bf16")} if args.short else variants
-        results[entry] = measure(what, made(data, args.data, device, epochs), dataset, device, chosen)
+        train, seeds = made(data, args.data, device, epochs)
+        seeds = seeds[:2] if args.short else seeds
+        results[entry] = measure(what, (train, seeds), dataset, device, chosen)
         if device.type == "cpu" and not args.short:
             path = args.reports / "metrics/digits" / ("teachers" if what == "teachers" else "") / f"{entry}.json"
             if not path.is_file():

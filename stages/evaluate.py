@@ -1,70 +1,64 @@
-"""Metrics of a trained run, from its saved test logits: reports/metrics/<study>/[teachers/]<entry>.json.
+"""Metrics of a trained run, from its saved test logits, and what its page shows: nothing here sees an image.
 
-Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml} of every seed of the entry, and the dataset file's
-labels and groups. Writes top-1/5, per-class and group accuracies (both group rules), balanced accuracy, macro-F1, ECE,
-MCE, class-wise ECE and NLL of every head (cls, dist, and avg = mean of their raw logits), at the last epoch and, beside
-it, at the best epoch on the test set (the papers' protocol), with mean and standard error over seeds. About a second.
+Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml,history.csv} of every seed of the entry, and the dataset
+file's labels and groups. Seconds with 10 classes. Formats: docs/schema.
+--out, reports/metrics/<study>/[teachers/]<entry>.json: top-1/5, per-class and group accuracies (both group rules),
+balanced accuracy, macro-F1, ECE, MCE, class-wise ECE and NLL of every head (cls, dist, and avg = mean of their raw
+logits), at the last epoch and, beside it, at the best epoch on the test set (the papers' protocol), with mean and
+standard error over seeds.
+--details, reports/runs/<study>/[teachers/]<entry>/: run.json (configuration, identity, curves), diagnostics.json
+(at the last epoch: confusions, per-class accuracy, reliability, fusion of the heads, shifted test sets) and
+predictions.npz (top-1 classes of every test image; numpy reads it).
 
   python stages/evaluate.py digits-deit_lt --kind experiment --run data/students/digits-deit_lt \\
-      --dataset data/datasets/digits_if20.npz --out reports/metrics/digits/digits-deit_lt.json
+      --dataset data/datasets/digits_if20.npz --out reports/metrics/digits/digits-deit_lt.json \\
+      --details reports/runs/digits/digits-deit_lt
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from longtail.base import intact, params, yaml_file
+import numpy as np
+
+from longtail.base import params
 from longtail.base.errors import UserError, run_main
-from longtail.base.files import write_json
+from longtail.base.files import new_folder, write_json
 from longtail.base.options import add_params
+from longtail.evaluation.diagnostics import classes_file, combine, measure, top1
 from longtail.evaluation.metrics import SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
+from longtail.evaluation.run_record import read_seed, record, same_config
 
 SCHEMA = 1
-INCOMPLETE = "the run is not complete, train it again"
 SECTION = {"experiment": "experiments", "teacher": "teachers"}
 
 
-def read_run(folder: Path) -> tuple[dict, str]:
-    """identity.json of one seed's result, and the hash of its config.yaml without the seed."""
-    intact.check(folder, "identity.json", "config.yaml")
-    try:
-        facts = json.loads((folder / "identity.json").read_text())
-        config = yaml_file.mapping(folder / "config.yaml", INCOMPLETE)
-        if "dataset_digest" not in facts:
-            raise KeyError("dataset_digest")
-        return facts, params.digest({k: v for k, v in config.items() if k != "seed"})
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {INCOMPLETE}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: identity.json or config.yaml is damaged or lacks {error}; train it again") from None
+def evaluate(about: dict, seeds: list[int], run: Path, dataset: Path, details: Path | None) -> dict:
+    """The content of the metrics file (schema 1). Writes the folder `details` where one is named.
 
-
-def evaluate(entry: str, kind: str, study: str, seeds: list[int], run: Path, dataset: Path) -> dict:
-    """The content of the metrics file (schema 1)."""
+    about: entry, kind, study and dataset, as every file repeats them.
+    """
     test = load_test_set(dataset)
-    per_seed, hashes = {}, {}
+    runs = {seed: read_seed(run / f"seed{seed}") for seed in seeds}
+    about = about | {"config_hash": same_config(runs, run)}
+    per_seed, measured, predicted = {}, {}, {}
     for seed in seeds:
         folder = run / f"seed{seed}"
         predictions = load_predictions(folder / "predictions.npz")
-        facts, config_hash = read_run(folder)
-        check(predictions, facts, test, str(folder), str(dataset))
-        hashes.setdefault(config_hash, seed)
+        check(predictions, runs[seed].facts, test, str(folder), str(dataset))
         per_seed[str(seed)] = {phase: phase_metrics(predictions, test, phase) for phase in PHASES}
-    if len(hashes) > 1:
-        (a, i), (b, j) = list(hashes.items())[:2]
-        raise UserError(
-            f"{run}: seed {i} has config {a[:8]} and seed {j} {b[:8]}; train the entry again, all seeds alike"
-        )
+        if details:
+            measured[seed], predicted[seed] = measure(predictions, test), top1(predictions)
+    if details:
+        with new_folder(details) as folder:
+            write_json(folder / "run.json", record(about, runs))
+            write_json(folder / "diagnostics.json", combine(about, test, measured, predicted, predictions.logit_scale))
+            np.savez_compressed(folder / "predictions.npz", **classes_file(test, predicted))
     return {
         "schema": SCHEMA,
-        "entry": entry,
-        "kind": kind,
-        "study": study,
-        "dataset": dataset.stem,
-        "config_hash": next(iter(hashes)),
+        **about,
         "classes": len(test.class_names),
         "class_counts": test.class_counts.tolist(),
         "groups": test.groups,
@@ -86,6 +80,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="data/datasets/NAME.npz it was trained on")
     parser.add_argument("--kind", choices=sorted(SECTION), required=True, help="which section ENTRY stands in")
     parser.add_argument("--out", type=Path, required=True, help="metrics file to write")
+    parser.add_argument("--details", type=Path, help="folder to write; left out, only the metrics are written")
     add_params(parser)
     args = parser.parse_args()
     section = SECTION[args.kind]
@@ -93,7 +88,8 @@ def main() -> None:
     for key in ("study", "seeds"):
         if not values.get(key):
             raise UserError(f"{section}.{args.entry}.{key}: missing; evaluation needs it")
-    write_json(args.out, evaluate(args.entry, args.kind, values["study"], values["seeds"], args.run, args.dataset))
+    about = {"entry": args.entry, "kind": args.kind, "study": values["study"], "dataset": args.dataset.stem}
+    write_json(args.out, evaluate(about, values["seeds"], args.run, args.dataset, args.details))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A page for each run: reports/pages/<study>/[teachers/]<entry>.html, self-contained, that opens from disk.
 
-Long-tail evaluation, what the two heads do, curves, cost and configuration: from reports/runs (stages diagnose and
-diagnose_teacher), reports/metrics (evaluate), reports/experts (experts) and reports/machines (make machines). An entry
-has a page where reports/runs has a folder of it; what else is missing is said on the page to be not run. Nothing is
-trained or evaluated; about two seconds a page.
+Long-tail evaluation, what the two heads do, curves, cost and configuration: from reports/runs and reports/metrics
+(stages evaluate and evaluate_teacher), reports/experts (experts) and reports/machines (make machines). An entry has a
+page where reports/runs has a folder of it; what else is missing is said on the page to be not run. Nothing is trained
+or evaluated; about two seconds a page.
 
   python stages/run_pages.py --reports reports --out reports/pages --study digits
 """

@@ -119,7 +119,7 @@ def npz(path: Path, wrong: str, again: str) -> Iterator[np.lib.npyio.NpzFile]:
     Raises UserError "<path>: <wrong> (<what NumPy says>); <again>". Nothing in it is unpickled.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:  # NumPy leaves a bad one open
             yield file
     except UserError:
         raise

@@ -17,6 +17,7 @@ from longtail.evaluation.metrics import (
     average_heads,
     class_means,
     flows,
+    group_codes,
     group_means,
     log_softmax,
     summarise,
@@ -69,6 +70,23 @@ def with_average(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def top1(predictions: Predictions) -> dict[str, dict[str, np.ndarray]]:
     """{"last" | "best": {head: predicted class, int64 [M]}}; the lower class of equals."""
     return {p: {h: z.argmax(1) for h, z in with_average(predictions.logits[p]).items()} for p in PHASES}
+
+
+def classes_file(test: TestSet, predicted: dict[int, dict]) -> dict[str, np.ndarray]:
+    """The arrays of predictions.npz: seed<k>_<phase>_<head> and labels, uint8 or uint16 [M], and the classes' [C]."""
+    classes = len(test.class_names)
+    small = np.min_scalar_type(classes - 1)
+    found = {
+        f"seed{seed}_{phase}_{head}": answers
+        for seed, phases in predicted.items()
+        for phase, heads in phases.items()
+        for head, answers in heads.items()
+    }
+    return {
+        **{name: array.astype(small) for name, array in {"labels": test.labels, **found}.items()},
+        "class_counts": test.class_counts,
+        "groups_author": group_codes(test.groups["author"], classes).astype(np.uint8),
+    }
 
 
 def measure(predictions: Predictions, test: TestSet) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class Routing(TypedDict):
 
 
 class Diagnostics(TypedDict):
-    """diagnostics.json in reports/runs/<study>/[teachers/]<entry>/ (stages/diagnose.py), of the last epoch.
+    """diagnostics.json in reports/runs/<study>/[teachers/]<entry>/ (stages/evaluate.py), of the last epoch.
 
     Accuracies, shares, confidences and calibration errors are in %. fusion, routing and agreement (images for which CLS
     and DIST predict the same class) are null of a run with one head.

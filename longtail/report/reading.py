@@ -1,4 +1,4 @@
-"""Readers of reports/runs/<study>/[teachers/]<entry>/, which stage `diagnose` makes: pages and statistics use these.
+"""Readers of reports/runs/<study>/[teachers/]<entry>/, which stage `evaluate` makes: pages and statistics use these.
 
 A file that is not there is a run not made: None. Formats: docs/schema/{run,diagnostics}.schema.json.
 """
@@ -19,7 +19,7 @@ from longtail.report.diagnosis_records import Diagnostics
 from longtail.report.records import Run
 
 SCHEMA = 1
-AGAIN = "run stages/diagnose.py again"
+AGAIN = "run stages/evaluate.py again"
 
 
 def run_record(folder: Path) -> dict[str, Any] | None:

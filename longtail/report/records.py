@@ -199,7 +199,7 @@ class SeedRun(TypedDict):
 
 
 class Run(TypedDict):
-    """run.json in reports/runs/<study>/[teachers/]<entry>/ (stages/diagnose.py): what the run was."""
+    """run.json in reports/runs/<study>/[teachers/]<entry>/ (stages/evaluate.py): what the run was."""
 
     schema: Literal[1]
     entry: Entry

@@ -38,7 +38,8 @@ def uncompiled(kind: type[torch.optim.Optimizer], *args, **settings) -> torch.op
 
     torch.optim guards its methods against torch.compile, and for that loads torch._dynamo when the first optimizer is
     made: three seconds of a core in every process that trains, of which a small study starts dozens. The methods within
-    the guards are called instead. A torch without those guards loses nothing by it.
+    the guards are called instead, so hooks that are registered on the optimizer are not: nothing here registers any. A
+    torch without those guards loses nothing by it.
     """
     for guarded in filter(inspect.isfunction, vars(torch.optim.Optimizer).values()):
         method = inspect.unwrap(guarded)

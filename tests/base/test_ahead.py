@@ -130,7 +130,7 @@ def test_a_stop_signal_to_all_processes_stops_no_worker(tmp_path):
 
     process = FORK.Process(target=run)
     process.start()
-    process.join(20)
+    process.join(60)
     assert process.exitcode == 7
 
 
@@ -152,7 +152,7 @@ def test_no_worker_outlives_its_parent_nor_holds_it_up(tmp_path, end, monkeypatc
 
     process = FORK.Process(target=run)
     process.start()
-    process.join(20)
+    process.join(60)
     assert process.exitcode == (7 if end == "error" else -signal.SIGKILL)
     wait(lambda: alive(tmp_path) == [])
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from longtail.evaluation.virtual_examples import (
     POWERS,
@@ -15,6 +16,7 @@ from longtail.evaluation.virtual_examples import (
     smoothed,
     virtual_examples,
 )
+from longtail.losses import dive
 
 Z = np.array([[3.0, 1.0, -1.0], [0.0, 2.0, 1.0]])
 
@@ -35,6 +37,12 @@ def test_sums_over_images_by_hand():
     assert virtual_examples(Z[:1], 3.0, 0.5) == pytest.approx([0.448440864, 0.321321920, 0.230237216], abs=1e-9)
     assert virtual_examples(Z / 30, 3.0, logit_scale=30.0) == pytest.approx(by_hand(3.0), rel=1e-12)
     assert virtual_examples(1000 * Z, 1.0) == pytest.approx([1, 1, 0], abs=1e-12)  # nothing overflows
+
+
+@pytest.mark.parametrize(("tau", "power"), [(1.0, 1.0), (3.0, 0.5), (6.0, 1.0)])
+def test_what_is_counted_is_what_a_student_is_taught(tau, power):
+    taught = dive.virtual_examples(torch.from_numpy(Z), tau, power).exp().sum(0)
+    np.testing.assert_allclose(virtual_examples(Z, tau, power), taught.numpy(), rtol=1e-12)
 
 
 def test_groups_and_smoothing_by_hand():

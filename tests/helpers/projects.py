@@ -104,8 +104,8 @@ def put(path: str, value) -> Callable[[str], str]:
 
 
 REPORTS = {"tables@tiny", "figures@tiny", "report@tiny"}
-OF_STUDENT = ("train_student", "evaluate", "diagnose", "analyse", "experts")
-OF_TEACHER = ("train_teacher", "evaluate_teacher", "diagnose_teacher")
+OF_STUDENT = ("train_student", "evaluate", "analyse", "experts")
+OF_TEACHER = ("train_teacher", "evaluate_teacher")
 STUDY = {name: {f"{stage}@tiny-{name}" for stage in OF_STUDENT} | REPORTS for name in ("vit", "deit_lt")}
 LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "evaluate_labels", "teacher_entropy")}
 TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in (*OF_TEACHER, "virtual_examples")} | LABELS

@@ -188,6 +188,7 @@ def test_command_lines_hold_no_number():
             "out",
             "dataset",
             "teacher",
+            "details",
             "cache",
             "start-from",
             "run",
@@ -212,8 +213,6 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "train_student": "tiny-deit_lt",
     "evaluate_teacher": "ldam_drw_sam-tiny",
     "evaluate": "tiny-deit_lt",
-    "diagnose_teacher": "ldam_drw_sam-tiny",
-    "diagnose": "tiny-deit_lt",
     "evaluate_labels": "ldam_drw_sam-tiny",
     "teacher_entropy": "ldam_drw_sam-tiny",
     "reconstruct": "tiny-mgp",
@@ -259,13 +258,14 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     declared = {filled(name, key, tiny[SECTION[stage]][key]) for name in named}
 
     def keep(only: set[str]) -> None:
-        """Names stay, as references are checked; what is not kept has no content."""
+        """Names stay, as references are checked; what is not kept has no content. section.name, or section.name.key."""
 
         def empty(params: dict) -> None:
             for section, entries in params.items():
                 for name in entries if section != "place" else ():
                     if f"{section}.{name}" not in only:
-                        entries[name] = None
+                        kept = {k: v for k, v in (entries[name] or {}).items() if f"{section}.{name}.{k}" in only}
+                        entries[name] = kept or None
 
         tiny_params(tmp_path, empty)
 

@@ -42,8 +42,8 @@ def made(tmp_path_factory) -> dict[str, dict]:
     found = {}
     for entry, kind in (("e", "experiment"), ("t", "teacher")):
         given = (entry, "--kind", kind, "--run", root / entry, "--dataset", root / "d.npz", "--params")
-        assert run_stage("diagnose", *given, root / "params.yaml", "--out", root / "out" / entry) == 0
-        assert run_stage("evaluate", *given, root / "params.yaml", "--out", root / f"out/{entry}/metrics.json") == 0
+        outs = ("--out", root / f"out/{entry}/metrics.json", "--details", root / "out" / entry)
+        assert run_stage("evaluate", *given, root / "params.yaml", *outs) == 0
         found |= {f"{entry}/{name}": json.loads((root / f"out/{entry}/{name}.json").read_text()) for name in OF_RUNS}
     found["e/machines"] = machines(("experiments", "e", "a" * 64, 1))
     return found

@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> Path:
     data.save(folder / "datasets/digits_if20.npz")
     config, seeds = resolve(everything, "digits-deit_lt")
     facts = {"num_classes": 10, "class_order": data.class_order, "class_names": list(data.class_names)}
-    for seed in seeds:
+    for seed in seeds[:2]:
         views = Views(config.views, data.train_images, seed)
         space = Workspace(folder / f"scratch{seed}", "c", "c" * 64, CPU, quiet=True)
         build_cache(Teacher(side=8), views, data.train_labels, 2, facts, space)
@@ -56,7 +56,7 @@ def test_the_short_form(benchmark, made, tmp_path, monkeypatch):
     assert ended.value.code == 0 and record["epochs"] == 2 and record["as_committed"] == {}
     assert list(record["entries"]) == ["digits-deit_lt", "ldam_drw_sam-digits_if20"]
     for entry, rows in record["entries"].items():
-        assert list(rows) == ["fp32", "bf16"] and list(rows["bf16"]["seeds"]) == ["0", "1", "2"]
+        assert list(rows) == ["fp32", "bf16"] and list(rows["bf16"]["seeds"]) == ["0", "1"]
         assert rows["fp32"]["compared"]["top1"]["difference"] == 0
         assert [rows[name]["execution"]["precision"] for name in rows] == ["fp32", "bf16"]
         mean = rows["bf16"]["compared"]["tail"]["mean"]

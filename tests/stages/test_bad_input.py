@@ -14,7 +14,6 @@ from longtail.base import yaml_file
 from tests.helpers.stage_processes import (
     ANALYSE,
     CACHE,
-    DIAGNOSE,
     ENTROPY,
     EVALUATE,
     EVALUATE_LABELS,
@@ -36,7 +35,7 @@ from tests.stages.bad_inputs.settings import PARAMS, put
 from tests.stages.bad_inputs.spoiling import CACHE_RUN, STUDENT_RUN
 
 COMMANDS = (SUBSAMPLE, TEACHER, CACHE, STUDENT, EVALUATE, EVALUATE_LABELS, ENTROPY, ANALYSE, TABLES, FIGURES, REPORT)
-COMMANDS += (DIAGNOSE, OVERVIEW)
+COMMANDS += (OVERVIEW,)
 STAGES = {command[0]: command for command in COMMANDS}
 
 

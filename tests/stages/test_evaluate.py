@@ -63,7 +63,7 @@ def shuffled(root: Path, names: tuple[str, ...] | None) -> None:
     theirs = np.array([other.index(NAMES[y]) for y in LABELS])
     change(root / "e/seed0", class_order=class_order(other), labels=theirs)
     if names:
-        facts = {"dataset_digest": "d" * 64, "class_names": names}
+        facts = {"identity": "1", "dataset_digest": "d" * 64, "class_names": names}
         (root / "e/seed0/identity.json").write_text(json.dumps(facts))
 
 
@@ -96,7 +96,7 @@ BAD = {
     "other classes": (lambda r: shuffled(r, ("bee", "ant", "cat", "elk")), "not the same classes"),
     "unknown order": (lambda r: change(r / "e/seed0", class_order="f" * 64), "do not show which permutation"),
     "other dataset": (
-        lambda r: (r / "e/seed0/identity.json").write_text('{"dataset_digest": "eeee"}'),
+        lambda r: (r / "e/seed0/identity.json").write_text('{"identity": "1", "dataset_digest": "eeee"}'),
         "trained on dataset content eeee",
     ),
     "seeds differ": (

@@ -201,21 +201,15 @@ def test_compiled(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loss": {"alpha": 0.51}},
         {"loss": {"smoothing": 0.11}},
-        {"loss": {"drw_beta": 0.999}},
         {"loss": {"drw_epoch": SWITCH + 1}},
-        {"mix_until": SWITCH + 1},
         {"train": {"weight_decay": 0.04}},
-        {"train": {"betas": [0.9, 0.99]}},
-        {"train": {"warmup_epochs": 4}},
         {"train": {"min_lr": 2e-5}},
-        {"model": {"drop_path": 0.4}},
     ],
     ids=str,
 )
 def test_another_recipe_is_told_apart(changes, plain, data, tmp_path):
-    """The tolerance of float32 is narrow enough to notice a small change of any of these."""
+    """The tolerance of float32 is narrow enough to notice a small change. test_probes.py has many more of them."""
     assert largest_difference(fast(tmp_path, config(**changes), data), plain) > 10 * FLOAT32
 
 

@@ -142,7 +142,7 @@ def _decide(about: tuple, found: statistics.Estimate, shared: list[int], answers
         if abs(100 * sampled.mean - found.mean) > 0.01:
             raise UserError(
                 f"{about[1].study}: by their predictions {' and '.join(about[1].entries)} differ by "
-                f"{100 * sampled.mean:.2f}, by their metrics by {found.mean:.2f}; run stages/diagnose.py again"
+                f"{100 * sampled.mean:.2f}, by their metrics by {found.mean:.2f}; run stages/evaluate.py again"
             )
         if len(shared) > 1:
             told["interval_both"] = _points(statistics.over_seeds_and_images(*answers).interval)

@@ -38,7 +38,7 @@ class Run:
     @property
     def stage(self) -> str:
         """What makes the files of the run."""
-        return f"{'diagnose_teacher' if self.kind == 'teacher' else 'diagnose'}@{self.entry}"
+        return f"{'evaluate_teacher' if self.kind == 'teacher' else 'evaluate'}@{self.entry}"
 
 
 def sections(run: Run) -> list[Section]:

@@ -278,7 +278,7 @@ def test_predictions_of_another_training_are_refused(tmp_path):
     put_predictions(tmp_path, "a", [[38, 38, 38]])
     put_predictions(tmp_path, "b", [[30, 30, 30]])
     put(tmp_path, "a", [90.0])
-    with pytest.raises(UserError, match=r"a and b differ by 20\.00, by their metrics by 15\.00; run stages/diagnose"):
+    with pytest.raises(UserError, match=r"a and b differ by 20\.00, by their metrics by 15\.00; run stages/evaluate"):
         decided(AB, tmp_path)
 
 

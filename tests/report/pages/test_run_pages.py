@@ -144,7 +144,7 @@ def test_a_network_with_one_head_has_nothing_to_weigh():
 
 @pytest.mark.parametrize(
     "missing, stage",
-    [("diagnosed", "diagnose@e"), ("record", "diagnose@e"), ("experts", "experts@e")],
+    [("diagnosed", "evaluate@e"), ("record", "evaluate@e"), ("experts", "experts@e")],
 )
 def test_what_is_missing_names_the_stage_that_makes_it(missing, stage, undrawn):
     text = html(student(**{missing: None}))

@@ -1,4 +1,4 @@
-"""stages/diagnose.py on made-up runs, the readers of what it writes, and each kind of bad input in one line."""
+"""What stages/evaluate.py tells beside the metrics, on made-up runs: its readers, and bad input in one line each."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.helpers.reporting import run_stage
 FILES = ("diagnostics.json", "predictions.npz", "run.json")
 
 
-def diagnose(root: Path, entry: str = "e", kind: str = "experiment", out: str = "out") -> int:
+def detail(root: Path, entry: str = "e", kind: str = "experiment", out: str = "out") -> int:
     inputs = ["--run", root / entry, "--dataset", root / "d.npz", "--params", root / "params.yaml"]
-    return run_stage("diagnose", entry, "--kind", kind, *inputs, "--out", root / out)
+    return run_stage("evaluate", entry, "--kind", kind, *inputs, "--out", root / "m.json", "--details", root / out)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def of_seeds(first: float, second: float) -> dict:
 
 def test_student(made):
     """CLS says class 1 for class 2, and in seed 1 class 0 for one of class 3. DIST is right but four times smaller."""
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     assert sorted(p.name for p in (made / "out").iterdir()) == list(FILES)
     found = reading.diagnostics(made / "out")
     assert {k: found[k] for k in ("schema", "entry", "kind", "study", "dataset", "phase", "seeds", "logit_scale")} == {
@@ -74,7 +74,7 @@ def test_student(made):
 
 def test_two_heads_together(made):
     """w CLS against (1 - w)/4 DIST: DIST decides below 0.2; at 0.2 they tie, and CLS has the lower class."""
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     found = reading.diagnostics(made / "out")
     assert found["fusion"]["weights"] == pytest.approx(np.linspace(0, 1, 21))
     assert found["fusion"]["accuracy"]["all"]["mean"] == [100.0] * 4 + [68.75] * 17
@@ -88,9 +88,7 @@ def test_two_heads_together(made):
 
 @pytest.mark.parametrize(("entry", "kind"), [("e", "experiment"), ("t", "teacher")])
 def test_it_says_what_the_metrics_file_says(made, entry, kind):
-    assert diagnose(made, entry, kind) == 0
-    inputs = ("--run", made / entry, "--dataset", made / "d.npz", "--params", made / "params.yaml")
-    assert run_stage("evaluate", entry, "--kind", kind, *inputs, "--out", made / "m.json") == 0
+    assert detail(made, entry, kind) == 0
     metrics, found = json.loads((made / "m.json").read_text()), reading.diagnostics(made / "out")
     assert {k: found[k] for k in ("config_hash", "groups", "class_counts")} == {
         k: metrics[k] for k in ("config_hash", "groups", "class_counts")
@@ -104,7 +102,7 @@ def test_it_says_what_the_metrics_file_says(made, entry, kind):
 
 def test_a_teacher_has_one_head_and_nothing_to_fuse(made):
     change(made / "t/seed0", logit_scale=30.0)
-    assert diagnose(made, "t", "teacher") == 0
+    assert detail(made, "t", "teacher") == 0
     found = reading.diagnostics(made / "out")
     assert set(found["heads"]) == {"cls", "avg"} and found["heads"]["cls"] == found["heads"]["avg"]
     assert found["fusion"] is found["routing"] is found["agreement"] is None
@@ -122,7 +120,7 @@ def test_run_record(made):
     }  # what another machine changes does not come along
     (made / "e/seed1/identity.json").write_text(json.dumps(facts))
     (made / "e/seed1/history.csv").write_text("epoch,loss\n0,nan\n1,0.5\n")
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     found = reading.run_record(made / "out")
     assert found["config"] == {"lr": 0.1} and set(found["seeds"]) == {"0", "1"}
     assert found["seeds"]["0"] == {
@@ -138,7 +136,7 @@ def test_run_record(made):
 
 
 def test_predictions_are_plain_numpy(made):
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     with np.load(made / "out/predictions.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     named = {f"seed{s}_{p}_{h}" for s in (0, 1) for p in ("last", "best") for h in ("cls", "dist", "avg")}
@@ -163,7 +161,7 @@ def test_more_than_256_classes(made):
     z[299] = z[0]
     logits = {"logits_last_cls": z, "logits_best_cls": z}
     save(made / "t/seed0", labels=labels, class_order=order, logit_scale=1.0, last_epoch=1, best_epoch=1, **logits)
-    assert diagnose(made, "t", "teacher") == 0
+    assert detail(made, "t", "teacher") == 0
     with np.load(made / "out/predictions.npz") as file:
         assert file["seed0_last_cls"].dtype == file["labels"].dtype == np.dtype("uint16")
         assert file["seed0_last_cls"].tolist() == [*range(299), 0]
@@ -174,7 +172,7 @@ def test_more_than_256_classes(made):
 
 def test_the_seeds_of_the_entry_are_those_that_are_read(made):
     (made / "params.yaml").write_text(yaml.safe_dump({"experiments": {"e": {"study": "s", "seeds": [1]}}}))
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     found = reading.diagnostics(made / "out")
     assert found["seeds"] == [1] and list(reading.run_record(made / "out")["seeds"]) == ["1"]
     assert found["heads"]["cls"]["accuracy"]["all"] == {"mean": 62.5, "stderr": None, "n": 1}
@@ -191,7 +189,7 @@ def test_a_class_and_a_group_without_test_images_are_empty(made):
         with np.load(folder / "predictions.npz") as file:
             arrays = {k: file[k][kept] for k in file.files if k.startswith("logits_")}
         change(folder, labels=LABELS[kept], **arrays)
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     found = reading.diagnostics(made / "out")
     cls, nothing = found["heads"]["cls"], {"mean": None, "stderr": None, "n": 0}
     assert cls["per_class"]["mean"] == [100.0, 100.0, 0.0, None]
@@ -204,7 +202,7 @@ def test_a_class_and_a_group_without_test_images_are_empty(made):
 
 
 def test_the_same_inputs_give_the_same_bytes(made):
-    assert diagnose(made, out="a") == diagnose(made, out="b") == 0
+    assert detail(made, out="a") == detail(made, out="b") == 0
     for name in FILES:
         assert (made / "a" / name).read_bytes() == (made / "b" / name).read_bytes()
 
@@ -225,35 +223,19 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (r / "e/seed0/identity.json").write_text('{"identity": "1"}'),
         "is damaged or lacks 'dataset_digest'",
     ),
-    "seeds differ": (
-        lambda r: (r / "e/seed1/config.yaml").write_text("{lr: 0.2, seed: 1}"),
-        "train the entry again, all seeds alike",
-    ),
-    "other dataset": (
-        lambda r: (r / "e/seed0/identity.json").write_text('{"identity": "1", "dataset_digest": "eeee"}'),
-        "trained on dataset content eeee",
-    ),
-    "other classes": (lambda r: change(r / "e/seed0", class_order="f" * 64), "do not show which permutation"),
-    "no dataset": (lambda r: (r / "d.npz").unlink(), "d.npz: no such file"),
-    "no predictions": (lambda r: (r / "e/seed0/predictions.npz").unlink(), "predictions.npz: no such file"),
-    "no study": (
-        lambda r: (r / "params.yaml").write_text("experiments: {e: {seeds: [0]}}"),
-        "experiments.e.study: missing",
-    ),
-    "unknown entry": (lambda r: (r / "params.yaml").write_text("experiments: {ee: {}}"), "did you mean 'ee'"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_one_clear_line_and_leaves_what_is_there(made, capsys, what):
     spoil, message = BAD[what]
-    assert diagnose(made) == 0
-    before = {name: (made / "out" / name).read_bytes() for name in FILES}
+    assert detail(made) == 0
+    before = {p: p.read_bytes() for p in (made / "m.json", *(made / "out" / name for name in FILES))}
     spoil(made)
-    assert diagnose(made) == 2
+    assert detail(made) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and message in said, said
-    assert {p.name: p.read_bytes() for p in (made / "out").iterdir()} == before
+    assert {p: p.read_bytes() for p in (made / "m.json", *(made / "out").iterdir())} == before
     assert not list(made.glob(".out*"))
 
 
@@ -308,8 +290,8 @@ DAMAGED = {
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_file_is_refused_by_name(made, what):
     spoil, message = DAMAGED[what]
-    assert diagnose(made) == 0
+    assert detail(made) == 0
     spoil(made / "out")
-    with pytest.raises(UserError, match=re.escape(message) + ".*; run stages/diagnose.py again"):
+    with pytest.raises(UserError, match=re.escape(message) + ".*; run stages/evaluate.py again"):
         for reader in (reading.run_record, reading.diagnostics, reading.top1):
             reader(made / "out")
