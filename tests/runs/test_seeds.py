@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from longtail.runs.parallel import Team
 from longtail.runs.seeds import run_seeds
 from longtail.runs.single_run import code_digest, finished_identity, identity
 from longtail.runs.workspace import STOP_SIGNALS, STOPPED, Workspace
+from tests.helpers.projects import committed
 
 CPU = torch.device("cpu")
 fork = multiprocessing.get_context("fork")
@@ -236,6 +238,17 @@ def test_what_is_written_beside_a_result(tmp_path):
     assert made["seconds"] >= 0 and made["peak_memory_mb"] > 0 and made["device"].startswith("cpu x")
     assert not facts.keys() & made.keys()
     assert finished_identity(space.result) == "f" * 64
+
+
+def test_the_commit_says_whether_the_tree_was_edited(tmp_path, monkeypatch):
+    file = tmp_path / "module.py"
+    file.write_text("a = 1\n")
+    committed(tmp_path)
+    monkeypatch.setattr(workspaces, "__file__", str(file))
+    commit = workspaces.environment(CPU)["git_commit"]
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    file.write_text("a = 2\n")
+    assert workspaces.environment(CPU)["git_commit"] == f"{commit}-dirty"
 
 
 def test_a_machine_without_git_only_lacks_the_commit(tmp_path, monkeypatch):
