@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -273,7 +274,8 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
     run = finish(tmp_path, *line)
     if stage in ("train_teacher", "cache_logits", "pretrain", "train_student"):
         assert "seed 0: already there" in run.out  # by its identity
-    assert outputs(tmp_path / line[-1]) == outputs(made / line[-1])
+    for _, written in filter(lambda pair: pair[0] in ("--out", "--details"), pairwise(line)):
+        assert outputs(tmp_path / written) == outputs(made / written)
     for name in declared:
         keep(declared - {name})
         run = start(tmp_path, *line)

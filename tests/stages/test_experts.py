@@ -19,7 +19,7 @@ from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import EVALUATE, EXPERTS, SUBSAMPLE, command, finish, start, tiny_params
 
 SCHEMA = json.loads((ROOT / "docs/schema/experts.schema.json").read_text())
-FILE, METRICS = EXPERTS[-1], EVALUATE[-1]
+FILE, METRICS = EXPERTS[-1], EVALUATE[EVALUATE.index("--out") + 1]
 RUN = Path("data/students/tiny-deit_lt/seed0")
 
 

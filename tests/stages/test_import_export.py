@@ -23,7 +23,9 @@ from longtail.views.eval_views import eval_batch
 from longtail.views.normalize import NORMALIZATION, constants, normalize
 from tests.helpers.official_layouts import filled, paco, parameters, saddle
 from tests.helpers.projects import put, run, tiny_project
-from tests.helpers.stage_processes import ANALYSE, CACHE, EVALUATE, EVALUATE_TEACHER, finish, start
+from tests.helpers.stage_processes import ANALYSE, CACHE, EVALUATE, EVALUATE_TEACHER, finish, start, without
+
+METRICS, METRICS_OF_TEACHER = (without(stage, "--details") for stage in (EVALUATE, EVALUATE_TEACHER))
 
 NPZ = "data/datasets/tiny.npz"
 TEACHER_RUN, STUDENT_RUN = "data/teachers/ldam_drw_sam-tiny/seed0", "data/students/tiny-deit_lt/seed0"
@@ -87,7 +89,7 @@ def test_a_teacher_comes_back_as_the_run_it_was(folder):
     metrics = {}
     for name, place in (("ours", TEACHER_RUN), ("theirs", "data/teachers/official/seed0")):
         command = [
-            str(Path(place).parent) if part == str(Path(TEACHER_RUN).parent) else part for part in EVALUATE_TEACHER
+            str(Path(place).parent) if part == str(Path(TEACHER_RUN).parent) else part for part in METRICS_OF_TEACHER
         ]
         finish(folder, *command[:-1], f"{name}.json")
         metrics[name] = json.loads((folder / f"{name}.json").read_text())["seeds"]["0"]["best"]["avg"]
@@ -112,8 +114,8 @@ def test_a_student_comes_back_as_the_run_it_was(folder):
             assert np.array_equal(logits(theirs, f"logits_{phase}_{head}"), logits(ours, f"logits_last_{head}"))
     results = []
     for name in ("tiny-deit_lt", "official"):
-        moved = [part.replace("students/tiny-deit_lt", f"students/{name}") for part in (*EVALUATE, *ANALYSE)]
-        evaluate, analyse = moved[: len(EVALUATE)], moved[len(EVALUATE) :]
+        moved = [part.replace("students/tiny-deit_lt", f"students/{name}") for part in (*METRICS, *ANALYSE)]
+        evaluate, analyse = moved[: len(METRICS)], moved[len(METRICS) :]
         finish(folder, *evaluate[:-1], f"{name}.json")
         finish(folder, *analyse[:-1], f"analysis-{name}")
         results.append(json.loads((folder / f"{name}.json").read_text())["seeds"]["0"]["last"])

@@ -6,8 +6,8 @@ import csv
 import json
 
 import pytest
-import yaml
 
+from longtail.base import yaml_file
 from longtail.report.study import SHIFTS
 from tests.helpers import run_files
 from tests.helpers.reporting import PUBLISHED, run_stage
@@ -25,9 +25,9 @@ ROWS = [
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("shifted")
     reports = run_files.write(root)
-    values = yaml.safe_load((root / "params.yaml").read_text())
+    values = yaml_file.read(root / "params.yaml")
     values["studies"]["s"]["tables"] = [{"name": "shifts", "caption": "C", "columns": list(SHIFTS), "rows": ROWS}]
-    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    (root / "params.yaml").write_text(yaml_file.dump(values))
     return root, reports
 
 

@@ -140,7 +140,7 @@ FILES: dict[str, tuple[Spoil, tuple, str]] = {
     "predictions of another dataset content": (other_run, EVALUATE, "trained on dataset content 000000000000, but"),
     "run's facts cut short": (
         *(cut(f"{STUDENT_RUN}/identity.json"), EVALUATE),
-        "identity.json or config.yaml is damaged",
+        "identity.json, config.yaml or history.csv is damaged",
     ),
     "teacher's predictions cut short": (
         *(cut(f"{TEACHER_RUN}/predictions.npz"), EVALUATE_TEACHER),
