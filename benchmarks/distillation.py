@@ -6,7 +6,7 @@ An entry of `teachers` with `sources`, on random pixels: a step of the student a
 views and labels among it; a step of the same net without a teacher, views among it; and one forward pass of the teacher
 over a batch. Each in turn, a block of steps at a time; medians. `expected` is what the last two together would give, so
 that `of expected` is 1 where distilling costs the teacher's answer and nothing else. Evaluation and checkpoints are no
-part of it. Writes results/distillation_<device>.md and .json beside this file. Cost: a minute on two cores.
+part of it. Writes results/distillation_<device>.md and .json beside this file. Cost on two cores: a minute by estimate.
 """
 
 from __future__ import annotations
