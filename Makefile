@@ -37,6 +37,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 
 status: $(VENV)/.ready ## is the study up to date?
 	@$(BIN)/python -m workflow.lockfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --quiet workflow/dvc.yaml:code # else edited code shows as that stage alone
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results

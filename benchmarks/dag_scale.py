@@ -120,7 +120,7 @@ def add_engine(folder: Path) -> None:
     """This repository's Snakefile and workflow/ as they are, where it has them."""
     if (ROOT / "Snakefile").is_file():
         shutil.copy(ROOT / "Snakefile", folder)
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("__pycache__", "dvc.*")  # the stage `code` of ours
         shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=ignored, dirs_exist_ok=True)
         (folder / "workflow/resources.yaml").write_text(RESOURCES)
 

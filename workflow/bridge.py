@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from longtail.base import environment, lock
+from longtail.base import environment, lock, source
 from longtail.base.errors import UserError, nearest, tell
 from longtail.base.files import atomic_write
 from workflow import lockfile
@@ -32,6 +32,8 @@ SETTINGS = {  # --config KEY=VALUE, with defaults
     "gres": None,  # name of a GPU (gpu, gpu:h100) on a cluster that wants --gres rather than --gpus
     "gpu_partition": None,  # partition of a cluster's GPU jobs
 }
+
+CODE = "code"  # the stage of workflow/dvc.yaml
 
 _told: list[str] = []  # what was said to be left out
 _lock: ExitStack | None = None  # the lock of this process, held until it ends
@@ -57,8 +59,11 @@ def plan(*, dry: bool) -> Plan:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
+        writes = not dry and _take_lock()
+        edited = _code(stages, run=writes)
         finished, stale = _judge(stages, records)
-        if not dry and _take_lock():
+        stale = {stage for stage in stale if stage.name != CODE} | edited
+        if writes:
             _write_locks(finished, records, stages)
         needs, lacking = _with_downstream(repo.index.graph, stale), _lacking(repo.index.graph, stale)
         return Plan(name, {stage.name: stage.addressing for stage in stages}, needs, lacking)
@@ -175,6 +180,20 @@ def _pipeline_stages(repo) -> list:
 def _records() -> list[Path]:
     """The newest plan's first."""
     return sorted((STATE / "records").glob("*/*.json"), reverse=True)
+
+
+def _code(stages: list, *, run: bool) -> set:
+    """The lists of what scripts are made of come before all else, since stages are stale by them. run: make them, here,
+    in seconds; else nothing is written, and the stages whose lists are out of date are given."""
+    found = next((stage for stage in stages if stage.name == CODE), None)
+    if found is None or not found.changed():
+        return set()
+    if not run:
+        old = {str(source.MADE / name) for name in source.outdated()}
+        return {stage for stage in stages if old.intersection(map(str, stage.deps))}
+    found.reproduce()
+    found.dump(update_pipeline=False)
+    return set()
 
 
 def _judge(stages: list, records: list[Path]) -> tuple[dict[str, dict], set]:

@@ -24,6 +24,7 @@ import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from longtail.base import source
 from longtail.base.errors import AGAIN, UserError, killed
 from longtail.base.files import atomic_write
 from longtail.base.lock import alone
@@ -66,11 +67,13 @@ def _reproduce(stage) -> dict:
     """The stage's new entry of dvc.lock; {} where nothing had to be done."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
+    lists = source.lists(map(str, stage.deps))
+    source.refresh(lists)  # code may have been edited since the plan
     before = {str(dep): dep.get_hash() for dep in stage.deps if dep.exists}
     if stage.reproduce(no_commit=True) is None:
         return {}
     # what DVC hashed afterwards must be what the command read; DVC itself does not ask
-    edited = [str(dep) for dep in stage.deps if dep.hash_info != before.get(str(dep))]
+    edited = [str(dep) for dep in stage.deps if dep.hash_info != before.get(str(dep))] or source.edited(lists)
     if edited:
         raise UserError(f"{stage.name}: {', '.join(edited)} changed while it ran; not recorded, run it again")
     if all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs):  # the rule of DVC's own run()

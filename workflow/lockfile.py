@@ -40,7 +40,7 @@ def keep(root: Path = Path(), *, mend: bool = True) -> None:
     with _held(root / ".dvc/tmp/lock") as rests:
         if not rests:
             return
-        for name in params.files(root):
+        for name in (*params.files(root), "workflow/dvc.yaml"):
             _look((root / name).with_name(LOCK), mend)
         if mend:
             _look_at_cache(root)

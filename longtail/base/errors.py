@@ -77,11 +77,12 @@ def tell(error: BaseException) -> int | None:
 
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run a stage's main() in an environment that was checked: 0 on success, else one line and the code of its kind."""
-    from longtail.base import environment, leftovers  # which both raise this module's UserError
+    from longtail.base import environment, leftovers, source  # which raise this module's UserError
 
     try:
         environment.check()
         leftovers.sweep()
+        source.before_stage(main.__code__.co_filename)
         main()
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:

@@ -16,22 +16,20 @@ LONGTAIL_RETRAIN=1 trains finished runs anew whatever their probes say.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from longtail.base import environment, intact
+from longtail.base import environment, intact, source
 from longtail.base.files import atomic_write, put
 from longtail.base.intact import environment_of
 from longtail.base.lock import alone
@@ -54,23 +52,11 @@ def code_digest() -> str:
     the versions of Python and of the libraries that compute. Comments, docstrings and lay-out are no part of it. Where
     it is equal no probe is needed."""
     sources = {
-        name: _parsed(Path(module.__file__).read_bytes())
+        name: source.read(Path(module.__file__).read_bytes()).digest
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in ("longtail", "__main__") and getattr(module, "__file__", None)
     }
     return digest([sources, sys.version, {name: version(name) for name in LIBRARIES}])
-
-
-@cache
-def _parsed(source: bytes) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            del node.body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def finished_identity(folder: Path) -> str | None:

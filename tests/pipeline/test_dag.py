@@ -8,107 +8,51 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from longtail.base import yaml_file
+from longtail.base import source, yaml_file
 from longtail.base.params import files as params_files
 from longtail.base.params import load_all
 from longtail.cost.upstream import filled
+from tests.helpers.projects import CODE
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
 
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
 PARAMS = load_all(ROOT)
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
-BESIDE = {  # what a module reads that is no module
-    "longtail/report/figures/style.py": {"longtail/report/figures/longtail.mplstyle"}
-}
-METHODS = sorted(p.stem for p in (ROOT / "longtail/methods").glob("*.py") if p.stem != "__init__")
 
 
 # --- modules
 
 
-def modules(tree: ast.AST) -> set[str]:
-    """Dotted names imported anywhere in the code but under TYPE_CHECKING: `from a import b` gives a and a.b."""
-    found: set[str] = set()
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "absolute imports only: the walk reads no others"
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        found |= modules(node)
-    return found
-
-
-@cache
 def imports(path: str) -> frozenset[str]:
-    return frozenset(modules(ast.parse((ROOT / path).read_text())))
-
-
-def files(module: str) -> set[str]:
-    """The file of a module of this repository; the __init__.py of its folders are a sentence each and do nothing."""
-    name = f"{module.replace('.', '/')}.py"
-    return {name} if name.startswith("longtail/") and (ROOT / name).is_file() else set()
-
-
-def templates(path: str) -> set[str]:
-    """Files of longtail/report/templates that a module or a template names in quotes."""
-    named = re.findall(r"""["']([\w.]+\.(?:j2|css|js))["']""", (ROOT / path).read_text())
-    return {
-        f"longtail/report/templates/{name}" for name in named if (ROOT / "longtail/report/templates" / name).is_file()
-    }
-
-
-def closure(path: str) -> set[str]:
-    """What a file imports of longtail and shows of its templates, directly or through others."""
-    seen: set[str] = set()
-    todo = [path]
-    while todo:
-        at = todo.pop()
-        imported = {f for module in imports(at) for f in files(module)} if at.endswith(".py") else set()
-        new = (imported | templates(at)) - seen
-        seen |= new
-        todo += new
-    return seen.union(*(BESIDE.get(name, ()) for name in seen))
+    return source.read((ROOT / path).read_bytes()).imports
 
 
 def script(stage: str) -> str:
     return DAG[stage]["do"]["cmd"].split()[1]
 
 
-def code_deps(stage: str) -> list[str]:
-    return [d for d in DAG[stage]["do"]["deps"] if d.startswith(("longtail/", "stages/"))]
-
-
 @pytest.mark.parametrize("stage", DAG)
-def test_declared_code_is_the_code_that_runs(stage):
-    """All that is imported is in the declared folders and files, and each of them holds something that is imported."""
-    needed = {script(stage)} | closure(script(stage))
-    if stage == "train_student":  # its method's file is found by name
-        needed.add("longtail/methods/${item.method}.py")
-        for method in METHODS:
-            needed |= closure(f"longtail/methods/{method}.py")
-        assert not needed & {f"longtail/methods/{m}.py" for m in METHODS}, "a method imports another"
-    declared = code_deps(stage)
-    assert len(declared) == len(set(declared))
-    covered = {name: {file for file in needed if file == name or file.startswith(f"{name}/")} for name in declared}
-    assert needed == set().union(*covered.values())
-    assert all(covered.values()), [name for name, files in covered.items() if not files]
+def test_a_stage_depends_on_the_code_that_runs(stage):
+    """On what its script is made of (tests/base/test_source.py), and a student on its method, found by its name."""
+    name = Path(script(stage)).stem
+    by_name = ["methods/${item.method}"] if stage == "train_student" else []
+    listed = [dep.removeprefix("data/code/") for dep in DAG[stage]["do"]["deps"] if dep.startswith("data/code/")]
+    assert listed == [name, *by_name] and name in source.scripts(ROOT)
+    assert not any(dep.startswith(("longtail", "stages")) for dep in DAG[stage]["do"]["deps"])
 
 
-def test_no_module_is_listed_twice():
-    """Folders are named, and beside each script the file of the method."""
-    listed = re.findall(r"(?:longtail|stages)/[\w/${}.]+\.py(?=[\"\],])", (ROOT / "dvc.yaml").read_text())
-    assert [name for name in listed if not name.startswith("stages/")] == ["longtail/methods/${item.method}.py"]
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 350
+def test_no_module_is_listed():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert not re.findall(r"longtail/\w+/[\w${}.]+\.py", text)
+    assert len(text.splitlines()) <= 350
+    (code,) = yaml_file.read(ROOT / "workflow/dvc.yaml")["stages"].values()
+    assert code["deps"] == ["longtail", "stages"] and code["outs"] == [str(source.MADE)]
 
 
 def test_the_init_of_a_folder_is_a_sentence():
@@ -138,7 +82,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
 
 def test_every_script_is_a_stage_or_run_by_hand():
     scripts = {f"stages/{p.name}" for p in (ROOT / "stages").glob("*.py")}
-    assert scripts == {script(stage) for stage in DAG} | BY_HAND
+    assert scripts == {script(stage) for stage in DAG} | {"stages/code_digests.py"} | BY_HAND
 
 
 def test_stages_stand_alone():
@@ -292,7 +236,11 @@ def stages(tmp_path_factory) -> dict:
     from dvc.repo import Repo
 
     folder = tmp_path_factory.mktemp("dag")
-    for name in (".dvcignore", *(f for file in params_files(ROOT) for f in (file, file.replace("params", "dvc")))):
+    for name in (
+        ".dvcignore",
+        CODE,
+        *(f for file in params_files(ROOT) for f in (file, file.replace("params", "dvc"))),
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet", folder], check=True)
@@ -302,7 +250,7 @@ def stages(tmp_path_factory) -> dict:
 
 
 def test_dvc_knows_every_entry(stages):
-    assert set(stages) == {f"{stage}@{name}" for stage in DAG for name in PARAMS[SECTION[stage]]}
+    assert set(stages) == {"code"} | {f"{stage}@{name}" for stage in DAG for name in PARAMS[SECTION[stage]]}
 
 
 def test_every_input_is_made_or_there(stages):
@@ -313,7 +261,9 @@ def test_every_input_is_made_or_there(stages):
     for name, stage in stages.items():
         for dep in stage.deps:
             if type(dep).__name__ != "ParamsDependency":
-                found = dep.def_path in outs | raw | folders or (ROOT / dep.def_path).exists()
+                code = Path(dep.def_path).is_relative_to(source.MADE) and source.lists([dep.def_path])[0]
+                known = code in source.scripts(ROOT) if code else dep.def_path in outs | raw | folders
+                found = known or (ROOT / dep.def_path).exists()
                 assert found, f"{name} depends on {dep.def_path}"
 
 

@@ -168,7 +168,7 @@ def test_dag_shows_what_an_entry_is_made_from(repo):
     mermaid = run(repo, "dvc", "dag", "--mermaid", "report@tiny")
     names = dict(re.findall(r'(node\d+)\["(.+)"\]', mermaid))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", mermaid)}
-    assert len(names) == 20 and set(pairwise(chain)) <= edges
+    assert len(names) == 21 and set(pairwise(chain)) <= edges
 
 
 # --- other places

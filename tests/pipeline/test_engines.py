@@ -119,6 +119,7 @@ def test_snakemake_lists_those_stages(repo):
 
 
 def test_a_clone_that_pulled_has_nothing_to_do(repo, tmp_path):
+    assert stale(repo) == set()  # after the edits above
     run(repo, "git", "add", "--all")
     run(repo, "git", *WHO, "commit", "--quiet", "--message", "results")
     run(repo, "dvc", "remote", "modify", "--local", "local", "url", str(tmp_path / "store"))
