@@ -20,10 +20,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from longtail.base import environment, lock, source
+from longtail.base import environment, lock
 from longtail.base.errors import UserError, nearest, tell
 from longtail.base.files import atomic_write
-from workflow import lockfile
+from workflow import code, lockfile
 from workflow.plan import CUT, RAW, STATE, Plan, from_text, to_text
 
 SETTINGS = {  # --config KEY=VALUE, with defaults
@@ -32,8 +32,6 @@ SETTINGS = {  # --config KEY=VALUE, with defaults
     "gres": None,  # name of a GPU (gpu, gpu:h100) on a cluster that wants --gres rather than --gpus
     "gpu_partition": None,  # partition of a cluster's GPU jobs
 }
-
-CODE = "code"  # the stage of workflow/dvc.yaml
 
 _told: list[str] = []  # what was said to be left out
 _lock: ExitStack | None = None  # the lock of this process, held until it ends
@@ -60,9 +58,9 @@ def plan(*, dry: bool) -> Plan:
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
         writes = not dry and _take_lock()
-        edited = _code(stages, run=writes)
-        finished, stale = _judge(stages, records)
-        stale = {stage for stage in stale if stage.name != CODE} | edited
+        lists = code.lists(stages, run=writes)
+        finished, stale = _judge(stages, records, lists)
+        stale = {stage for stage in stale if stage.name != code.STAGE}
         if writes:
             _write_locks(finished, records, stages)
         needs, lacking = _with_downstream(repo.index.graph, stale), _lacking(repo.index.graph, stale)
@@ -92,7 +90,7 @@ def record() -> None:
             records = _records()
             names = {path.stem for path in records}
             stages = [stage for stage in _pipeline_stages(repo) if stage.name in names]
-            finished, _ = _judge(stages, records)
+            finished, _ = _judge(stages, records, {})
             _write_locks(finished, records, stages)
         lockfile.keep()
     except UserError as error:
@@ -182,21 +180,7 @@ def _records() -> list[Path]:
     return sorted((STATE / "records").glob("*/*.json"), reverse=True)
 
 
-def _code(stages: list, *, run: bool) -> set:
-    """The lists of what scripts are made of come before all else, since stages are stale by them. run: make them, here,
-    in seconds; else nothing is written, and the stages whose lists are out of date are given."""
-    found = next((stage for stage in stages if stage.name == CODE), None)
-    if found is None or not found.changed():
-        return set()
-    if not run:
-        old = {str(source.MADE / name) for name in source.outdated()}
-        return {stage for stage in stages if old.intersection(map(str, stage.deps))}
-    found.reproduce()
-    found.dump(update_pipeline=False)
-    return set()
-
-
-def _judge(stages: list, records: list[Path]) -> tuple[dict[str, dict], set]:
+def _judge(stages: list, records: list[Path], lists: dict[str, str]) -> tuple[dict[str, dict], set]:
     """(entries of the records that dvc.lock lacks, by stage; stages that are stale all the same).
 
     An entry counts only if DVC, going by it, finds the stage unchanged: dependencies, parameters, command and outputs
@@ -212,7 +196,7 @@ def _judge(stages: list, records: list[Path]) -> tuple[dict[str, dict], set]:
         found.setdefault(path.stem, []).append(entry)
     finished, stale = {}, set()
     for stage in stages:
-        if not stage.changed():
+        if not code.changed(stage, lists):
             continue
         stale.add(stage)
         for entry in filter(None, found.get(stage.name, [])):

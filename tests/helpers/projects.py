@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import yaml
@@ -71,8 +71,8 @@ def stale(folder: Path, target: str = "report@tiny") -> set[str]:
     is looked at first, as it does."""
     from dvc.repo import Repo
 
-    with Repo(str(folder)) as dvc:
-        if (folder / CODE).exists():
+    with chdir(folder), Repo() as dvc:
+        if Path(CODE).exists():
             dvc.reproduce(f"{CODE}:code")
         return {stage.name for stage in dvc.reproduce(target, dry=True, force_downstream=True)}
 
@@ -132,7 +132,7 @@ EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes s
     ),
     "views": ("params.yaml", put("views.tiny.hflip", 0.5), LABELS | STUDY["deit_lt"] | STUDY["vit"]),
     "a study": ("params.yaml", put("studies.tiny.title", "Another title"), REPORTS),
-    "how tables are drawn": ("longtail/report/tables/render.py", code, REPORTS),
+    "how tables are drawn": ("longtail/report/tables/render.py", code, {"tables@tiny", "report@tiny"}),
 }
 UNREAD = {
     "params.yaml": lambda text: "# a comment\n" + put("teachers.ldam_drw-tiny.lr", 0.2)(text),  # of another study

@@ -1,0 +1,35 @@
+"""What scripts are made of (longtail/base/source.py), looked at before Snakemake's plan is made."""
+
+from __future__ import annotations
+
+import hashlib
+
+from longtail.base import source
+
+STAGE = "code"  # of workflow/dvc.yaml
+
+
+def lists(stages: list, *, run: bool) -> dict[str, str]:
+    """The lists of what scripts are made of come before all else, since stages are stale by them. run: make them, here,
+    in seconds; else nothing is written. Gives {path: md5 as it has to be} of those that stay out of date."""
+    found = next((stage for stage in stages if stage.name == STAGE), None)
+    if found is None or not found.changed():
+        return {}
+    if not run:
+        wanted = source.outdated().items()
+        return {str(source.MADE / name): hashlib.md5(text.encode()).hexdigest() for name, text in wanted}
+    found.reproduce()
+    found.dump(update_pipeline=False)
+    return {}
+
+
+def changed(stage, lists: dict[str, str]) -> bool:
+    """Is a stage stale, where these lists were as they have to be?"""
+    deps, held = stage.deps, [dep for dep in stage.deps if str(dep) in lists]
+    if any(dep.hash_info.value != lists[str(dep)] for dep in held):
+        return True
+    stage.deps = [dep for dep in deps if dep not in held]
+    try:
+        return stage.changed()
+    finally:
+        stage.deps = deps
