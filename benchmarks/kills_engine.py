@@ -22,7 +22,7 @@ ENGINES = {
     "snakemake": "snakemake --cores 2 --keep-going tiny",
 }
 RESULTS = ("data/teachers", "data/caches", "data/students")
-MADE = (*RESULTS, "data/datasets", "reports")
+MADE = (*RESULTS, "data/code", "data/datasets", "reports")
 
 
 def start(folder: Path, engine: str, log, **more: str) -> subprocess.Popen:
