@@ -13,12 +13,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-LONG = ("test_slurm.py", "test_engines.py", "test_pipeline.py", "test_dvc_users.py")
+LONG = ("test_slurm.py", "test_equivalence.py", "test_engines.py", "test_pipeline.py", "test_dvc_users.py")
 
 
 def pytest_collection_modifyitems(items: list) -> None:
     """Files that take minutes first: of two processes neither then ends with one of them while the other has nothing
-    to do. By itself pytest-xdist begins with the files of the most tests."""
+    to do. By itself pytest-xdist begins with the files of the most tests. The second file needs no `made_by_dvc`: while
+    one process makes that for the first file, the other would only wait."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

@@ -22,6 +22,9 @@ import matplotlib.pyplot as plt
 import matplotlib.style
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
@@ -72,8 +75,18 @@ def line_with_band(ax: Axes, x, mean, stderr, **style) -> None:
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
+def lay_out(figure: Figure, canvas: type[FigureCanvasBase]) -> None:
+    """Place the axes once and for all, for text as wide as on that canvas. Left to itself, every savefig does it again
+    and draws the whole figure in vain for it."""
+    if engine := figure.get_layout_engine():  # else it has been laid out
+        canvas(figure)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def save(figure: Figure, header: Sequence[str], rows: Sequence[Sequence], stem: Path) -> None:
     """stem.pdf, stem.svg, stem.png, and the numbers drawn as stem.csv; no dates or versions inside, so bytes repeat."""
+    lay_out(figure, FigureCanvasPdf)  # all three are the same picture
     figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
@@ -100,6 +113,7 @@ def to_svg(figure: Figure, name: str, text: str) -> Markup:
     name: letters, digits, - and _; begins every id.
     """
     file = io.BytesIO()
+    lay_out(figure, FigureCanvasSVG)
     figure.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
     root = ElementTree.fromstring(file.getvalue())
     _plain(root)

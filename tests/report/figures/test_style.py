@@ -10,9 +10,10 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from longtail.report.figures.style import COLORS, COLUMN, TEXT, colors_of, legend_above, new_figure
+from longtail.report.figures.style import COLORS, COLUMN, TEXT, colors_of, legend_above, new_figure, save
 from tests.helpers.root import ROOT
 
 SUFFIXES = ("pdf", "svg", "png", "csv")
@@ -63,6 +64,24 @@ def test_files_carry_text_no_date_and_no_version(drawn):
 def test_a_figure_is_as_wide_as_a_column(drawn):
     with Image.open(drawn / "1.png") as png:
         assert png.width == round(COLUMN * 300) and round(png.info["dpi"][0]) == 300
+
+
+def test_a_figure_is_laid_out_once_as_for_a_pdf(tmp_path, monkeypatch):
+    """Its axes are where matplotlib by itself puts them in a PDF, in all formats; a second time they stay there."""
+    metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+    drawn, calls, execute = [], [], ConstrainedLayoutEngine.execute
+    for _ in range(2):
+        figure, ((ax,),) = new_figure()
+        ax.plot([0, 1], [0, 2000], label="a")
+        legend_above(figure)
+        drawn.append(figure)
+    drawn[0].savefig(tmp_path / "plain.pdf", metadata=metadata)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *of: calls.append(of) or execute(*of))
+    for stem in ("first", "second"):
+        save(drawn[1], ("x", "y"), [(0, 0), (1, 2000)], tmp_path / stem)
+        assert len(calls) == 1
+        for suffix, of in {"pdf": "plain", "svg": "first", "png": "first"}.items():
+            assert (tmp_path / f"{stem}.{suffix}").read_bytes() == (tmp_path / f"{of}.{suffix}").read_bytes()
 
 
 def test_a_legend_takes_the_columns_that_fit():
