@@ -136,7 +136,7 @@ def main() -> None:
     drawn = draw(args.study, study, args.metrics, args.analysis, args.published)
     with new_folder(args.out) as folder:
         for figure, drawing in drawn.items():
-            save(*drawing[:3], folder / figure)
+            save(drawing, folder / figure)
             if drawing.note:
                 write_text(folder / f"{figure}.txt", drawing.note + "\n")
     missing = [figure for figure in FIGURES if figure not in drawn]

@@ -38,7 +38,7 @@ def main() -> None:
         for suffix, text in {"md": to_markdown(grid), "tex": latex, "html": to_html(grid)}.items():
             write_text(folder / f"tail_accuracy.{suffix}", text)
         if drawn:
-            save(*drawn[:3], folder / "tail_accuracy")
+            save(drawn, folder / "tail_accuracy")
     ran = sum(value is not None for phases in values.values() for value in phases["last"])
     print(f"{args.entry}: {ran} of {3 * len(config.series)} entries were run")
 

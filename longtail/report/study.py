@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longtail.base.errors import nearest
+from longtail.evaluation.shifts import TESTS
 from longtail.report.figures.captions import FIGURES
 
 # fmt: off
@@ -22,9 +23,8 @@ Column = Literal[
     "backward-2", "backward-5", "backward-10", "backward-25", "backward-50",
 ]
 # fmt: on
-FACTORS = (50, 25, 10, 5, 2)
 # accuracy on test sets whose classes are long-tailed too, of diagnostics.json: DiVE Table 8
-SHIFTS = (*(f"forward-{n}" for n in FACTORS), "uniform-1", *(f"backward-{n}" for n in reversed(FACTORS)))
+SHIFTS = tuple(f"{direction}-{factor}" for direction, factor in TESTS)
 Head = Literal["avg", "cls", "dist"]
 ON_VIEWS = "teacher_top1_on_views"  # of a cache: the teacher's accuracy on the training views it labels (trap 55)
 # drawn from stages/virtual_examples.py

@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from longtail.report.figures.study_figures import Drawing
-from longtail.report.figures.style import COLORS, COLUMN, INK, legend_above, line_with_band, new_figure
+from longtail.report.figures.style import COLORS, COLUMN, INK, Drawing, legend_above, line_with_band, new_figure
 
 Series = Mapping[str, Sequence]  # {"mean": [...], "stderr": [...]}, of one length
 MARKERS, STYLES = "osD^", ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))

@@ -12,8 +12,18 @@ import numpy as np
 
 from longtail.evaluation.metrics import summarise
 from longtail.evaluation.virtual_examples import GROUPS, MORE_TAUS, POWERS, TAUS, smoothed
-from longtail.report.figures.study_figures import Drawing, Rows, over_seeds
-from longtail.report.figures.style import COLORS, COLUMN, GREYS, TEXT, legend_above, line_with_band, new_figure, shown
+from longtail.report.figures.study_figures import Rows, over_seeds
+from longtail.report.figures.style import (
+    COLORS,
+    COLUMN,
+    GREYS,
+    TEXT,
+    Drawing,
+    legend_above,
+    line_with_band,
+    new_figure,
+    shown,
+)
 
 INPUT = "INPUT"  # the paper's name for the labels themselves
 CURVE_TAU = 2.0  # of Fig. 4

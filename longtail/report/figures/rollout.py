@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from longtail.report.figures.study_figures import Drawing
-from longtail.report.figures.style import TEXT, new_figure
+from longtail.report.figures.style import TEXT, Drawing, new_figure
 
 SHOWN = 4  # images
 Columns = list[tuple[str, str, np.ndarray]]  # label, what the maps are of, maps [K, g, g] in 0..1

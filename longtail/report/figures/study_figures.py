@@ -12,16 +12,15 @@ gives None where there is nothing to draw.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
 from longtail.report.figures.style import (
     COLORS,
     COLUMN,
     TEXT,
+    Drawing,
     legend_above,
     line_with_band,
     new_figure,
@@ -32,15 +31,6 @@ from longtail.report.figures.style import (
 Rows = list[dict[str, str]]  # a CSV
 Colors = Mapping[str, str]
 DOMAINS = {"in": ("in distribution", COLORS[0]), "out": ("out of distribution", COLORS[1])}
-
-
-class Drawing(NamedTuple):
-    """A figure, the CSV behind it, and what the caption says of these numbers alone."""
-
-    figure: Figure
-    header: Sequence[str]
-    rows: list[Sequence]
-    note: str = ""
 
 
 def over_seeds(rows: Rows, keys: Sequence[str], value: str) -> dict[tuple[str, ...], tuple[float, float | None, int]]:

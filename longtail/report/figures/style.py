@@ -14,6 +14,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -84,8 +85,18 @@ def lay_out(figure: Figure, canvas: type[FigureCanvasBase]) -> None:
         figure.set_layout_engine(None)
 
 
-def save(figure: Figure, header: Sequence[str], rows: Sequence[Sequence], stem: Path) -> None:
+class Drawing(NamedTuple):
+    """A figure, the CSV behind it, and what the caption says of these numbers alone."""
+
+    figure: Figure
+    header: Sequence[str]
+    rows: Sequence[Sequence]
+    note: str = ""
+
+
+def save(drawing: Drawing, stem: Path) -> None:
     """stem.pdf, stem.svg, stem.png, and the numbers drawn as stem.csv; no dates or versions inside, so bytes repeat."""
+    figure, header, rows, _ = drawing
     lay_out(figure, FigureCanvasPdf)  # all three are the same picture
     figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})

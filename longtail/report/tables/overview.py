@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.report.figures.study_figures import Drawing
-from longtail.report.figures.style import colors_of, legend_above, new_figure, printed_style, shown
+from longtail.report.figures.style import Drawing, colors_of, legend_above, new_figure, printed_style, shown
 from longtail.report.published import printed_tails
 from longtail.report.results import read
 from longtail.report.tables.grid import OURS, Cell, Grid, number

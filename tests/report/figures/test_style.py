@@ -13,20 +13,20 @@ import pytest
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from longtail.report.figures.style import COLORS, COLUMN, TEXT, colors_of, legend_above, new_figure, save
+from longtail.report.figures.style import COLORS, COLUMN, TEXT, Drawing, colors_of, legend_above, new_figure, save
 from tests.helpers.root import ROOT
 
 SUFFIXES = ("pdf", "svg", "png", "csv")
 DRAW = """
 import sys
 from pathlib import Path
-from longtail.report.figures.style import legend_above, new_figure, save
+from longtail.report.figures.style import Drawing, legend_above, new_figure, save
 figure, ((ax,),) = new_figure()
 ax.plot([0, 1], [0, 2], label="a ± b")
 for alpha in (1, 0.5):
     ax.imshow([[0, 1]], aspect="auto", alpha=alpha)
 legend_above(figure)
-save(figure, ("x", "y"), [(0, 0.0), (1, 2 / 3)], Path(sys.argv[1]))
+save(Drawing(figure, ("x", "y"), [(0, 0.0), (1, 2 / 3)]), Path(sys.argv[1]))
 """
 
 
@@ -78,7 +78,7 @@ def test_a_figure_is_laid_out_once_as_for_a_pdf(tmp_path, monkeypatch):
     drawn[0].savefig(tmp_path / "plain.pdf", metadata=metadata)
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *of: calls.append(of) or execute(*of))
     for stem in ("first", "second"):
-        save(drawn[1], ("x", "y"), [(0, 0), (1, 2000)], tmp_path / stem)
+        save(Drawing(drawn[1], ("x", "y"), [(0, 0), (1, 2000)]), tmp_path / stem)
         assert len(calls) == 1
         for suffix, of in {"pdf": "plain", "svg": "first", "png": "first"}.items():
             assert (tmp_path / f"{stem}.{suffix}").read_bytes() == (tmp_path / f"{of}.{suffix}").read_bytes()
