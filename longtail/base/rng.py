@@ -26,6 +26,8 @@ STREAMS = {
     "paco_queue": 10,
     "class_balanced": 11,
     "drop_path": 12,
+    "copies": 13,
+    "teacher_noise": 14,
     "patch_order": 20,
 }
 
