@@ -44,6 +44,12 @@ def of_family(seed: int, family: int) -> int:
     return seed + (family << 32)
 
 
+def for_torch(key: int) -> int:
+    """A seed for torch's generator, which on a CPU reads the lower half alone; of family 0 the seed itself. key: of
+    `of_family`."""
+    return (key & _LOW) + (key >> 32) * 0x9E3779B1 & _LOW
+
+
 def key_of(seed: int, stream: str) -> tuple[tuple[int, int], int]:
     """Philox's key and the last word of its counter, 32-bit integers."""
     return (seed & _LOW, STREAMS[stream]), seed >> 32 & _LOW

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.base import rng
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
 from longtail.training.engine import steps_of
@@ -63,7 +64,7 @@ class Teacher:
     ) -> None:
         """Seeds torch's global generator, which gives the first weights. sources: whom it learns from, loaded."""
         self.config = config
-        torch.manual_seed(config.key(seed))
+        torch.manual_seed(rng.for_torch(config.key(seed)))
         self.task = build_task(config, data, seed, device, execution, sources)
         lr, how = config.lr, {"foreach": True}
         if config.schedule == "cosine_steps" and execution.engine == "compiled" and device.type == "cuda":
