@@ -226,7 +226,7 @@ class Workload:
         taught = [source for source in teacher.get("sources") or () if source != "none" and "start" not in teacher]
         loads += [Load("forward", f"teachers.{source}", trained, self.teacher_shape(source)) for source in taught]
         kept = shape.activations if whole else shape.activations // 8  # a few layers' at a time
-        memory = BYTES * (3 * whole or 1) * shape.params + BYTES * batch * kept
+        memory = BYTES * (3 if whole else 1) * shape.params + BYTES * batch * kept
         memory += BYTES * (paco + (passes == 2)) * shape.params
         memory += self._held(images) + images.test * 3 * images.side**2 * (not images.in_files)
         for source in taught:

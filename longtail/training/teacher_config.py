@@ -14,11 +14,10 @@ from longtail.base import environment, rng
 from longtail.base.errors import UserError, nearest
 from longtail.base.files import npz
 from longtail.base.params import later
-from longtail.losses.cbd import FeatureDistillation
-from longtail.losses.dive import SoftDistillation
 from longtail.losses.losses import PaCoWeights
 from longtail.models.build import ARCHITECTURES, CnnParts
 from longtail.models.paco import PaCoSizes
+from longtail.training.sources_config import NONE, Distillation, Start, check_sources
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
 
@@ -76,27 +75,6 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-NONE = ("none",) * 5  # `sources` of an entry that learns from labels alone
-OWN_LABELS = ("ce", "balanced_softmax", "focal")  # losses that can be the label term of a distillation
-
-
-@dataclass(frozen=True)
-class Start:
-    """The weights of the entry's `sources` are what it begins with. One source, or several as one network: the mean of
-    their logits, of which nothing is trained further."""
-
-    train: Literal["all", "classifier", "nothing"]  # classifier: the rest stays as it is, batch statistics too
-    # new: first weights; class_means: of the training images' features, the nearest one by cosine is the answer (NCM)
-    classifier: Literal["kept", "new", "class_means"]
-    dataset: str | None = None  # entry of `datasets` that the sources were trained on, where it is another one
-
-    def __post_init__(self) -> None:
-        if self.classifier == "class_means" and self.train != "nothing":
-            raise ValueError("a classifier of class_means is not trained; write train: nothing")
-        if self.classifier == "new" and self.train == "nothing":
-            raise ValueError("a new classifier that is not trained answers at random; write train: classifier or all")
-
-
 @dataclass(frozen=True)
 class TeacherConfig:
     """One entry of `teachers` (CIFAR values: METHODS §2.3 to §2.6): a CNN that teaches, or that is itself taught by
@@ -136,7 +114,7 @@ class TeacherConfig:
     seeds: tuple[int, ...] = ()  # of the entry; a result is of one seed and its config.yaml names none
     # entries of `teachers` that this one learns from, and none in the places that are left: dvc.yaml names each place
     sources: tuple[str, str, str, str, str] = later(NONE)
-    distil: SoftDistillation | FeatureDistillation | None = later(None)  # noqa: RUF009 (frozen); how it learns from them
+    distil: Distillation | None = later(None)  # noqa: RUF009 (frozen); how it learns from them
     start: Start | None = later(None)  # noqa: RUF009 (frozen); how it goes on from their weights
     focal_gamma: float | None = later(None)  # focal only: 1 in LDAM:losses.py
     warmup_from: float | None = later(None)  # share of lr that the warm-up begins with (BBN: 1/3); null = by lr/epochs
@@ -201,48 +179,8 @@ class TeacherConfig:
             raise ValueError("loss focal needs focal_gamma from 0 on (LDAM's code: 1.0); other losses have none")
         if not 0 <= self.head_smoothing < 1 or (self.head_smoothing and self.loss != "ce"):
             raise ValueError(f"head_smoothing: {self.head_smoothing}; from 0 to below 1, and only with loss ce")
-        self._check_sources([name for name in self.sources if name != "none"])
-        if self.distil is None:
-            if self.loss == "none":
-                raise ValueError("loss none is for an entry with `distil`, which learns from its teacher alone")
-            return
-        if self.loss not in (*OWN_LABELS, "none"):
-            raise ValueError(
-                f"distil {self.distil.kind} goes with loss {', '.join(OWN_LABELS)} or none, found {self.loss}"
-            )
-        if isinstance(self.distil, FeatureDistillation):
-            if self.loss == "none":
-                raise ValueError(f"distil feature has a label term; write loss {', '.join(OWN_LABELS)}")
-            return
-        if self.distil.targets == "mixed" and self.loss != "none":
-            raise ValueError(f"mixed targets hold the label already; with them loss is none, found {self.loss}")
-        if self.loss == "none" and self.drw_epoch is not None:
-            raise ValueError("loss none has no class weights; write null for drw_epoch and drw_beta")
-
-    def _check_sources(self, named: list[str]) -> None:
-        """named: whom `sources` names."""
-        if self.distil is not None and self.start is not None:
-            raise ValueError("distil and start both say what `sources` are for; write null for one of them")
-        if (self.distil is None and self.start is None) != (not named):
-            raise ValueError("sources and distil go together: name who teaches and how, or write none and null")
-        first = list(self.sources[: len(named)])
-        if isinstance(self.distil, SoftDistillation) and (first != named or len(named) > 1):
-            raise ValueError(f"sources: {list(self.sources)}; distil soft has one teacher, in the first place")
-        if first != named:
-            raise ValueError(f"sources: {list(self.sources)}; name them in the first places, none after them")
-        if len(set(named)) < len(named):
-            raise ValueError(f"sources: {named} names one twice; give each teacher an entry and a seed of its own")
-        if isinstance(self.distil, FeatureDistillation) and self.distil.teachers != len(named):
-            raise ValueError(
-                f"distil.teachers is {self.distil.teachers}, sources name {len(named)}: {', '.join(named)}"
-            )
-        if self.start is None:
-            return
-        if self.loss == "paco":
-            raise ValueError("start goes with a loss on labels, not with paco")
-        if len(named) > 1 and (self.start.train, self.start.classifier) != ("nothing", "kept"):
-            raise ValueError(f"sources name {len(named)}, an ensemble: write train: nothing and classifier: kept")
-        if self.start.classifier == "class_means" and self.scale is None:
+        check_sources(self.sources, self.distil, self.start, self.loss, self.drw_epoch)
+        if self.start is not None and self.start.classifier == "class_means" and self.scale is None:
             raise ValueError("a classifier of class_means compares by cosine: give scale (CBD: 20)")
 
     def _check_views(self) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from longtail.base import params
+from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail
 from longtail.data.sources import DatasetConfig, make_longtail
@@ -29,6 +29,7 @@ from longtail.training.teacher_probe import teacher_probe
 from longtail.training.teacher_tasks import build_task
 from longtail.training.teacher_training import epoch_size, learning_rate
 from longtail.views.normalize import normalize
+from tests.helpers.reporting import run_stage
 from tests.training.test_distilled import train
 from tests.training.test_teacher import CPU, DIGITS, FILES, Interrupted, Interrupting, renamed
 from tests.training.test_teacher import config_of as teacher_of
@@ -271,6 +272,25 @@ def test_an_ensemble_is_the_mean_of_the_logits(taught, data, tmp_path):
     assert row.split(",")[:4] == ["0", "0", "", ""] and float(row.split(",")[4]) == pytest.approx(top1)
     network, _ = load_teacher(result, data)
     assert len(network.members) == 2
+
+
+def test_stages_train_nothing_and_evaluate_it(taught, data, tmp_path, monkeypatch):
+    """The run is kept when it is asked for again; its metrics are those of the averaged logits."""
+    monkeypatch.chdir(tmp_path)
+    data.save(Path("tiny.npz"))
+    Path("params.yaml").write_text(yaml_file.dump({"teachers": {"e": params.plain(config_of(ENSEMBLE))}}))
+    line = ["e", "--params", "params.yaml", "--dataset", "tiny.npz"]
+    for _ in range(2):
+        made = [*line, "--teacher", *taught, "--out", "data/teachers/e", "--device", "cpu", "--jobs", "1"]
+        assert run_stage("train_teacher", *made) == 0
+    evaluated = ["--kind", "teacher", "--run", "data/teachers/e", "--out", "e.json", "--details", "details"]
+    assert run_stage("evaluate", *line, *evaluated) == 0
+    with np.load("data/teachers/e/seed0/predictions.npz") as saved:
+        top1 = 100 * (saved["logits_last_cls"].argmax(1) == data.test_labels).mean()
+    found = json.loads(Path("e.json").read_text())["seeds"]["0"]
+    assert found["last"]["cls"]["top1"] == pytest.approx(top1) and found["last"] == found["best"]
+    curves = json.loads(Path("details/run.json").read_text())["seeds"]["0"]["curves"]
+    assert curves["train_loss"] == [None] and len(curves["test_top1"]) == 1
 
 
 def test_the_nearest_class_mean_by_cosine(taught, data, tmp_path):

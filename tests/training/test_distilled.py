@@ -254,7 +254,7 @@ def spoiled(taught: Path, folder: Path, **changes) -> Path:
     ("changes", "said"),
     [
         ({"normalization": "cifar"}, "trained with normalization cifar, would be shown images by digits; both see one"),
-        (LARGE, "seed0: was trained on views of 24 px, would be shown images as they are; both see one view"),
+        (LARGE, "seed0: was trained on views of 24 px, would be shown 8 px; both see one view"),
         ({"arch": "resnet14"}, "weights do not fit its config.yaml"),
         (
             {"must_reach": {"top1": 99.9, "tolerance": 0.0}},
