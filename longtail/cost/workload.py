@@ -229,9 +229,9 @@ class Workload:
         memory = BYTES * (3 if whole else 1) * shape.params + BYTES * batch * kept
         memory += BYTES * (paco + (passes == 2)) * shape.params
         memory += self._held(images) + images.test * 3 * images.side**2 * (not images.in_files)
-        for source in taught:
-            other = self.teacher_shape(source)
-            memory += BYTES * (other.params + batch * other.activations // 8)  # a few layers' at a time
+        others = [self.teacher_shape(source) for source in taught]  # asked one after another
+        memory += BYTES * sum(other.params for other in others)
+        memory += BYTES * (batch * max((other.activations for other in others), default=0) // 8)
         return Work(tuple(loads), memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
 
     def _labeller(self, cache: dict) -> tuple[str, Shape]:
