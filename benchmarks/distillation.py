@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -131,6 +132,7 @@ class _Features(nn.Module):
 
 def _stacked(networks: list[nn.Module]) -> Callable[[Tensor], Tensor]:
     """The features of all networks for one batch, float [K, B, d], by one pass over stacked weights."""
+    warnings.filterwarnings("ignore", "There is a performance drop because", UserWarning)  # of the pooling layer
     of = [_Features(network) for network in networks]
     state = torch.func.stack_module_state(of)
     return lambda x: torch.vmap(partial(torch.func.functional_call, of[0]), (0, None))(state, (x,))
