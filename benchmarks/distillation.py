@@ -1,12 +1,14 @@
-"""How fast a CNN learns from another one: against its teacher's own training and one forward pass of that teacher.
+"""How fast a CNN learns from others: against the same net's training alone and the forward passes of its teachers.
 
     python benchmarks/distillation.py [--device cuda] [--short]
 
 An entry of `teachers` with `sources`, on random pixels: a step of the student as training.teacher_training runs it,
-views and labels among it; a step of the same net without a teacher, views among it; and one forward pass of the teacher
-over a batch. Each in turn, a block of steps at a time; medians. `expected` is what the last two together would give, so
-that `of expected` is 1 where distilling costs the teacher's answer and nothing else. Evaluation and checkpoints are no
-part of it. Writes results/distillation_<device>.md and .json beside this file. Cost on two cores: a minute by estimate.
+views and labels among it; a step of the same net without a teacher, views among it; and the forward passes of its K
+teachers over a batch, one network after another. Each in turn, a block of steps at a time; medians. `expected` is what
+the last two together would give, so that `of expected` is 1 where distilling costs the teachers' answers and nothing
+else. Of several teachers also `at once`: their K answers by torch.vmap over stacked weights, instead of one after
+another. Evaluation and checkpoints are no part of it. Writes results/distillation_<device>.md and .json beside this
+file. Cost on two cores: two minutes by estimate.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import recording
 import torch
 from engine import data_of, sized
+from torch import Tensor, nn
 
 from longtail.base import params
 from longtail.base.errors import run_main
@@ -44,9 +49,18 @@ class Case:
     blocks: int
 
 
-CPU = (Case("dive-digits_if20", 438, 20, 7), Case("dive-cifar100_if100", 512, 1, 5))
-SHORT = (Case("dive-digits_if20", 128, 2, 2),)
-CUDA = (Case("dive-cifar100_if100", 10847, 60, 7),)
+CPU = (
+    Case("dive-digits_if20", 438, 20, 7),
+    Case("dive-cifar100_if100", 512, 1, 5),
+    Case("cbd_ens-digits_if20", 438, 10, 7),
+    Case("cbd_ens-cifar10_if100-mini", 256, 1, 5),
+)
+SHORT = (Case("dive-digits_if20", 128, 2, 2), Case("cbd_ens-digits_if20", 128, 2, 2))
+CUDA = (
+    Case("dive-cifar100_if100", 10847, 60, 7),
+    Case("cbd_ens-cifar10_if100-mini", 1236, 60, 7),
+    Case("cbd_ens-imagenet_lt", 2000, 4, 5),  # two images of each class: a balanced epoch needs them all
+)
 
 
 def measure(table: dict, device: torch.device, short: bool) -> list[dict]:
@@ -64,29 +78,33 @@ def measure(table: dict, device: torch.device, short: bool) -> list[dict]:
 
 def _row(case: Case, config: TeacherConfig, data: LongTail, execution: Execution, device: torch.device) -> dict:
     torch.manual_seed(0)
-    network = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
-    source = Source(network.eval().requires_grad_(False), 1.0, "")
-    student = Teacher(config, data, 0, device, execution, [source])
+    untaught = replace(config.untaught(), projection=None)  # as its teachers are
+    networks = [build_model(untaught, data.num_classes) for name in config.sources if name != "none"]
+    networks = [n.to(device, memory_format=torch.channels_last).eval().requires_grad_(False) for n in networks]
+    student = Teacher(config, data, 0, device, execution, [Source(network, 1.0, "") for network in networks])
     alone = Teacher(config.untaught(), data, 0, device, execution)
     _, images = alone.task.batch(0, slice(0, config.batch_size))
 
     @torch.no_grad()
     def answer() -> None:
         with execution.autocast(device):
-            network(images)
+            for network in networks:
+                network.features(images)
 
     contenders = {
         "student": _steps(student, config, data, execution, device),
         "teacher": _steps(alone, config, data, execution, device),
         "forward": answer,
     }
+    if len(networks) > 1:
+        contenders["at_once"] = partial(_at_once, _stacked(networks), images, execution, device)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for block in range(case.blocks + 1):  # the first one is not counted
         for name in list(contenders)[:: 1 if block % 2 else -1]:
             took = _timed(contenders[name], case.steps, device)
             if block:
                 seconds[name].append(took)
-    step, own, forward = (statistics.median(seconds[name]) for name in contenders)
+    step, own, forward, *at_once = (statistics.median(seconds[name]) for name in contenders)
     return {
         "entry": case.entry,
         "how": f"{execution.precision}{', compiled' if execution.engine == 'compiled' else ''}",
@@ -94,9 +112,36 @@ def _row(case: Case, config: TeacherConfig, data: LongTail, execution: Execution
         "teacher_images_per_second": round(config.batch_size / own, 2),
         "forward_images_per_second": round(len(images) / forward, 2),
         "expected_images_per_second": round(1 / (own / config.batch_size + forward / len(images)), 2),
+        "teachers": len(networks),
+        "at_once_images_per_second": round(len(images) / at_once[0], 2) if at_once else None,
         "of_expected": round((own + forward * config.batch_size / len(images)) / step, 4),
         "blocks": case.blocks,
     }
+
+
+class _Features(nn.Module):
+    """A network up to what its classifier reads, as its forward pass."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.features(x)
+
+
+def _stacked(networks: list[nn.Module]) -> Callable[[Tensor], Tensor]:
+    """The features of all networks for one batch, float [K, B, d], by one pass over stacked weights."""
+    warnings.filterwarnings("ignore", "There is a performance drop because", UserWarning)  # of the pooling layer
+    of = [_Features(network) for network in networks]
+    state = torch.func.stack_module_state(of)
+    return lambda x: torch.vmap(partial(torch.func.functional_call, of[0]), (0, None))(state, (x,))
+
+
+@torch.no_grad()
+def _at_once(answers: Callable[[Tensor], Tensor], images: Tensor, execution: Execution, device: torch.device) -> None:
+    with execution.autocast(device):
+        answers(images)
 
 
 def _steps(
@@ -132,13 +177,15 @@ def _timed(work: Callable[[], None], times: int, device: torch.device) -> float:
 
 def lines(rows: list[dict]) -> list[str]:
     """The table."""
-    header = ("distillation", "img/s", "teacher's training", "its forward pass", "expected", "of expected")
-    kinds = ("student", "teacher", "forward", "expected")
+    header = ("distillation", "teachers", "img/s", "the net alone", "teachers' passes", "at once", "expected")
+    kinds = ("student", "teacher", "forward", "at_once", "expected")
     made = []
     for row in rows:
-        rates = (f"{row[f'{kind}_images_per_second']:,.0f}" for kind in kinds)
-        made.append((f"`{row['entry']}`: {row['how']}", *rates, f"{row['of_expected']:.2f}"))
-    return pipe_table(header, "lrrrrr", made)
+        found = (row[f"{kind}_images_per_second"] for kind in kinds)
+        rates = ("–" if rate is None else f"{rate:,.0f}" for rate in found)
+        named = f"`{row['entry']}`: {row['how']}"
+        made.append((named, str(row["teachers"]), *rates, f"{row['of_expected']:.2f}"))
+    return pipe_table((*header, "of expected"), "lrrrrrrr", made)
 
 
 def run(args: argparse.Namespace) -> list[dict]:

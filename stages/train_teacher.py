@@ -1,4 +1,4 @@
-"""Train a CNN (ResNet; CE, LDAM, balanced softmax, focal or PaCo; DRW; SGD or SAM; DiVE) on a long-tailed dataset.
+"""Train a CNN (ResNet; CE, LDAM, balanced softmax, focal or PaCo; DRW; SGD or SAM; DiVE, CBD) on a long-tailed dataset.
 
     python stages/train_teacher.py ldam_drw_sam-digits_if20 \\
         --dataset data/datasets/digits_if20.npz --out data/teachers/ldam_drw_sam-digits_if20
@@ -7,7 +7,8 @@ Every number stands in the entry's block of params.yaml (section `teachers`). Ea
 OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
 predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
 again; a run that was killed continues where it stopped. An entry with `distil` learns from others, its `sources`, whose
-folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20. Engine compiled replays the
+folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20; one with `start` goes on from
+their weights, or, with 0 epochs, is what they make together. Engine compiled replays the
 steps as CUDA graphs; --precision and --engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32,
 0.2 s an epoch with SAM on one CPU core, half of that without, a third more than that half where another one teaches.
 """

@@ -38,7 +38,7 @@ from longtail.data.long_tail import LongTail
 from longtail.evaluation import virtual_examples as ve
 from longtail.runs.seeds import pick_device
 from longtail.training.labels import seed_folder
-from longtail.training.teacher import TestSet, load_teacher
+from longtail.training.teacher import TestSet, features, load_teacher
 from longtail.training.teacher_config import TeacherConfig
 
 MANY_CLASSES = 1000  # beyond it classes.csv has no rows
@@ -95,7 +95,7 @@ def placed(network: nn.Module, config: TeacherConfig, data: LongTail, device: to
     """Rows of tsne.csv."""
     classes = tsne.one_of_each_group(data.class_counts)
     chosen = tsne.chosen_images(data.test_labels, classes)
-    found = tsne.features(network, TestSet(config, data, device))[chosen]
+    found = features(network, TestSet(config, data, device)).cpu().numpy()[chosen]
     labels = data.test_labels[chosen].tolist()
     places = zip(labels, tsne.tsne(found).tolist(), strict=True)
     return [(k, int(data.class_counts[k]), f"{x:.3f}", f"{y:.3f}") for k, (x, y) in places]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from longtail.data.long_tail import LongTail
+from longtail.training.supervised import supervised_views
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import supervised_views
 from longtail.views.batch import teacher_input
 from longtail.views.normalize import constants, normalize
 from longtail.views.student_views import Views

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import nn
-
-from longtail.training.teacher import TestSet
-from longtail.views.normalize import normalize
 
 GROUPS = 10  # of classes, by their number of training images
 IMAGES = 100  # of a class at most
@@ -22,14 +17,6 @@ def one_of_each_group(class_counts: Sequence[int], groups: int = GROUPS) -> list
     ordered = np.argsort(-np.asarray(class_counts), kind="stable")
     parts = np.array_split(ordered, min(groups, len(ordered)))
     return [int(part[(len(part) - 1) // 2]) for part in parts]
-
-
-@torch.no_grad()
-def features(network: nn.Module, shown: TestSet) -> np.ndarray:
-    """What `fc` is fed, float32 [M, d], of a TestSet's images in eval mode."""
-    network.eval()
-    parts = [network.features(normalize(batch, shown.mean, shown.std)) for batch in shown.batches()]
-    return torch.cat(parts).cpu().numpy()
 
 
 def chosen_images(labels: np.ndarray, classes: Sequence[int], most: int = IMAGES) -> np.ndarray:

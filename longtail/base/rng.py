@@ -26,6 +26,8 @@ STREAMS = {
     "paco_queue": 10,
     "class_balanced": 11,
     "drop_path": 12,
+    "copies": 13,
+    "teacher_noise": 14,
     "patch_order": 20,
 }
 
@@ -40,6 +42,12 @@ def of_family(seed: int, family: int) -> int:
 
     For two networks that must not see the same views though recipe and seed are the same."""
     return seed + (family << 32)
+
+
+def for_torch(key: int) -> int:
+    """A seed for torch's generator, which on a CPU reads the lower half alone; of family 0 the seed itself. key: of
+    `of_family`."""
+    return (key & _LOW) + (key >> 32) * 0x9E3779B1 & _LOW
 
 
 def key_of(seed: int, stream: str) -> tuple[tuple[int, int], int]:

@@ -81,6 +81,7 @@ class _Fault:
     hint: Any  # the type that was to stand there
     block: Any  # and that of the block or list around it
     choice: tuple[str | int, ...] | None  # path of the union that it comes from
+    member: str | int | None  # and which of its members it is of
 
     @property
     def wanted(self) -> str | None:
@@ -97,11 +98,11 @@ class _Fault:
 def _fault(cls: type, error: Any) -> _Fault:
     """Follows an error's place through the types: pydantic puts the names of a union's members between the keys."""
     path: list[str | int] = []
-    hint, block, choice = cls, None, None
+    hint, block, choice, member = cls, None, None, None
     for step in error["loc"]:
         members = _members(hint)
         if len(members) > 1:
-            choice = tuple(path)
+            choice, member = tuple(path), step
             hint = next((of for of in members if str(step).lower().startswith(_name(of).lower())), None)
         elif step != "[key]":
             path.append(step)
@@ -115,7 +116,9 @@ def _fault(cls: type, error: Any) -> _Fault:
         kind, hint = "too_short", block
         path.pop()
     members = _members(hint)
-    return _Fault(tuple(path), kind, error["input"], text, limits, members[0] if members else None, block, choice)
+    return _Fault(
+        tuple(path), kind, error["input"], text, limits, members[0] if members else None, block, choice, member
+    )
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -151,6 +154,9 @@ def _told(cls: type, errors: list, where: str) -> str:
     faults = [_fault(cls, error) for error in errors]
     first = next((fault for fault in faults if fault.kind in UNKNOWN), faults[0])  # before the key that it was to be
     same = [fault for fault in faults if first.choice is not None and fault.choice == first.choice] or [first]
+    kinds = [fault for fault in same if fault.kind == "literal_error" and fault.path[-1:] == ("kind",)]
+    others = {fault.member for fault in kinds}  # a block's `kind` says which member is meant
+    same = [fault for fault in same if fault.member not in others] or kinds or same
     deepest = max(same, key=lambda fault: (len(fault.path), fault.kind in UNKNOWN))
     path = where + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in deepest.path)
     return f"{path.lstrip('.')}: {_wrong([fault for fault in same if fault.path == deepest.path])}"

@@ -175,13 +175,12 @@ class Workload:
     def teacher_shape(self, name: str, size: int | None = None) -> Shape:
         """size: of what it is shown, where that is not what it is trained on."""
         from longtail.models import shapes
-        from longtail.training.teacher import head_of
         from longtail.training.teacher_config import TeacherConfig
 
         config = tables.build(TeacherConfig, tables.entry(self.params, "teachers", name), f"teachers.{name}")
         images = self.images(config.dataset)
         size = size or (config.views.size if config.views else images.side)
-        return shapes.teacher(config.arch, images.classes, head_of(config), size)
+        return shapes.teacher(config.parts, images.classes, size)
 
     def _student(self, name: str) -> Work:
         entry, _, train = self.student_blocks(name)
@@ -214,20 +213,25 @@ class Workload:
         shape, images, batch = self.teacher_shape(name), self.images(teacher["dataset"]), teacher["batch_size"]
         shown = images.train - images.train % batch if teacher["drop_last"] else images.train
         passes, trained = 2 if teacher["sam_rho"] else 1, teacher["epochs"] * shown
-        tested = evaluations(teacher["epochs"], teacher["eval_every"]) * images.test
-        where, paco = f"teachers.{name}", bool(teacher["paco"])
+        tested = evaluations(max(teacher["epochs"], 1), teacher["eval_every"]) * images.test
+        where, paco, start = f"teachers.{name}", bool(teacher["paco"]), teacher.get("start") or {"train": "all"}
+        whole = start["train"] == "all"  # else the network's own pass goes forward alone
+        means = images.train if start.get("classifier") == "class_means" else 0
         loads = [
             Load("batch", name, trained, shape if paco else None),
-            Load("train", where, passes * trained, shape),
-            Load("forward", where, tested, shape),
+            Load("train" if whole else "forward", where, passes * trained, shape),
+            Load("forward", where, tested + means, shape),
         ]
-        taught = [source for source in teacher.get("sources") or () if source != "none"]
+        loads = [load for load in loads if load.count]
+        taught = [source for source in teacher.get("sources") or () if source != "none" and "start" not in teacher]
         loads += [Load("forward", f"teachers.{source}", trained, self.teacher_shape(source)) for source in taught]
-        memory = BYTES * (3 + paco + (passes == 2)) * shape.params + BYTES * batch * shape.activations
+        kept = shape.activations if whole else shape.activations // 8  # a few layers' at a time
+        memory = BYTES * (3 if whole else 1) * shape.params + BYTES * batch * kept
+        memory += BYTES * (paco + (passes == 2)) * shape.params
         memory += self._held(images) + images.test * 3 * images.side**2 * (not images.in_files)
-        for source in taught:
-            other = self.teacher_shape(source)
-            memory += BYTES * (other.params + batch * other.activations // 8)  # a few layers' at a time
+        others = [self.teacher_shape(source) for source in taught]  # asked one after another
+        memory += BYTES * sum(other.params for other in others)
+        memory += BYTES * (batch * max((other.activations for other in others), default=0) // 8)
         return Work(tuple(loads), memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
 
     def _labeller(self, cache: dict) -> tuple[str, Shape]:

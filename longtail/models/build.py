@@ -15,7 +15,7 @@ The network that an experiment trains: a ViT, or a CNN where the `model` block h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,21 +23,49 @@ from torch import Tensor, nn
 
 from longtail.base.errors import nearest
 from longtail.base.params import build
+from longtail.models.combined import Mean, glorot_, project, zero_last_gammas_
 from longtail.models.resnet import CIFAR_DEPTHS, Head, cifar_resnet
 from longtail.models.vit import ModelConfig, build_vit
 
 
 def _torchvision(name: str, num_classes: int, head: Head = "linear") -> nn.Module:
     """Imported when it is asked for: CIFAR teachers need no torchvision, which takes seconds."""
-    from longtail.models.resnet50 import RESNEXT, ResNet50
+    from longtail.models.resnet50 import DEPTHS, RESNEXT, ResNet50
 
-    return ResNet50(num_classes, head, **(RESNEXT if name == "resnext50" else {}))
+    return ResNet50(num_classes, head, DEPTHS[name], **(RESNEXT if name == "resnext50" else {}))
 
 
 ARCHITECTURES: dict[str, Callable[[int, Head], nn.Module]] = {
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS},
-    **{name: partial(_torchvision, name) for name in ("resnet50", "resnext50")},
+    **{name: partial(_torchvision, name) for name in ("resnet50", "resnext50", "resnet101", "resnet152")},
 }
+
+
+@dataclass(frozen=True)
+class CnnParts:
+    """What an entry of `teachers` says of its network."""
+
+    arch: str  # name in ARCHITECTURES
+    head: Head = "linear"
+    projection: int | None = None  # width of h(v); null = none
+    members: int = 1  # of an ensemble; 1 = the network itself
+    glorot: bool = False  # first weights: Keras' instead of the architecture's own
+    zero_gamma: bool = False  # of the last norm of each block
+
+
+def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
+    """The untrained network, initialised from torch's global generator."""
+    if parts.members > 1:
+        one = replace(parts, members=1)
+        return Mean([build_cnn(one, num_classes) for _ in range(parts.members)])
+    network = ARCHITECTURES[parts.arch](num_classes, parts.head)
+    if parts.projection is not None:
+        project(network, parts.projection, num_classes, parts.head)
+    if parts.glorot:
+        glorot_(network)
+    if parts.zero_gamma:
+        zero_last_gammas_(network)
+    return network
 
 
 @dataclass(frozen=True)

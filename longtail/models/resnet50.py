@@ -1,7 +1,9 @@
-"""ResNet-50 and ResNeXt-50, the CNN teachers of the large datasets (METHODS §2.1, §6.3): torchvision's, with its stride
-on the 3x3. Its first weights of convolutions, N(0, 2 / (k²·outputs)), are those of classifier-balancing too."""
+"""ResNet-50, -101, -152 and ResNeXt-50, the CNNs of the large datasets (METHODS §2.1, §6.3, §7.3): torchvision's, with
+its stride on the 3x3. First weights of convolutions, N(0, 2 / (k²·outputs)), are those of classifier-balancing too."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
@@ -9,6 +11,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from longtail.models.resnet import Head, NormedLinear
 
 WIDTH = 2048  # of the pooled features
+DEPTHS = {  # blocks of the four stages
+    **{"resnet50": (3, 4, 6, 3), "resnext50": (3, 4, 6, 3)},
+    **{"resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)},
+}
 RESNEXT = {"groups": 32, "width_per_group": 4}  # 32x4d
 
 
@@ -20,9 +26,9 @@ class ResNet50(ResNet):
 
     kaiming_fc = False  # PyTorch's own weights: torchvision initialises convolutions and norms alone
 
-    def __init__(self, num_classes: int, head: Head, **shape: int) -> None:
-        """shape: RESNEXT, or nothing."""
-        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes, **shape)
+    def __init__(self, num_classes: int, head: Head, blocks: Sequence[int] = DEPTHS["resnet50"], **shape: int) -> None:
+        """blocks: of the four stages; shape: RESNEXT, or nothing."""
+        super().__init__(Bottleneck, list(blocks), num_classes=num_classes, **shape)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         if head == "normed":
             self.fc = NormedLinear(WIDTH, num_classes)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from longtail.models.build import ARCHITECTURES, CnnConfig, NetworkConfig, build_network
+from longtail.models.build import CnnConfig, CnnParts, NetworkConfig, build_cnn, build_network
 from longtail.models.mae import DecoderConfig, MaskedAutoencoder, patchify
 from longtail.models.resnet import Head
 from longtail.models.transformer import Block
@@ -70,11 +70,13 @@ def _deeper(shape: Shape, least: Shape, next_one: Shape, blocks: int) -> Shape:
 
 
 @cache
-def teacher(arch: str, classes: int, head: Head, size: int) -> Shape:
-    """An architecture of longtail/models/build.py on images of `size` pixels."""
+def teacher(parts: CnnParts, classes: int, size: int) -> Shape:
+    """What `build_cnn` makes of these, on images of `size` pixels."""
     with torch.device("meta"):
-        network = ARCHITECTURES[arch](classes, head)
-    return measured(network, size, arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-"))
+        network = build_cnn(replace(parts, glorot=False, zero_gamma=False), classes)  # weights are not counted
+    name = parts.arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-")
+    name += f", features of {parts.projection}" if parts.projection else ""
+    return measured(network, size, f"{parts.members} x {name}" if parts.members > 1 else name)
 
 
 @cache

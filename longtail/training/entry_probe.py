@@ -32,16 +32,18 @@ from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.pretraining_probe import pretraining_facts
 from longtail.training.student_probe import student_facts
 from longtail.training.student_run import freeze
+from longtail.training.supervised import supervised_views
 from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_facts
-from longtail.training.teacher_tasks import contrastive_views, supervised_views
+from longtail.training.teacher_tasks import contrastive_views
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 
 PROBED = ("teachers", "caches", "pretrainings", "experiments")  # trained, or made by a network
 VIEWS = 4  # of an epoch
 SHORT = 16  # digits of a checksum
+SAID = "distil.teacher_dataset"  # the key of an entry that learns from one of another dataset
 COMMITTED = Path("tests/training/probes")
 
 
@@ -86,11 +88,11 @@ def check_sources(params: dict, name: str, config: TeacherConfig) -> None:
     for source in (source for source in config.sources if source != "none"):
         where = f"teachers.{name}.sources"
         taught = build(TeacherConfig, entry(params, "teachers", source), f"{where}: teachers.{source}")
-        expected = config.distil.teacher_dataset or config.dataset
+        expected, said = config.source_dataset or config.dataset, "start.dataset" if config.start else SAID
         if taught.dataset != expected:
             raise UserError(
                 f"{where}: {source} is trained on {taught.dataset}, not on {expected}; if that is meant, say "
-                f"distil.teacher_dataset: {taught.dataset}"
+                f"{said}: {taught.dataset}"
             )
         if len(taught.seeds) != 1 and not set(config.seeds) <= set(taught.seeds):
             raise UserError(f"{where}: {source} has seeds {list(taught.seeds)}, the entry {list(config.seeds)}")

@@ -73,8 +73,9 @@ def teacher_lr(
     return base * factors[passed - 1] if passed else base
 
 
-def teacher_cosine_lr(epoch: int, base: float, epochs: int, warmup_epochs: int) -> float:
-    """Learning rate of a CNN teacher on the large datasets in a 0-based epoch; constant within it (METHODS §2.4, §2.5).
+def teacher_cosine_lr(epoch: float, base: float, epochs: int, warmup_epochs: int) -> float:
+    """Learning rate of a CNN teacher on the large datasets in a 0-based epoch (METHODS §2.4, §2.5): constant within it,
+    or at a fraction of it (CBD, METHODS 7.2).
 
     Without warm-up a half cosine from base to 0 over all epochs (SAD). With one, base·(epoch + 1)/warmup_epochs, then a
     half cosine whose clock starts at 1 in the first epoch after it and has one epoch more than are left (PACO).

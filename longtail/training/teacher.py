@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from longtail.base.errors import UserError
 from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
-from longtail.models.build import ARCHITECTURES
-from longtail.models.resnet import Head
+from longtail.losses.cbd import FeatureDistillation
+from longtail.models.build import CnnParts, build_cnn
+from longtail.models.combined import width_of
 from longtail.training.labels import seed_folder
 from longtail.training.teacher_config import TeacherConfig, check_floor
 from longtail.views.eval_views import EvalViews
@@ -38,14 +39,9 @@ def recipe(config: TeacherConfig) -> dict[str, Any]:
     return {key: value for key, value in params.plain(config).items() if key != "seeds"}
 
 
-def head_of(config: TeacherConfig) -> Head:
-    """LDAM's classifier gives cosines."""
-    return "normed" if config.loss == "ldam" else "linear"
-
-
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:
     """The untrained network, initialised from torch's global generator."""
-    return ARCHITECTURES[config.arch](classes, head_of(config))
+    return build_cnn(config.parts, classes)
 
 
 def reweighted(config: TeacherConfig, epoch: int) -> bool:
@@ -64,7 +60,8 @@ def build_loss(
     """loss(logits [B, C], labels [B], 0-based epoch): scalar in float32, class weights from drw_epoch on.
 
     Of every loss that logits and labels suffice for; PaCo's is in longtail.models.paco, what a distillation adds in
-    longtail.losses.dive. head: number of the author rule's head classes, for head_smoothing."""
+    longtail.losses.dive and cbd. Cosines are multiplied by the entry's scale. head: number of the author rule's head
+    classes, for head_smoothing."""
     counts = torch.as_tensor(class_counts).to(device)
     even, drw = (class_weights(config, class_counts, epoch).to(device) for epoch in (-1, config.drw_epoch or 0))
     margins = losses.ldam_margins(class_counts, config.max_margin or 0.0).to(device)
@@ -74,6 +71,7 @@ def build_loss(
         logits = logits.float()
         if config.loss == "ldam":
             return losses.ldam_loss(logits, labels, margins, config.scale, weight)
+        logits = logits if config.scale is None else config.scale * logits
         if config.loss == "balanced_softmax":
             return losses.balanced_softmax_loss(logits, labels, counts, weight)
         if config.loss == "focal":
@@ -93,13 +91,17 @@ def save_weights(state: dict[str, Tensor], path: Path, data: LongTail) -> None:
 
 
 def load_teacher(
-    folder: str | Path, data: LongTail, device: torch.device | str = "cpu", trained_on: str | None = None
+    folder: str | Path,
+    data: LongTail,
+    device: torch.device | str = "cpu",
+    trained_on: str | None = None,
+    any_order: bool = False,
 ) -> tuple[nn.Module, TeacherConfig]:
     """The teacher in one seed's result folder, in eval mode, float32, channels_last, without gradients.
 
     Uses the last or the best weights as its `select` says. Raises UserError where a file is missing or cut short, or
     where the teacher was trained on another dataset entry than `trained_on` (None: that of `data`) or in another class
-    order than `data`.
+    order than `data`, unless its classes are not asked for (any_order).
     """
     folder = Path(folder)
     config = _read_config(folder / "config.yaml")
@@ -107,12 +109,13 @@ def load_teacher(
     intact.check(folder, path.name)
     about, state = _read_weights(path)
     if about["dataset"] != (trained_on or data.name):
-        expected = "" if trained_on is None else f"; distil.teacher_dataset names '{trained_on}'"
+        expected = "" if trained_on is None else f"; the entry says that it was trained on '{trained_on}'"
         raise UserError(
             f"{path}: teacher trained on dataset '{about['dataset']}', asked to label '{data.name}'{expected}"
         )
-    check_class_order(data, about["class_order"], about["class_names"], f"{path}: teacher")
-    model = build_model(config, data.num_classes)
+    if not any_order:
+        check_class_order(data, about["class_order"], about["class_names"], f"{path}: teacher")
+    model = build_model(config, len(about["class_names"]) if any_order else data.num_classes)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -124,7 +127,7 @@ def load_teacher(
 class Source:
     """One seed of a teacher that another one learns from."""
 
-    network: nn.Module  # in eval mode, float32, channels_last, without gradients
+    network: nn.Module  # in eval mode, float32, channels_last, without gradients; `features` gives what `fc` is fed
     logit_scale: float  # of its output before any softmax
     digest: str  # sha256 (hex) of the weights in use
 
@@ -134,25 +137,58 @@ def load_sources(
 ) -> tuple[Source, ...]:
     """Who teaches seed k: of each folder of stages/train_teacher.py its seed k, or its only one.
 
-    Raises UserError as `load_teacher` does, where a teacher is below its floor, and where it was trained on images of
-    another size or normalisation: both networks are shown one view.
+    Raises UserError as `load_teacher` does, where a teacher is below its floor, where it was trained on images of
+    another size or normalisation, as both networks are shown one view, and where the teachers' features do not have the
+    width that the entry's own are held against.
     """
-    return tuple(_load_source(config, seed_folder(folder, seed), data, device) for folder in folders)
+    found = tuple(_load_source(config, seed_folder(folder, seed), data, device) for folder in folders)
+    if isinstance(config.distil, FeatureDistillation) and config.distil.beta is not None:
+        _check_widths(config, [path.name for path in folders], [width_of(source.network) for source in found], data)
+    return found
+
+
+def _check_widths(config: TeacherConfig, names: Sequence[str], widths: Sequence[int], data: LongTail) -> None:
+    with torch.device("meta"):
+        own = width_of(build_model(replace(config, init="own", zero_gamma=False), data.num_classes))
+    if own == sum(widths):
+        return
+    told = ", ".join(f"{name} {width}" for name, width in zip(names, widths, strict=True))
+    has = f"projection is {own}" if config.projection else f"without projection the entry has {own}"
+    raise UserError(f"features of {told}, {sum(widths)} joined, but {has}; write projection: {sum(widths)}")
 
 
 def _load_source(config: TeacherConfig, folder: Path, data: LongTail, device: torch.device | str) -> Source:
-    network, found = load_teacher(folder, data, device, config.distil.teacher_dataset)
+    fresh = config.start is not None and config.start.classifier != "kept"
+    network, found = load_teacher(folder, data, device, config.source_dataset, any_order=fresh)
     check_floor(folder, found.must_reach, found.select)
-    mine, theirs = config.views and config.views.size, found.views and found.views.size
+    mine, theirs = (_shown_size(of, data) for of in (config, found))
     if mine != theirs:
         sizes = (f"{size} px" if size else "images as they are" for size in (theirs, mine))
         raise UserError("{}: was trained on views of {}, would be shown {}; both see one view".format(folder, *sizes))
+    if config.start is not None and (said := _unlike(found.parts, config.parts, fresh)):
+        raise UserError(f"{folder}: has {said[0]}, the entry that starts from it {said[1]}; write the same")
     if found.normalization != config.normalization:
         raise UserError(
             f"{folder}: was trained with normalization {found.normalization}, would be shown images by "
             f"{config.normalization}; both see one view"
         )
     return Source(network, found.logit_scale, teacher_digest(folder))
+
+
+def _shown_size(config: TeacherConfig, data: LongTail) -> int | None:
+    """Side of a view, pixels; None where that is the images' own, which is not known before one is read."""
+    if config.views is not None:
+        return config.views.size
+    return data.train_images.shape[1] if isinstance(data.train_images, np.ndarray) else None
+
+
+def _unlike(found: CnnParts, own: CnnParts, fresh: bool) -> tuple[str, str] | None:
+    """Why weights of one network do not fit in the other; None where they do. fresh: the classifier stays behind."""
+    for name in ("arch", "projection") if fresh else ("arch", "projection", "head"):
+        its, mine = getattr(found, name), getattr(own, name)
+        if its != mine:
+            return f"{name} {its}", f"{name} {mine}"
+    return None
 
 
 def teacher_digest(folder: Path) -> str:
@@ -179,6 +215,14 @@ def _read_weights(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise UserError(f"{path}: does not say which dataset and class order it was trained on") from None
 
 
+@torch.no_grad()
+def features(network: nn.Module, shown: TestSet) -> Tensor:
+    """What `fc` is fed, float32 [M, d] on the device, of a TestSet's images in eval mode."""
+    network.eval()
+    parts = [network.features(normalize(batch, shown.mean, shown.std)) for batch in shown.batches()]
+    return torch.cat(parts)
+
+
 SMALL_BATCH, LARGE_BATCH = 500, 128  # images
 
 
@@ -199,7 +243,8 @@ class TestSet:
         images, self.device = data.test_images, device
         self.mean, self.std = constants(config.normalization, device)
         if config.views is not None:
-            self.images = EvalViews(images, config.views.size, config.eval_resize, bilinear=True)
+            antialias = config.views.antialias
+            self.images = EvalViews(images, config.views.size, config.eval_resize, bilinear=True, antialias=antialias)
         elif isinstance(images, np.ndarray):
             self.images = torch.from_numpy(images).to(device)
         else:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from longtail.base import environment
+from longtail.base import environment, rng
 from longtail.base.errors import UserError, nearest
 from longtail.base.files import npz
 from longtail.base.params import later
-from longtail.losses.dive import SoftDistillation
 from longtail.losses.losses import PaCoWeights
-from longtail.models.build import ARCHITECTURES
+from longtail.models.build import ARCHITECTURES, CnnParts
 from longtail.models.paco import PaCoSizes
+from longtail.training.sources_config import NONE, Distillation, Start, check_sources
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
 
@@ -75,31 +75,28 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-NONE = ("none",) * 5  # `sources` of an entry that learns from labels alone
-OWN_LABELS = ("ce", "balanced_softmax", "focal")  # losses that can be the label term of a distillation
-
-
 @dataclass(frozen=True)
 class TeacherConfig:
     """One entry of `teachers` (CIFAR values: METHODS §2.3 to §2.6): a CNN that teaches, or that is itself taught by
-    other entries (`sources`, `distil`: METHODS §6)."""
+    other entries (`sources`, `distil`: METHODS §6, §7), or that goes on from their weights (`sources`, `start`)."""
 
     study: str
     dataset: str  # entry of `datasets`
     arch: str  # name in longtail.models.build.ARCHITECTURES: resnet32, resnet50
     loss: Literal["ce", "ldam", "balanced_softmax", "focal", "paco", "none"]  # none: with `distil`, no label term
     max_margin: float | None  # LDAM only: .5 CIFAR, .3 ImageNet-LT and iNat
-    scale: float | None  # LDAM only: 30; inside the loss, the model exports raw cosines
+    # of a cosine classifier, LDAM 30, CBD 20; inside the loss, the model exports raw cosines; null = a linear one
+    scale: float | None
     drw_epoch: int | None  # 0-based epoch from which class weights act; null = never
     drw_beta: float | None  # .9999
     paco: PaCoConfig | None  # PaCo only: its loss, queue and views
-    epochs: int
+    epochs: int  # 0 where `start` trains nothing
     batch_size: int  # images
     drop_last: bool  # leave out the images that fill no batch; false: the last batch of an epoch is smaller
     lr: float
     momentum: float
     weight_decay: float  # on all parameters
-    schedule: Literal["step", "cosine"]  # cosine: to 0, once an epoch
+    schedule: Literal["step", "cosine", "cosine_steps"]  # cosine: to 0, once an epoch, or with every step
     warmup_epochs: int
     milestones: tuple[int, ...]  # step only: the lr is lr·factors[i] once epoch + 1 > milestones[i]
     factors: tuple[float, ...]  # of the base lr, not of one another
@@ -117,11 +114,21 @@ class TeacherConfig:
     seeds: tuple[int, ...] = ()  # of the entry; a result is of one seed and its config.yaml names none
     # entries of `teachers` that this one learns from, and none in the places that are left: dvc.yaml names each place
     sources: tuple[str, str, str, str, str] = later(NONE)
-    distil: SoftDistillation | None = later(None)  # noqa: RUF009 (frozen); how it learns from them
+    distil: Distillation | None = later(None)  # noqa: RUF009 (frozen); how it learns from them
+    start: Start | None = later(None)  # noqa: RUF009 (frozen); how it goes on from their weights
     focal_gamma: float | None = later(None)  # focal only: 1 in LDAM:losses.py
     warmup_from: float | None = later(None)  # share of lr that the warm-up begins with (BBN: 1/3); null = by lr/epochs
     # ce only: images of the author rule's head classes give this much of their label to the other classes (DiVE Fig. 3)
     head_smoothing: float = later(0.0)
+    # class_balanced: every class equally likely, then an image of it; balanced_copies: each image as often as makes the
+    # classes equal on average (CBD's code); either way an epoch has N images (longtail/views/epoch.py)
+    sampler: Literal["shuffle", "class_balanced", "balanced_copies"] = later("shuffle")
+    projection: int | None = later(None)  # width of ReLU(linear(feature)), which the classifier reads; null = none
+    init: Literal["own", "glorot"] = later("own")  # first weights: the architecture's, or Keras'
+    zero_gamma: bool = later(False)  # each block begins as its shortcut: the scale of its last norm is 0
+    # families of draws are independent, first weights among them, with one seed too: teachers of one student, and it
+    # itself, must not be the same network (longtail/base/rng.py)
+    family: int = later(0)
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -131,7 +138,11 @@ class TeacherConfig:
         self._check_schedule()
         self._check_views()
         least = self.warmup_epochs, self.crop_padding or 0
-        if min(self.epochs, self.batch_size, self.eval_every) < 1 or min(least) < 0:
+        if (self.start is not None and self.start.train == "nothing") != (self.epochs == 0):
+            raise ValueError(f"epochs: {self.epochs}; 0 goes with start.train: nothing, and nothing else does")
+        if self.family < 0:
+            raise ValueError(f"family: {self.family} must not be negative")
+        if min(self.epochs or 1, self.batch_size, self.eval_every) < 1 or min(least) < 0:
             raise ValueError("at least 1: epochs, batch_size, eval_every; at least 0: warmup_epochs, crop_padding")
         if self.normalization not in NORMALIZATION:
             raise ValueError(f"normalization: '{self.normalization}'{nearest(self.normalization, NORMALIZATION)}")
@@ -139,8 +150,14 @@ class TeacherConfig:
     def _check_loss(self) -> None:
         if self.loss == "ldam" and not (self.max_margin and self.scale):
             raise ValueError("loss ldam needs max_margin and scale above 0 (0.5 and 30 on CIFAR)")
-        if self.loss != "ldam" and (self.max_margin is not None or self.scale is not None):
-            raise ValueError(f"max_margin and scale belong to loss ldam; with {self.loss} write null")
+        if self.loss != "ldam" and self.max_margin is not None:
+            raise ValueError(f"max_margin belongs to loss ldam; with {self.loss} write null")
+        if self.scale is not None and (self.scale <= 0 or self.loss == "paco"):
+            raise ValueError(f"scale: {self.scale}; above 0, of a cosine classifier (CBD: 20), which loss paco has not")
+        if self.projection is not None and (self.projection < 1 or self.loss == "paco"):
+            raise ValueError(
+                f"projection: {self.projection}; at least 1 (CBD: teachers x 2048), and not with loss paco"
+            )
         if (self.drw_epoch is None) != (self.drw_beta is None):
             raise ValueError("drw_epoch and drw_beta go together: give both, or null for both")
         if self.drw_beta is not None and not 0 <= self.drw_beta < 1:
@@ -162,21 +179,9 @@ class TeacherConfig:
             raise ValueError("loss focal needs focal_gamma from 0 on (LDAM's code: 1.0); other losses have none")
         if not 0 <= self.head_smoothing < 1 or (self.head_smoothing and self.loss != "ce"):
             raise ValueError(f"head_smoothing: {self.head_smoothing}; from 0 to below 1, and only with loss ce")
-        named = [name for name in self.sources if name != "none"]
-        if (self.distil is None) != (not named):
-            raise ValueError("sources and distil go together: name who teaches and how, or write none and null")
-        if self.distil is None:
-            if self.loss == "none":
-                raise ValueError("loss none is for an entry with `distil`, which learns from its teacher alone")
-            return
-        if self.sources[0] == "none" or len(named) > 1:
-            raise ValueError(f"sources: {list(self.sources)}; distil soft has one teacher, in the first place")
-        if self.loss not in (*OWN_LABELS, "none"):
-            raise ValueError(f"distil soft goes with loss {', '.join(OWN_LABELS)} or none, found {self.loss}")
-        if self.distil.targets == "mixed" and self.loss != "none":
-            raise ValueError(f"mixed targets hold the label already; with them loss is none, found {self.loss}")
-        if self.loss == "none" and self.drw_epoch is not None:
-            raise ValueError("loss none has no class weights; write null for drw_epoch and drw_beta")
+        check_sources(self.sources, self.distil, self.start, self.loss, self.drw_epoch)
+        if self.start is not None and self.start.classifier == "class_means" and self.scale is None:
+            raise ValueError("a classifier of class_means compares by cosine: give scale (CBD: 20)")
 
     def _check_views(self) -> None:
         if self.views is None:
@@ -203,8 +208,8 @@ class TeacherConfig:
             raise ValueError(f"warmup_from: {self.warmup_from}; a share of lr, from 0 to 1, of schedule step")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones: {list(self.milestones)} must rise")
-        if self.schedule == "cosine" and (self.milestones or self.warmup_epochs >= self.epochs):
-            raise ValueError("schedule cosine has no milestones, and more epochs than warmup_epochs")
+        if self.schedule != "step" and (self.milestones or self.warmup_epochs >= max(self.epochs, 1)):
+            raise ValueError(f"schedule {self.schedule} has no milestones, and more epochs than warmup_epochs")
         if not isinstance(self.sam_rho, tuple):
             if self.sam_rho is not None and self.sam_rho <= 0:
                 raise ValueError(f"sam_rho: {self.sam_rho} is not above 0; write null for plain SGD")
@@ -221,9 +226,27 @@ class TeacherConfig:
     def untaught(self) -> TeacherConfig:
         """The same network and views without its teachers."""
         loss = "ce" if self.loss == "none" else self.loss
-        return replace(self, sources=NONE, distil=None, loss=loss)
+        return replace(self, sources=NONE, distil=None, start=None, epochs=max(self.epochs, 1), loss=loss)
+
+    def key(self, seed: int) -> int:
+        """The seed of all that a run of one seed draws."""
+        return rng.of_family(seed, self.family)
 
     @property
     def logit_scale(self) -> float:
-        """What exported logits must be multiplied by before any softmax: 30 for LDAM's cosines, else 1."""
-        return self.scale if self.loss == "ldam" else 1.0
+        """What exported logits must be multiplied by before any softmax: 30 or 20 for cosines, else 1."""
+        return 1.0 if self.scale is None else self.scale
+
+    @property
+    def source_dataset(self) -> str | None:
+        """Entry of `datasets` that the sources were trained on, where it is another one."""
+        if self.distil is not None:
+            return self.distil.teacher_dataset
+        return None if self.start is None else self.start.dataset
+
+    @property
+    def parts(self) -> CnnParts:
+        """Its network: a cosine classifier where there is a scale, an ensemble of as many as it starts from."""
+        members = sum(name != "none" for name in self.sources) if self.start is not None else 1
+        head = "linear" if self.scale is None else "normed"
+        return CnnParts(self.arch, head, self.projection, members, self.init == "glorot", self.zero_gamma)

@@ -14,9 +14,9 @@ from longtail.runs.probe import Probe
 from longtail.runs.probe_numbers import checksum, epochs_of, norm, norm_and_projection, numbers, schedule_epochs
 from longtail.runs.saver import copied
 from longtail.training.optimizer import sam_radius
+from longtail.training.supervised import Order
 from longtail.training.teacher import Source, TestSet, class_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import Order
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
 from longtail.views.paco_views import PaCoViews
 from longtail.views.teacher_views import LargeViews
@@ -33,7 +33,10 @@ LISTED = 16  # positions, as they stand in the order of an epoch
 
 
 def teacher_epochs(config: TeacherConfig) -> list[int]:
-    """The first, the last, and those where the warm-up ends or the rate, SAM's radius or the class weights step."""
+    """The first, the last, and those where the warm-up ends or the rate, SAM's radius or the class weights step; none
+    where nothing is trained."""
+    if not config.epochs:
+        return []
     radii = [end for end, _ in config.sam_rho if end] if isinstance(config.sam_rho, tuple) else []
     return epochs_of(config.epochs, [config.warmup_epochs, config.drw_epoch, *config.milestones, *radii])
 
@@ -43,6 +46,8 @@ def teacher_probe(config: TeacherConfig, data: LongTail, seed: int, sources: Seq
     teacher = Teacher(config, data, seed, CPU, sources=sources)
     task, model = teacher.task, teacher.task.model
     probe = teacher_facts(config, data, seed, task.views, model)
+    if not config.epochs:
+        task.settle(_few_trained(data))
     first, fresh = copied(task.state()), copied(teacher.optimizer.state_dict())
     for part in first.values():
         probe.computed |= {f"first {name}": norm_and_projection(value) for name, value in part.items()}
@@ -118,6 +123,12 @@ def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
     probe.computed |= {f"{by} change of {kind} in epoch {epoch}": norm(*changes) for kind, changes in moved.items()}
     if isinstance(teacher.task.views, LargeViews):
         teacher.task.views.close()
+
+
+def _few_trained(data: LongTail) -> LongTail:
+    """SHOWN of the training images, from all over the dataset."""
+    some = np.linspace(0, len(data.train_labels) - 1, min(SHOWN, len(data.train_labels))).astype(np.int64)
+    return replace(data, train_images=data.train_images[some], train_labels=data.train_labels[some])
 
 
 def _few_tested(data: LongTail) -> LongTail:

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longtail.base import rng
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
 from longtail.training.engine import steps_of
 from longtail.training.labels import TEACHER
 from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr, uncompiled
 from longtail.training.sam import sam_step
+from longtail.training.supervised import Task
 from longtail.training.teacher import WEIGHTS, Source, TestSet, load_sources, recipe, reweighted, save_weights
 from longtail.training.teacher_config import TeacherConfig
-from longtail.training.teacher_tasks import Task, build_task
+from longtail.training.teacher_tasks import build_task
 
 if TYPE_CHECKING:
     from longtail.data.long_tail import LongTail
@@ -62,22 +64,24 @@ class Teacher:
     ) -> None:
         """Seeds torch's global generator, which gives the first weights. sources: whom it learns from, loaded."""
         self.config = config
-        torch.manual_seed(seed)
+        torch.manual_seed(rng.for_torch(config.key(seed)))
         self.task = build_task(config, data, seed, device, execution, sources)
+        lr, how = config.lr, {"foreach": True}
+        if config.schedule == "cosine_steps" and execution.engine == "compiled" and device.type == "cuda":
+            lr, how = torch.tensor(config.lr, device=device), {"fused": True}  # foreach takes a number alone
         self.optimizer = uncompiled(
-            torch.optim.SGD,
-            self.task.weights,
-            config.lr,
-            config.momentum,
-            weight_decay=config.weight_decay,
-            foreach=True,
+            torch.optim.SGD, self.task.weights, lr, config.momentum, weight_decay=config.weight_decay, **how
         )
 
-    def step_of(self, epoch: int) -> tuple[Callable[..., Tensor], tuple]:
-        """step(*batch) of a 0-based epoch, one SGD or SAM step, float64 [2] as `_step` has it; and what it depends on:
-        learning rate, SAM's radius, whether the classes have weights."""
-        lr, rho = learning_rate(self.config, epoch), sam_radius(self.config.sam_rho, epoch)
-        self.optimizer.param_groups[0]["lr"] = lr
+    def step_of(self, epoch: int, done: float = 0.0) -> tuple[Callable[..., Tensor], tuple]:
+        """step(*batch) of a 0-based epoch of which a share is done, one SGD or SAM step, float64 [2] as `_step` has it;
+        and what it depends on: learning rate, SAM's radius, whether the classes have weights."""
+        lr, rho = learning_rate(self.config, epoch, done), sam_radius(self.config.sam_rho, epoch)
+        if isinstance(self.optimizer.param_groups[0]["lr"], Tensor):  # a number that a CUDA graph reads at every replay
+            self.optimizer.param_groups[0]["lr"].fill_(lr)
+            lr = None
+        else:
+            self.optimizer.param_groups[0]["lr"] = lr
         step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.task.weights, rho)
         return step, (lr, rho, reweighted(self.config, epoch))
 
@@ -113,22 +117,25 @@ def train_teacher(
     steps, total = epoch_size(config, len(data.train_labels))
     while now.epoch < config.epochs:
         epoch = now.epoch
-        step, (lr, *rest) = teacher.step_of(epoch)
         task.train()
         while now.step < steps:
             rows = slice(now.step * config.batch_size, min((now.step + 1) * config.batch_size, total))
-            now.sums += run_step(step, task.batch(epoch, rows), (lr, *rest))
+            step, numbers = teacher.step_of(epoch, now.step / steps)
+            now.sums += run_step(step, task.batch(epoch, rows), numbers)
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
         logits = test.logits(model) if due else None
-        _close_epoch(now, lr, total, logits, test_labels, model)
+        _close_epoch(now, learning_rate(config, epoch), total, logits, test_labels, model)
         row, done = now.history[-1], now.epoch / config.epochs
         workspace.log(
             f"epoch {now.epoch}/{config.epochs}, loss {row['train_loss']:.4f}, train {row['train_top1']:.1f}, "
             f"best test {max(now.best['top1'], 0):.1f}, {now.epoch * total / workspace.seconds():.0f} img/s, "
             f"{workspace.seconds() * (1 - done) / done:.0f} s left"
         )
+    if not config.epochs:
+        task.settle(data)
+        logits = _close_untrained(now, test.logits(model), test_labels, model)
     _write(workspace, config, data, now, model, logits.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
     if sources:
@@ -152,10 +159,11 @@ def epoch_size(config: TeacherConfig, images: int) -> tuple[int, int]:
     return steps, steps * config.batch_size
 
 
-def learning_rate(config: TeacherConfig, epoch: int) -> float:
-    """Of all steps of a 0-based epoch."""
-    if config.schedule == "cosine":
-        return teacher_cosine_lr(epoch, config.lr, config.epochs, config.warmup_epochs)
+def learning_rate(config: TeacherConfig, epoch: int, done: float = 0.0) -> float:
+    """Of all steps of a 0-based epoch; done: the share of the epoch before the step, where the rate moves with it."""
+    if config.schedule != "step":
+        t = epoch + done if config.schedule == "cosine_steps" else epoch
+        return teacher_cosine_lr(t, config.lr, config.epochs, config.warmup_epochs)
     steps = config.milestones, config.factors
     return teacher_lr(epoch, config.lr, config.warmup_epochs, *steps, warmup_from=config.warmup_from)
 
@@ -187,7 +195,10 @@ def _restore(saved: dict | None, task: Task, optimizer: torch.optim.Optimizer, d
     if saved is None:
         return Progress(0, 0, torch.zeros(2, dtype=torch.float64, device=device), [], {"top1": -1.0})
     task.restore(saved)
+    group = optimizer.param_groups[0]
+    how = {name: group[name] for name in ("lr", "foreach", "fused")}  # of this machine, not of the one before
     optimizer.load_state_dict(saved["optimizer"])
+    optimizer.param_groups[0].update(how)
     return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
 
 
@@ -198,13 +209,26 @@ def _close_epoch(now: Progress, lr: float, total: int, logits: Tensor | None, la
         raise UserError(f"teacher diverged: training loss is {loss} in epoch {now.epoch}; lower lr or sam_rho")
     row = {"train_loss": loss / total, "train_top1": 100 * correct / total, "test_top1": None}
     if logits is not None:
-        row["test_top1"] = top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
+        row["test_top1"] = _keep_best(now, logits, labels, model)
     now.history.append({"epoch": now.epoch, "lr": lr, **row})
-    if logits is not None and top1 > now.best["top1"]:
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        now.best = {"epoch": now.epoch, "top1": top1, "logits": logits.cpu(), "model": state}
     now.epoch, now.step = now.epoch + 1, 0
     now.sums.zero_()
+
+
+def _keep_best(now: Progress, logits: Tensor, labels: Tensor, model: nn.Module) -> float:
+    """Accuracy in %."""
+    top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
+    if top1 > now.best["top1"]:
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        now.best = {"epoch": now.epoch, "top1": top1, "logits": logits.cpu(), "model": state}
+    return top1
+
+
+def _close_untrained(now: Progress, logits: Tensor, labels: Tensor, model: nn.Module) -> Tensor:
+    """A row without loss and rate, of an entry that trains nothing. Returns the logits."""
+    top1 = _keep_best(now, logits, labels, model)
+    now.history.append({"epoch": 0, "lr": 0.0, "train_loss": None, "train_top1": None, "test_top1": top1})
+    return logits
 
 
 def _text(value: float | None) -> str:
@@ -231,7 +255,7 @@ def _write(
         logits_last_cls=logits,
         logits_best_cls=now.best["logits"].numpy(),
         best_epoch=now.best["epoch"],
-        last_epoch=config.epochs - 1,
+        last_epoch=max(config.epochs - 1, 0),
         class_order=data.class_order,
         logit_scale=config.logit_scale,
     )

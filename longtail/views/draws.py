@@ -205,13 +205,15 @@ def patch_orders(seed: int, epoch: int, positions: np.ndarray, patches: int) -> 
     return np.argsort(rng.draws(seed, "patch_order", epoch, positions, patches), axis=1, kind="stable")
 
 
-def erase_noise(seed: int, epoch: int, positions: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """N(0, 1) values, 16 bits each, of the erased pixels of several views.
+def erase_noise(
+    seed: int, epoch: int, positions: np.ndarray, counts: np.ndarray, stream: str | None = None
+) -> list[np.ndarray]:
+    """N(0, 1) values, 16 bits each, of the erased pixels of several views, or of another stream.
 
     counts: int [P], values that each position needs. Returns float32 [count] for each position; they do not depend on
     which other positions are asked for."""
     table = rng.normal_table().astype(np.float32)
-    key, family = rng.key_of(seed, "noise")
+    key, family = rng.key_of(seed, stream or "noise")
     blocks = -(-counts // 8)  # a Philox block holds 8 values
     first = np.cumsum(blocks) - blocks
     counter = np.empty((int(blocks.sum()), 4), np.uint32)

@@ -103,3 +103,20 @@ def class_balanced(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
     words = rng.draws(seed, "class_balanced", epoch, np.arange(len(labels)), 2)
     drawn = present[rng.below(words[:, 0], len(present))]
     return by_class[first[drawn] + rng.below(words[:, 1], counts[drawn])]
+
+
+def balanced_copies(seed: int, epoch: int, labels: np.ndarray, shown: int) -> np.ndarray:
+    """Each image as often as makes the classes equal: r = N / (C·n_j) times, the whole part for sure and one more with
+    the probability of the rest (CBD's code, METHODS 7.2), in a random order, all copies of an epoch together.
+
+    labels: int64 [N]. Returns `shown` image indices, int64: where there are more copies than that the last ones of the
+    order are left out, where there are fewer the first ones are repeated. A tail image comes nearly r times in every
+    epoch, where `class_balanced` varies more.
+    """
+    counts = np.bincount(labels)
+    wanted = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    words = rng.draws(seed, "copies", epoch, np.arange(len(labels)), 1)[:, 0]
+    whole = np.floor(wanted)
+    copies = whole.astype(np.int64) + (rng.unit(words) < wanted - whole)
+    drawn = np.repeat(np.arange(len(labels)), copies)
+    return np.resize(drawn[rng.permutation(seed, "teacher_order", epoch, len(drawn))], shown)

@@ -17,16 +17,19 @@ from torch import Tensor
 from longtail.base.images import Images, scaled, sizes_of
 from longtail.base.workers import cores, in_order
 from longtail.views.normalize import constants, normalize
+from longtail.views.ops import photometric
 
 
-def eval_pixels(images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> Tensor:
+def eval_pixels(
+    images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False, antialias: bool = True
+) -> Tensor:
     """Resize of the shorter side to resize_to, bicubic unless told, then the central size x size. Equal to torchvision
-    on Pillow.
+    on Pillow. antialias False: bilinear as TensorFlow's.
 
     images: uint8 [n, H, W, 3], or of several sizes. Returns uint8 [n, 3, size, size]. With resize_to == size a square
     image is resized only.
     """
-    return torch.from_numpy(_views(images, size, resize_to, bilinear)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(_views(images, size, resize_to, bilinear, antialias)).permute(0, 3, 1, 2).contiguous()
 
 
 def eval_batch(images: np.ndarray | Images, size: int, resize_to: int, normalization: str) -> Tensor:
@@ -39,10 +42,18 @@ class EvalViews:
 
     Of an array they are made once and kept; images that are decoded from files stream through worker processes."""
 
-    def __init__(self, images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> None:
+    def __init__(
+        self,
+        images: np.ndarray | Images,
+        size: int,
+        resize_to: int,
+        bilinear: bool = False,
+        antialias: bool = True,
+    ) -> None:
         _check_sizes(size, resize_to)
-        self.images, self.size, self.resize_to, self.bilinear = images, size, resize_to, bilinear
-        self.kept = eval_pixels(images, size, resize_to, bilinear) if isinstance(images, np.ndarray) else None
+        self.images, self.size, self.resize_to = images, size, resize_to
+        self.how = {"bilinear": bilinear, "antialias": antialias}
+        self.kept = eval_pixels(images, size, resize_to, **self.how) if isinstance(images, np.ndarray) else None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,19 +64,24 @@ class EvalViews:
             yield from self.kept.split(batch)
             return
         parts = [self.images[start : start + batch] for start in range(0, len(self.images), batch)]
-        make = partial(_views, size=self.size, resize_to=self.resize_to, bilinear=self.bilinear)
+        make = partial(_views, size=self.size, resize_to=self.resize_to, **self.how)
         for views in in_order(make, parts, cores()):
             yield torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
 
 
-def _views(images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False) -> np.ndarray:
+def _views(
+    images: np.ndarray | Images, size: int, resize_to: int, bilinear: bool = False, antialias: bool = True
+) -> np.ndarray:
     """uint8 [n, size, size, 3]."""
     _check_sizes(size, resize_to)
     how = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
     views = np.empty((len(images), size, size, 3), np.uint8)
     for row, (height, width) in enumerate(scaled(sizes_of(images), resize_to).tolist()):
         top, left = round((height - size) / 2), round((width - size) / 2)
-        resized = np.asarray(Image.fromarray(images[row]).resize((width, height), how))
+        if antialias:
+            resized = np.asarray(Image.fromarray(images[row]).resize((width, height), how))
+        else:
+            resized = photometric.bilinear(images[row], height, width)
         views[row] = resized[top : top + size, left : left + size]
     return views
 

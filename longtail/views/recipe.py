@@ -124,7 +124,7 @@ def _require(condition: bool, message: str) -> None:
 @dataclass(frozen=True)
 class LargeViewRecipe:
     """RandomResizedCrop (bilinear), color jitter, grayscale, blur, flip, RandAugment (bilinear or bicubic, drawn anew
-    for every operation, as timm does unless told); in this order."""
+    for every operation, as timm does unless told), Gaussian noise; in this order."""
 
     size: int  # pixels on a side
     crop_scale: tuple[float, float]  # area of the crop over the image's
@@ -139,10 +139,13 @@ class LargeViewRecipe:
     rand_magnitude: float  # mean of a normal distribution, clipped to 0..10
     rand_std: float  # its standard deviation
     rand_fill: str  # a name in views/normalize.py, whose mean is the color that moves in; PaCo: ImageNet's on iNat too
+    jitter_prob: float = later(1.0)  # that an image is jittered at all; CBD's code .8
+    noise: float = later(0.0)  # standard deviation of Gaussian noise, in shares of white; CBD's paper .01, its code 0
+    antialias: bool = later(True)  # of the crop's resize and the test image's; False: TensorFlow's bilinear (CBD)
 
     def __post_init__(self) -> None:
         _require(self.size >= 1, f"size must be at least 1, found {self.size}")
-        for name in ("gray_prob", "blur_prob", "hflip", "rand_prob"):
+        for name in ("gray_prob", "blur_prob", "hflip", "rand_prob", "jitter_prob"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is a probability, found {getattr(self, name)}")
         for name in ("crop_scale", "crop_ratio", "blur_radius"):
             low, high = getattr(self, name)
@@ -154,6 +157,7 @@ class LargeViewRecipe:
             min(self.jitter) >= 0 and self.jitter[3] <= 0.5,
             f"jitter: four strengths from 0 on, hue at most 0.5, found {list(self.jitter)}",
         )
+        _require(0 <= self.noise < 1, f"noise: {self.noise}; a share of white from 0 to below 1, in print 0.01")
         _require(
             self.rand_ops >= 0 and self.rand_std >= 0 and 0 <= self.rand_magnitude <= 10,
             "at least 0: rand_ops, rand_std; rand_magnitude 0 to 10",

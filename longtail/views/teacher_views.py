@@ -28,7 +28,7 @@ from longtail.base import rng
 from longtail.base.device import upload
 from longtail.base.images import Images, sizes_of
 from longtail.base.workers import made_ahead, makers
-from longtail.views.draws import ATTEMPTS, JITTER_WORDS, crops, jitter, uniform
+from longtail.views.draws import ATTEMPTS, JITTER_WORDS, crops, erase_noise, jitter, uniform
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.ops import photometric, randaugment
 from longtail.views.recipe import LargeViewRecipe
@@ -57,6 +57,7 @@ class LargeDraws:
     magnitude: np.ndarray  # float64 [P, K] in [0, 10]
     negative: np.ndarray  # bool [P, K]
     bilinear: np.ndarray  # bool [P, K]: where pixels move; else bicubic
+    noise: Sequence[np.ndarray] = ()  # float32 [S·S·3] of each view, N(0, 1); none where there is no noise
 
 
 def large_draws(
@@ -65,7 +66,8 @@ def large_draws(
     """Parameters of the views at `positions` (int [P]) of sources of height x width (int or int64 [P])."""
     words = rng.draws(seed, stream, epoch, positions, _OPS + 4 * recipe.rand_ops)
     ops = words[:, _OPS:].reshape(len(words), recipe.rand_ops, 4)
-    order, factor = jitter(words[:, _JITTER:_GRAY], recipe.jitter)
+    order, factor = jitter(words[:, _JITTER:_GRAY], recipe.jitter, recipe.jitter_prob)
+    values = np.full(len(words), 3 * recipe.size**2)
     radius = uniform(words[:, _RADIUS], *recipe.blur_radius)
     applied = rng.unit(ops[..., 1]) < recipe.rand_prob
     normal = rng.normal_table()[ops[..., 2] >> 16]
@@ -80,6 +82,7 @@ def large_draws(
         magnitude=np.clip(recipe.rand_magnitude + recipe.rand_std * normal, 0.0, 10.0),
         negative=(ops[..., 2] & 1).astype(bool),
         bilinear=rng.unit(ops[..., 3]) < 0.5,
+        noise=erase_noise(seed, epoch, positions, values, "teacher_noise") if recipe.noise else (),
     )
 
 
@@ -97,8 +100,11 @@ def plain_argument(op: str, magnitude: float, negative: bool) -> float | int | N
 def large_view(pixels: np.ndarray, drawn: LargeDraws, row: int, recipe: LargeViewRecipe) -> np.ndarray:
     """A view of one image, uint8 [H, W, 3] to [S, S, 3]. row: of the draws."""
     left, top, width, height = drawn.crop[row].tolist()
-    crop = Image.fromarray(pixels[top : top + height, left : left + width])
-    image = crop.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+    crop = pixels[top : top + height, left : left + width]
+    if recipe.antialias:
+        image = Image.fromarray(crop).resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+    else:
+        image = Image.fromarray(photometric.bilinear(crop, recipe.size, recipe.size))
     image = photometric.color_jitter(image, drawn.order[row].tolist(), drawn.factor[row].tolist())
     image = photometric.grayscale(image) if drawn.gray[row] else image
     image = photometric.gaussian_blur(image, drawn.radius[row]) if drawn.radius[row] else image
@@ -109,7 +115,8 @@ def large_view(pixels: np.ndarray, drawn: LargeDraws, row: int, recipe: LargeVie
         if op >= 0:
             name, how = randaugment.OPS[op], Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
             image = randaugment.apply(image, name, plain_argument(name, magnitude, negative), fill, how)
-    return np.asarray(image)
+    shown = np.asarray(image)
+    return photometric.noisy(shown, drawn.noise[row], recipe.noise) if recipe.noise else shown
 
 
 class LargeViews:

@@ -53,6 +53,8 @@ TEACHERS = {
     "dive_mixed": "dive_row6-cifar100_if100",
     "focal": "focal_bbn-cifar100_if100",
     "dive_large": "dive-inat18",
+    "cbd_ens": "cbd_ens-cifar10_if100-mini",
+    "cbd_crt": "crt-imagenet_lt",
 }
 
 
@@ -136,16 +138,18 @@ def probe_pretraining(table: dict, name: str, seed: int = 0) -> Probe:
 
 def probe_teacher(table: dict, name: str, seed: int = 0) -> Probe:
     config, data = teacher_entry(table, name)
-    return teacher_probe(config, data, seed, () if config.distil is None else (untrained(config, data),))
+    named = [name for name in config.sources if name != "none"]
+    return teacher_probe(config, data, seed, [untrained(config, data, 1 + k) for k in range(len(named))])
 
 
-def untrained(config: TeacherConfig, data: LongTail) -> Source:
+def untrained(config: TeacherConfig, data: LongTail, seed: int = 1) -> Source:
     """What another seed begins with, in the place of an entry's teacher; its logits times 5, as a trained one's are."""
     import torch
 
+    of = replace(config.untaught(), projection=None)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        network = build_model(config, data.num_classes).eval().requires_grad_(False)
+        torch.manual_seed(seed)
+        network = build_model(of, data.num_classes).eval().requires_grad_(False)
     return Source(network, 5.0, "made")
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models import shapes
-from longtail.models.build import ARCHITECTURES, CnnConfig, build_network
+from longtail.models.build import ARCHITECTURES, CnnConfig, CnnParts, build_network
 from longtail.models.vit import ModelConfig
 
 SIZES = {"ti": (192, 3), "s": (384, 6), "b": (768, 12)}
@@ -50,7 +50,7 @@ def test_a_vit_with_layer_scale_and_a_normed_head_by_hand():
 def test_resnet_32_by_hand():
     """METHODS 11: 463,504 parameters and a head. A convolution of a stage's own width takes 2,359,296 in each stage,
     the first of the second and of the third stage half of that."""
-    shape = shapes.teacher("resnet32", 10, "linear", 32)
+    shape = shapes.teacher(CnnParts("resnet32"), 10, 32)
     assert shape.name == "ResNet-32, 32 px"
     assert shape.params == 463_504 + 650
     assert shape.buffers == 2 * (11 * 16 + 10 * 32 + 10 * 64) + 31
@@ -58,12 +58,12 @@ def test_resnet_32_by_hand():
     assert shape.macs == stem + (10 + 9.5 + 9.5) * 2_359_296 + 640
     assert shape.train_macs == 3 * shape.macs - stem
     assert shape.activations == 2 * (11 * 16 * 32**2 + 10 * 32 * 16**2 + 10 * 64 * 8**2)
-    assert shapes.teacher("resnet32", 100, "normed", 32).params == 463_504 + 6_400
+    assert shapes.teacher(CnnParts("resnet32", "normed"), 100, 32).params == 463_504 + 6_400
 
 
 def test_resnet_50_as_torchvision_prints_it():
     """25,557,032 parameters, 4.089 GMAC; 53 norms of 26,560 channels."""
-    shape = shapes.teacher("resnet50", 1000, "linear", 224)
+    shape = shapes.teacher(CnnParts("resnet50"), 1000, 224)
     assert (shape.params, round(shape.macs / 1e9, 3)) == (25_557_032, 4.089)
     assert shape.buffers == 2 * 26_560 + 53
     assert shape.train_macs == 3 * shape.macs - 3 * 64 * 49 * 112**2
@@ -87,11 +87,11 @@ def test_training_is_what_pytorch_counts_forward_and_backward(what):
         network = build_network(model, 7, True) if what == "vit" else ARCHITECTURES["resnet8"](7, "linear")
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, 3, 32, 32, device="meta")).sum().backward()
-    shape = shapes.student(model, 7, True) if what == "vit" else shapes.teacher("resnet8", 7, "linear", 32)
+    shape = shapes.student(model, 7, True) if what == "vit" else shapes.teacher(CnnParts("resnet8"), 7, 32)
     assert 2 * shape.train_macs == counter.get_total_flops()
 
 
 def test_counting_draws_nothing_and_leaves_gradients_on():
     before = torch.get_rng_state()
-    shapes.teacher("resnet8", 11, "linear", 8)
+    shapes.teacher(CnnParts("resnet8"), 11, 8)
     assert torch.equal(before, torch.get_rng_state()) and torch.is_grad_enabled()

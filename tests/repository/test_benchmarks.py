@@ -92,13 +92,19 @@ def test_one_command_measures_all(run, tmp_path):
         numbers += [row["sam_over_sgd"]] if "sam" in entry else []
         assert all(math.isfinite(number) and number > 0 for number in numbers), row
         assert (row["images_per_second_of_plain"] == 1) == (how == "plain, fp32")
-    (row,) = record["distillation"]
-    rates = [row[f"{kind}_images_per_second"] for kind in ("student", "teacher", "forward", "expected")]
-    assert all(math.isfinite(rate) and rate > 0 for rate in rates)
-    assert 1 / rates[3] == pytest.approx(1 / rates[1] + 1 / rates[2], rel=1e-3)
-    assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
-    for table in (text, (tmp_path / "distillation_cpu.md").read_text()):
-        assert f"| `dive-digits_if20`: fp32 | {rates[0]:,.0f} | " in table
+    assert [(row["entry"], row["teachers"]) for row in record["distillation"]] == [
+        ("dive-digits_if20", 1),
+        ("cbd_ens-digits_if20", 4),
+    ]
+    for row in record["distillation"]:
+        rates = [row[f"{kind}_images_per_second"] for kind in ("student", "teacher", "forward", "expected")]
+        at_once = row["at_once_images_per_second"]
+        assert (at_once is None) == (row["teachers"] == 1)
+        assert all(math.isfinite(rate) and rate > 0 for rate in [*rates, at_once or 1])
+        assert 1 / rates[3] == pytest.approx(1 / rates[1] + 1 / rates[2], rel=1e-3)
+        assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
+        for table in (text, (tmp_path / "distillation_cpu.md").read_text()):
+            assert f"| `{row['entry']}`: fp32 | {row['teachers']} | {rates[0]:,.0f} | " in table
     limits = record["limits"]
     rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
     assert all(math.isfinite(rate) and rate > 0 for rate in rates) and limits["attention"]["192"]

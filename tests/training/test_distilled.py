@@ -92,7 +92,7 @@ def test_the_loss_is_the_formula_on_plain_logits(taught, data):
     kl = (t * (t.log() - F.log_softmax(z / 3, 1))).sum(1).mean()
     label = F.cross_entropy(z + torch.as_tensor(data.class_counts).double().log(), labels)
     assert loss.item() == pytest.approx((0.5 * label + 0.5 * 9 * kl).item(), rel=1e-5)
-    alone = build_task(config_of(loss="none"), data, 0, CPU, sources=[task.source])
+    alone = build_task(config_of(loss="none"), data, 0, CPU, sources=task.sources)
     alone.restore(task.state())
     assert alone.forward(0, labels, images, answer)[1].item() == pytest.approx((4.5 * kl).item(), rel=1e-4)
 
@@ -254,7 +254,7 @@ def spoiled(taught: Path, folder: Path, **changes) -> Path:
     ("changes", "said"),
     [
         ({"normalization": "cifar"}, "trained with normalization cifar, would be shown images by digits; both see one"),
-        (LARGE, "seed0: was trained on views of 24 px, would be shown images as they are; both see one view"),
+        (LARGE, "seed0: was trained on views of 24 px, would be shown 8 px; both see one view"),
         ({"arch": "resnet14"}, "weights do not fit its config.yaml"),
         (
             {"must_reach": {"top1": 99.9, "tolerance": 0.0}},
@@ -278,7 +278,7 @@ def test_a_teacher_of_other_classes_or_another_dataset_is_one_line(taught, data)
         load(data=renamed(data, class_names=("1", "0", *data.class_names[2:])))
     meant = config_of(distil=SOFT | {"teacher_dataset": "tiny"})  # FULL: a teacher of another set of the same classes
     assert len(load_sources(meant, [taught], renamed(data, name="other"), 0, "cpu")) == 1
-    with pytest.raises(UserError, match=r"asked to label 'other'; distil.teacher_dataset names 'third'"):
+    with pytest.raises(UserError, match=r"asked to label 'other'; the entry says that it was trained on .third."):
         load_sources(
             config_of(distil=SOFT | {"teacher_dataset": "third"}), [taught], renamed(data, name="other"), 0, CPU
         )

@@ -28,7 +28,7 @@ from longtail.methods.deit_lt import Method
 from longtail.models.build import build_network
 from longtail.runs.execution import Execution
 from longtail.runs.workspace import Workspace
-from longtail.training import student, teacher_tasks
+from longtail.training import student, supervised
 from longtail.training.cache import build_cache
 from longtail.training.experiment import StudentConfig
 from longtail.training.labels import TeacherLabels
@@ -225,7 +225,7 @@ def test_a_teacher_with_sam(tmp_path):
         exact.enter_context(mock.patch.object(Tensor, "float", Tensor.double))
         exact.enter_context(mock.patch.object(losses, "drw_weights", lambda *of: weights_of(*of).double()))
         plain = train_ldam_sam(config, data, 0, torch.float64)
-        exact.enter_context(mock.patch.object(teacher_tasks, "build_model", teacher_in_double))
+        exact.enter_context(mock.patch.object(supervised, "build_model", teacher_in_double))
         train_teacher(config, data, 0, space)
     rows = pd.read_csv(space.result / "history.csv")["train_loss"].to_numpy()
     assert plain.steps >= 100 and len(rows) == len(plain.losses) == 15

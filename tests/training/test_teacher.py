@@ -124,7 +124,7 @@ def trained(tmp_path_factory, data) -> Path:
         ({"factors": [0.1]}, "one factor each"),
         ({"milestones": [6, 5]}, "must rise"),
         ({"scale": None}, "ldam needs max_margin and scale"),
-        ({"loss": "ce"}, "belong to loss ldam"),
+        ({"loss": "ce"}, "belongs to loss ldam"),
         ({"drw_beta": None}, "go together"),
         ({"drw_beta": 1.0}, "not in"),
         ({"sam_rho": 0.0}, "write null"),

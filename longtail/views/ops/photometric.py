@@ -62,3 +62,23 @@ def color_jitter(image: Image.Image, order: Sequence[int], factors: Sequence[flo
         if part >= 0:
             image = adjust(image, JITTER[part], factors[part])
     return image
+
+
+def bilinear(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize without antialiasing, as TensorFlow's: of the four nearest pixels, however far it shrinks, where
+    Pillow's own averages over all. uint8 [H, W, 3] to [height, width, 3]: rows, then columns, in float32, rounded."""
+    for axis, side in ((0, height), (1, width)):
+        length = pixels.shape[axis]
+        at = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, length - 1)
+        low = at.astype(np.int64)
+        share = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        first, second = (pixels.take(i, axis).astype(np.float32) for i in (low, np.minimum(low + 1, length - 1)))
+        pixels = first + share * (second - first)
+    return np.rint(pixels).astype(np.uint8)
+
+
+def noisy(pixels: np.ndarray, normal: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian noise of standard deviation sigma, in shares of white; rounded to whole levels and clipped. pixels:
+    uint8 [H, W, 3]; normal: N(0, 1) values, float32 [H·W·3]."""
+    found = pixels + np.float32(255 * sigma) * normal.reshape(pixels.shape)
+    return np.clip(np.rint(found), 0, 255).astype(np.uint8)
