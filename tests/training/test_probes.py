@@ -72,3 +72,11 @@ def test_a_small_change_of_the_code_is_caught(kind, place, old, new, plain):
 def test_there_are_changes_of_every_part():
     assert len(MUTATIONS) >= 25
     assert json.dumps(MUTATIONS)  # rows of text
+
+
+def test_the_committed_table_has_every_edit():
+    text = (ROOT / "benchmarks/results/probe_mutations.md").read_text()
+    assert f"{len(MUTATIONS)} of {len(MUTATIONS)} edits are caught" in text
+    rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ") for row in rows if row[0] != "|:--"] == [kind for kind, *_ in MUTATIONS]
+    assert [row[1].strip("`") for row in rows] == [place for _, place, *_ in MUTATIONS]
