@@ -58,7 +58,7 @@ def plan(*, dry: bool) -> Plan:
     with _repository(wait=False) as repo:
         stages, records = _pipeline_stages(repo), _records()
         writes = not dry and _take_lock()
-        lists = code.lists(stages, run=writes)
+        lists = code.look(stages, run=writes)
         finished, stale = _judge(stages, records, lists)
         stale = {stage for stage in stale if stage.name != code.STAGE}
         if writes:

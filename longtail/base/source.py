@@ -1,8 +1,8 @@
 """What a script is made of: itself and every file of longtail that it imports, as Python reads them.
 
-Comments, docstrings and lay-out are no part of it. Stages depend on these lists (dvc.yaml's stage `code`), not on the
-text of the files, so an edited comment makes nothing stale and an edited module the scripts alone that import it. The
-lists are the same under every version of Python.
+Comments, docstrings and lay-out are no part of it. Stages depend on these lists (made by the stage `code`,
+workflow/dvc.yaml), not on the text of the files, so an edited comment makes nothing stale and an edited module the
+scripts alone that import it. The lists are the same under every version of Python.
 """
 
 from __future__ import annotations
