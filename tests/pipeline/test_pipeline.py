@@ -42,7 +42,8 @@ def test_git_sees_what_is_small_and_dvc_holds_the_rest(repo):
     listed = run(repo, "git", "status", "--porcelain", "--untracked-files=all")
     new = {line[3:] for line in listed.splitlines()}
     small = tuple(f"reports/{part}/tiny/" for part in ("metrics", "analysis", "tables", "runs", "experts"))
-    assert {name for name in new if not name.startswith(small)} == {"dvc.lock", "workflow/dvc.lock"}
+    # the lists of code are committed: their lock changes in a tree whose edits have not been listed yet, and only there
+    assert {"dvc.lock"} <= {name for name in new if not name.startswith(small)} <= {"dvc.lock", "workflow/dvc.lock"}
     assert sum((repo / name).stat().st_size for name in new) < 2e6
 
 
