@@ -74,6 +74,8 @@ class Row:
     """One table row: ours (an experiment, or a teacher), printed, or both.
 
     groups: by which rule our head, mid and tail are made; the papers mix rules within one table (METHODS 1.2).
+    count_images: by number of training images, and every test image counts alike, not every class: CBD Table 8 of
+    iNaturalist 2017, whose test set is not balanced.
     """
 
     label: str
@@ -82,7 +84,7 @@ class Row:
     head: Head = "avg"  # avg = mean of raw logits; the only head where there is one
     printed: Printed | None = None
     cache: str | None = None  # under caches; for the column teacher_top1_on_views
-    groups: Literal["author", "count"] = "author"  # head, mid, tail by class index, or by number of images
+    groups: Literal["author", "count", "count_images"] = "author"  # head, mid, tail by class index, or by images
     copied: bool = False  # of others' work, which the paper copies and nobody runs here
     # of a shifted test set: what the logits are corrected by, as diagnostics.json names it (evaluation/shifts.py)
     correction: Literal["raw", "from_train_prior", "from_uniform"] = "raw"
@@ -95,7 +97,7 @@ class Row:
 
     def measured(self, column: Column) -> Column:
         """The metric that stands in a column of this row."""
-        return COUNT_RULE.get(column, column) if self.groups == "count" else column
+        return column if self.groups == "author" else COUNT_RULE.get(column, column)
 
 
 @dataclass(frozen=True)
