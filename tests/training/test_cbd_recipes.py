@@ -13,6 +13,7 @@ from longtail.cost.workload import Workload
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
 from longtail.losses.cbd import FeatureDistillation
+from longtail.report.study import StudyConfig
 from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
@@ -138,6 +139,26 @@ def test_table_1_and_the_sweeps():
     ]
     assert sorted(c.distil.beta for n, c in found.items() if n.startswith("cbd_beta")) == [0.1, 1, 10, 30, 300, 1000]
     assert {(c.distil.beta, c.distil.tau) for n, c in found.items() if n.startswith("hybrid")} == {(100, 2)}
+
+
+@pytest.mark.parametrize("study", ["cbd-imagenet_lt_val", "cbd-digits_sweeps"])
+def test_a_sweep_says_what_its_entries_were_trained_with(study):
+    """Value, kind and temperature of each point; what is tested again has them from the entry whose weights it has."""
+    panels = params.build(StudyConfig, TABLE["studies"][study], study).sweeps
+    assert [panel.setting for panel in panels] == ["alpha", "beta"]
+    for panel in panels:
+        for line in panel.lines:
+            found = [(value, config_of(name)) for value, name in line.teachers]
+            trained = [(value, c if c.distil else config_of(c.sources[0])) for value, c in found]
+            assert [getattr(c.distil, panel.setting) for _, c in trained] == [value for value, _ in trained]
+            label, _, tau = line.label.partition(", T ")
+            learns = {"Features": (True, False), "Softened answers": (False, True), "Both": (True, True)}[label]
+            for c in (c.distil for value, c in trained if value):  # at alpha 0 nothing is distilled
+                assert (c.beta is not None, c.tau is not None) == learns and (c.tau or "") == (
+                    float(tau) if tau else ""
+                )
+            other = {"alpha": "beta", "beta": "alpha"}[panel.setting]
+            assert {getattr(c.distil, other) for value, c in trained if value} <= {0.4, 100.0, None}
 
 
 def test_the_cost_of_four_teachers_is_that_of_four_passes():
