@@ -125,15 +125,16 @@ def test_stage_writes_and_checks(tmp_path, capsys):
 
 
 def test_every_table_and_figure_of_the_papers_is_listed():
-    """METHODS 3.12, 5.7 and 6.6."""
+    """METHODS 3.12, 5.7, 6.6 and 7.3."""
     items = yaml_file.read(ROOT / "docs/coverage.yaml")["items"]
-    of = {p: [i["item"] for i in items if i.get("paper", "DeiT-LT") == p] for p in ("DeiT-LT", "LiVT", "DiVE")}
+    of = {p: [i["item"] for i in items if i.get("paper", "DeiT-LT") == p] for p in ("DeiT-LT", "LiVT", "DiVE", "CBD")}
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
     figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
     assert of["DeiT-LT"] == [*tables, "Supplement A.3", *figures]
     assert of["LiVT"] == [*(f"Table {n}" for n in range(1, 8)), "Fig. 1", "Fig. 2", "Fig. 3", "Fig. (appendix)"]
     drawn = ["Fig. 1", "Fig. 2", "Fig. 3", "Figs 4, 5 and 6", "Fig. 7", "Fig. 8", "Fig. 9"]
     assert of["DiVE"] == [*(f"Table {n}" for n in range(1, 9)), *drawn, "Section 1 and footnote 1"]
+    assert of["CBD"] == [*(f"Table {n}" for n in range(1, 9)), *(f"Fig. {n}" for n in range(1, 5)), "In the text"]
     assert sum(map(len, of.values())) == len(items)
 
 
