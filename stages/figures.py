@@ -1,9 +1,10 @@
 """The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
-Accuracy by class group from the metrics files; teacher entropy, CLS-DIST distance, attention distance, feature rank,
-rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples and maps of features from the
-analysis folders. What a caption says of the numbers drawn is a text beside the figure. Which entries a figure shows
-stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure without any is skipped.
+Accuracy by class group, and over a setting, from the metrics files; teacher entropy, CLS-DIST distance, attention
+distance, feature rank, rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples and
+maps of features from the analysis folders. What a caption says of the numbers drawn is a text beside the figure. Which
+entries a figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure
+without any is skipped.
 Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
@@ -26,6 +27,7 @@ from longtail.report.figures import dive_figures, study_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
 from longtail.report.figures.style import colors_of, save
+from longtail.report.figures.sweep import sweep
 from longtail.report.published import CURVES, printed_curve
 from longtail.report.results import load
 from longtail.report.study import Item, StudyConfig
@@ -117,6 +119,7 @@ def draw(
         ),
         "tsne": dive_figures.tsne(examples("tsne", "tsne.csv", "class", "images", "x", "y")),
         "head_smoothing": dive_figures.head_smoothing(smoothing),
+        "sweep": sweep(study.sweeps, results.teachers),
         "test_accuracy": study_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }
     return {figure: drawing for figure, drawing in drawn.items() if drawing is not None}

@@ -25,7 +25,7 @@ from longtail.data.list_sources import group_findings
 
 CHUNK = 100  # images a worker reads before it answers
 NAMED = 3
-INAT_2017_CLASSES = 5089  # METHODS 1.4
+INAT_CLASSES = {5089: 2017, 8142: 2018}  # METHODS 1.4
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def _other_list(config: FilesConfig, split: str, listing: Listing, others: dict[
     wanted, images = getattr(config, f"{split}_images"), len(listing.files)
     if wanted in (None, images):
         return ""
-    if int(listing.labels.max()) + 1 == INAT_2017_CLASSES != config.classes:
-        return "looks like iNaturalist 2017"
+    classes = int(listing.labels.max()) + 1
+    if classes in INAT_CLASSES and classes != config.classes:
+        return f"looks like iNaturalist {INAT_CLASSES[classes]}"
     for name, other in {"this entry": config, **others}.items():
         for part in SPLITS:
             if getattr(other, f"{part}_images") == images:

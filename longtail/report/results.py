@@ -8,9 +8,10 @@ from pathlib import Path
 
 from longtail.base import typed
 from longtail.base.errors import UserError
+from longtail.evaluation.metrics import DECIMALS, summarise
 from longtail.report.reading import diagnostics
 from longtail.report.records import CacheMetrics, Metrics
-from longtail.report.study import ON_VIEWS, SHIFTS, Column, Row, StudyConfig
+from longtail.report.study import COUNT_RULE, ON_VIEWS, SHIFTS, Column, Row, StudyConfig
 
 SCHEMA = 1
 MAKER = {
@@ -29,7 +30,7 @@ class Results:
     experiments: dict[str, dict]
     teachers: dict[str, dict]
     caches: dict[str, dict]
-    runs: Path | None = None  # folder of the study's runs, for shifted test sets
+    runs: Path | None = None  # folder of the study's runs, for shifted test sets and groups by images
 
     def of(self, row: Row) -> dict | None:
         """The metrics file of a table row; None when it names no entry or the entry was not run."""
@@ -51,18 +52,41 @@ class Results:
         heads = metrics["summary"][phase]
         if row.head not in heads:
             raise UserError(f"row '{row.label}': {metrics['entry']} has no head '{row.head}'; it has cls")
+        if row.groups == "count_images" and column in COUNT_RULE:
+            return self._by_images(row, metrics, phase, COUNT_RULE[column])
         return heads[row.head][row.measured(column)]
 
-    def _shifted(self, row: Row, column: Column) -> dict | None:
-        """From diagnostics.json of the row's run; None where that was not made."""
+    def _by_images(self, row: Row, metrics: dict, phase: str, group: str) -> dict | None:
+        """Accuracy over a group's test images, whatever their class, from each class's accuracy and its number of test
+        images, which diagnostics.json has; None where that was not made."""
+        found = self._diagnosed(row)
+        if found is None:
+            return None
+        members = metrics["groups"]["count"][group]
+        images = [found["test_counts"][label] for label in members]
+        if not sum(images):
+            return summarise([])
+        seeds = []
+        for measured in metrics["seeds"].values():
+            accuracies = measured[phase][row.head]["per_class"]
+            right = sum(n * accuracies[label] for label, n in zip(members, images, strict=True) if n)
+            seeds.append(round(right / sum(images), DECIMALS))
+        return summarise(seeds)
+
+    def _diagnosed(self, row: Row) -> dict | None:
+        """diagnostics.json of the row's run; None where that was not made, or names no run."""
         name = row.entry or row.teacher
         if self.runs is None or name is None:
             return None
-        found = diagnostics(self.runs / name if row.entry else self.runs / "teachers" / name)
+        return diagnostics(self.runs / name if row.entry else self.runs / "teachers" / name)
+
+    def _shifted(self, row: Row, column: Column) -> dict | None:
+        """From diagnostics.json of the row's run; None where that was not made."""
+        found = self._diagnosed(row)
         if found is None:
             return None
         if row.head not in found["heads"]:
-            raise UserError(f"row '{row.label}': {name} has no head '{row.head}'; it has cls")
+            raise UserError(f"row '{row.label}': {found['entry']} has no head '{row.head}'; it has cls")
         tests = {f"{test['direction']}-{test['factor']}": test for test in found["heads"][row.head]["shifts"]}
         return tests[column][row.correction]
 
@@ -70,7 +94,7 @@ class Results:
 def load(folder: Path, name: str, study: StudyConfig, runs: Path | None = None) -> Results:
     """The study's files: <entry>.json, teachers/<teacher>.json, caches/<cache>.json under the folder.
 
-    runs: folder of the study's runs, reports/runs/<study>, which tables of shifted test sets need.
+    runs: folder of the study's runs, reports/runs/<study>, which tables of shifted test sets and groups by images need.
 
     Raises UserError for a file of something else.
     """

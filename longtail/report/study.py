@@ -13,6 +13,7 @@ from typing import Literal
 from longtail.base.errors import nearest
 from longtail.evaluation.shifts import TESTS
 from longtail.report.figures.captions import FIGURES
+from longtail.report.panels import Smoothing, Sweep, check_listed
 
 # fmt: off
 Column = Literal[
@@ -74,6 +75,8 @@ class Row:
     """One table row: ours (an experiment, or a teacher), printed, or both.
 
     groups: by which rule our head, mid and tail are made; the papers mix rules within one table (METHODS 1.2).
+    count_images: by number of training images, and every test image counts alike, not every class: CBD Table 8 of
+    iNaturalist 2017, whose test set is not balanced.
     """
 
     label: str
@@ -82,7 +85,7 @@ class Row:
     head: Head = "avg"  # avg = mean of raw logits; the only head where there is one
     printed: Printed | None = None
     cache: str | None = None  # under caches; for the column teacher_top1_on_views
-    groups: Literal["author", "count"] = "author"  # head, mid, tail by class index, or by number of images
+    groups: Literal["author", "count", "count_images"] = "author"  # head, mid, tail by class index, or by images
     copied: bool = False  # of others' work, which the paper copies and nobody runs here
     # of a shifted test set: what the logits are corrected by, as diagnostics.json names it (evaluation/shifts.py)
     correction: Literal["raw", "from_train_prior", "from_uniform"] = "raw"
@@ -95,7 +98,7 @@ class Row:
 
     def measured(self, column: Column) -> Column:
         """The metric that stands in a column of this row."""
-        return COUNT_RULE.get(column, column) if self.groups == "count" else column
+        return column if self.groups == "author" else COUNT_RULE.get(column, column)
 
 
 @dataclass(frozen=True)
@@ -162,14 +165,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Smoothing:
-    """A panel of the figure `head_smoothing`: teachers that differ in `head_smoothing` alone."""
-
-    title: str
-    teachers: tuple[tuple[float, str], ...]  # epsilon, as in the entry; the entry
-
-
-@dataclass(frozen=True)
 class StudyConfig:
     """One study = one page of results."""
 
@@ -182,7 +177,8 @@ class StudyConfig:
     tables: tuple[Table, ...]
     pretrainings: tuple[Item, ...] = ()  # encoders that its experiments start from, shown by what they reconstruct
     curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
-    smoothing: tuple[Smoothing, ...] = ()
+    smoothing: tuple[Smoothing, ...] = ()  # panels of the figure `head_smoothing`
+    sweeps: tuple[Sweep, ...] = ()  # panels of the figure `sweep`
     figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
 
     def __post_init__(self) -> None:
@@ -205,11 +201,8 @@ class StudyConfig:
             raise ValueError("curves: printed curves belong to a comparable study")
         self._check_figures()
         listed = {item.name for item in self.teachers}
-        for panel in self.smoothing:
-            for _, name in panel.teachers:
-                if name not in listed:
-                    found = f"'{name}' is not listed in the study{nearest(name, listed)}"
-                    raise ValueError(f"smoothing '{panel.title}': {found}")
+        check_listed("smoothing", self.smoothing, listed)
+        check_listed("sweeps", self.sweeps, listed)
         known = {"entry": self.experiments, "teacher": self.teachers, "cache": self.caches}
         for table in self.tables:
             for row in table.rows:
@@ -234,8 +227,9 @@ class StudyConfig:
         figures, teachers and students for accuracy, else students."""
         if figure in ("entropy", "reconstructions"):
             return self.caches if figure == "entropy" else self.pretrainings
-        if figure == "head_smoothing":
-            named = [name for panel in self.smoothing for _, name in panel.teachers]
+        if figure in ("head_smoothing", "sweep"):
+            panels = self.smoothing if figure == "head_smoothing" else self.sweeps
+            named = {name for panel in panels for name in panel.names}
             return tuple(item for item in self.teachers if item.name in named)
         if figure in OF_TEACHERS:
             return self.teachers

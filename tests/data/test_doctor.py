@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from longtail.data.layout_causes import likely_cause
-from tests.helpers.disk_datasets import MAKERS, SYNSETS, imagenet_lt, inat18, places_lt
+from tests.helpers.disk_datasets import MAKERS, SYNSETS, imagenet_lt, inat17, inat18, places_lt
 from tests.helpers.stage_processes import finish, start
 
 IMAGES, RAW = "data/images/imagenet", "data/raw/imagenet"
@@ -37,6 +37,7 @@ def test_a_sound_dataset_passes_with_a_table(name, tmp_path):
     expected = {
         "imagenet": {"train": ["13", "4"], "val": ["4", "4"], "test": ["8", "4"]},
         "inat": {"train": ["30", "12"], "test": ["12", "12"]},
+        "inat17": {"train": ["159", "3"], "test": ["8", "3"]},
         "places": {"train": ["10", "3"], "test": ["6", "3"]},
         "table": {"train": ["7", "3"], "test": ["3", "3"]},
     }[name]
@@ -95,6 +96,15 @@ def test_inaturalist_2017_is_recognised_by_its_classes(tmp_path):
     block["files"]["train_images"] = 999
     found = diagnosis(tmp_path, block)
     assert any(line.endswith("train2018.json: looks like iNaturalist 2017") for line in found)
+
+
+def test_inaturalist_2018_in_the_place_of_2017(tmp_path):
+    block, path = inat17(tmp_path), tmp_path / "data/raw/inat17/train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 8141  # 8,142 classes
+    path.write_text(json.dumps(content))
+    block["files"] |= {"train_images": 999, "classes": 5089}
+    assert any(line.endswith("train2017.json: looks like iNaturalist 2018") for line in diagnosis(tmp_path, block))
 
 
 # ---- images that are missing, and why

@@ -15,7 +15,7 @@ from longtail.data.list_formats import read_list
 from longtail.data.list_sources import natural_labels
 from longtail.data.long_tail import LongTail, check_class_order, class_order, content_digest
 from longtail.data.sources import make_longtail
-from tests.helpers.disk_datasets import MAKERS, SYNSETS, imagenet_lt, inat18
+from tests.helpers.disk_datasets import MAKERS, SYNSETS, imagenet_lt, inat17, inat18
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import finish, start
 
@@ -76,6 +76,7 @@ def test_the_large_entries_expect_the_published_counts():
     expected = {  # classes, train, val, test, largest, smallest
         "imagenet_lt": (1000, 115846, 20000, 50000, 1280, 5),
         "inat18": (8142, 437513, None, 24426, 1000, 2),
+        "inat17": (5089, 579184, None, 95986, 3919, 9),
         "places_lt": (365, 62500, 7300, 36500, 4980, 5),
         "imagenet": (1000, 1281167, None, 50000, 1300, 732),
     }
@@ -157,6 +158,19 @@ def test_inaturalist_keeps_integer_ids_apart_from_folder_order(tmp_path, monkeyp
     assert folders == data.train_labels.tolist() == sorted(folders)
     ranked = make(inat18(tmp_path))
     assert ranked.class_map.tolist() == [9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2]
+
+
+def test_inaturalist_2017_has_a_test_set_that_is_not_balanced(tmp_path, monkeypatch):
+    """Folders of species' names, many, medium and few images of each; the labels of both splits are by frequency."""
+    monkeypatch.chdir(tmp_path)
+    data = make(inat17(tmp_path))
+    assert data.class_names == ("Species 2", "Species 0", "Species 1") and data.class_counts.tolist() == [120, 30, 9]
+    assert data.count_groups.tolist() == [0, 1, 2] and np.bincount(data.test_labels).tolist() == [4, 3, 1]
+    for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
+        folders = [file.decode().split("/")[2] for file in images.files.tolist()]
+        assert [name.replace("Ardea species", "Species") for name in folders] == [
+            data.class_names[label] for label in labels
+        ]
 
 
 def test_the_same_lists_make_the_same_file_wherever_the_images_lie(imagenet):

@@ -1,4 +1,5 @@
-"""ImageNet-LT, iNaturalist 2018, Places-LT and a csv table in miniature: the formats and folders of the official files.
+"""ImageNet-LT, iNaturalist 2017 and 2018, Places-LT and a csv table in miniature: formats and folders of the official
+files.
 
 Every maker fills data/raw/<name> and data/images/<name> under a folder and returns the entry of params.yaml.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,24 +83,40 @@ def imagenet_lt(folder: Path) -> dict:
 
 def inat18(folder: Path, classes: int = 12) -> dict:
     """Twelve species, so that folder names sort otherwise than labels; label l has l // 3 + 1 training images."""
-    raw, images = folder / "data/raw/inat", folder / "data/images/inat"
+    counts = {"train": [label // 3 + 1 for label in range(classes)], "val": [1] * classes}
+    inaturalist(folder, "inat", 2018, counts, lambda label: f"train_val2018/Plantae/{label}")
+    return entry("inat", "inat", [3, 6], train="train2018.json", test="val2018.json", classes=classes, largest=4)
+
+
+def inat17(folder: Path) -> dict:
+    """Three species of 120, 30 and 9 training images and of 4, 3 and 1 test images: the test set is not balanced.
+    Folders are called as species are, with blanks; an image has more keys than in 2018."""
+    counts = {"train": [30, 9, 120], "val": [3, 1, 4]}
+    inaturalist(folder, "inat17", 2017, counts, lambda label: f"train_val_images/Aves/Ardea species {label}")
+    return entry("inat", "inat17", [1, 2], train="train2017.json", test="val2017.json", classes=3, largest=120)
+
+
+def inaturalist(folder: Path, name: str, year: int, counts: dict[str, list[int]], under: Callable[[int], str]) -> None:
+    """The json of both splits, as the competitions have it, and images under the folder of each label."""
+    raw, images = folder / "data/raw" / name, folder / "data/images" / name
     raw.mkdir(parents=True, exist_ok=True)
     number = 0
-    for split, counts in (("train", [label // 3 + 1 for label in range(classes)]), ("val", [1] * classes)):
+    for split in ("train", "val"):
         pictures, annotations = [], []
-        for label, count in enumerate(counts):
+        for label, count in enumerate(counts[split]):
             for _ in range(count):
                 number += 1
-                name = hashlib.md5(str(number).encode()).hexdigest()
-                file = f"train_val2018/Plantae/{label}/{name}.jpg"
+                file = f"{under(label)}/{hashlib.md5(str(number).encode()).hexdigest()}.jpg"
                 jpeg(images / file, number)
-                pictures.append({"id": 1000 + number, "file_name": file, "width": 1, "height": 1})
+                about = {"license": 1, "rights_holder": "R"} if year == 2017 else {}
+                pictures.append({"id": 1000 + number, "file_name": file, "width": 1, "height": 1, **about})
                 annotations.append({"id": 1000 + number, "image_id": 1000 + number, "category_id": label})
         annotations.reverse()
-        categories = [{"id": c, "name": f"Species {c}", "supercategory": "Plantae"} for c in range(classes)]
+        categories = [{"id": c, "name": f"Species {c}", "supercategory": "Plantae"} for c in range(len(counts[split]))]
         content = {"images": pictures, "annotations": annotations, "categories": categories}
-        (raw / f"{split}2018.json").write_text(json.dumps(content))
-    return entry("inat", "inat", [3, 6], train="train2018.json", test="val2018.json", classes=classes, largest=4)
+        if year == 2017:
+            content |= {"info": {"year": 2017}, "licenses": [{"id": 1, "name": "L", "url": ""}]}
+        (raw / f"{split}{year}.json").write_text(json.dumps(content))
 
 
 def places_lt(folder: Path) -> dict:
@@ -133,4 +151,4 @@ def table(folder: Path) -> dict:
     return entry("csv", "table", [1, 2], train="train.csv", test="test.csv")
 
 
-MAKERS = {"imagenet": imagenet_lt, "inat": inat18, "places": places_lt, "table": table}
+MAKERS = {"imagenet": imagenet_lt, "inat": inat18, "inat17": inat17, "places": places_lt, "table": table}

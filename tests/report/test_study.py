@@ -71,6 +71,22 @@ def changed(path: list, value) -> dict:
             [{"title": "A", "teachers": [[0.1, "s-vit"]]}],
             "smoothing 'A': 's-vit' is not listed .*: t",
         ),
+        (
+            ["sweeps"],
+            [{"title": "A", "setting": "x", "lines": [{"label": "L", "teachers": [[0.1, "s-vit"]]}]}],
+            "sweeps 'A': 's-vit' is not listed .*: t",
+        ),
+        (
+            ["sweeps"],
+            [{"title": "A", "setting": "x", "log": True, "lines": [{"label": "L", "teachers": [[0.0, "t"]]}]}],
+            "'A': 0 has no place on a logarithmic axis",
+        ),
+        (
+            ["sweeps"],
+            [{"title": "A", "setting": "x", "lines": [{"label": "L", "teachers": [[2.0, "t"], [1.0, "t"]]}]}],
+            r"line 'L': values \[2.0, 1.0\] must rise",
+        ),
+        (["sweeps"], [{"title": "A", "setting": "x", "lines": []}], r"'A': lines \[\]; at least one"),
         (["tables", 0, "rows", 1, "groups"], "rank", "'rank' is not one of author, count"),
     ],
 )

@@ -13,6 +13,7 @@ from longtail.cost.workload import Workload
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
 from longtail.losses.cbd import FeatureDistillation
+from longtail.report.study import StudyConfig
 from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
@@ -41,6 +42,9 @@ def config_of(name: str) -> TeacherConfig:
         ("cbd_ens-inat18", 437_513, 1709, 200, 1e-4, 0.2),
         ("instance_e400-inat18", 437_513, 1709, 400, 1e-4, 0.2),
         ("crt-inat18", 437_513, 1709, 30, 1e-4, 0.2),
+        ("instance_r101-inat17", 579_184, 2262, 200, 1e-4, 0.2),
+        ("cbd_ens-inat17", 579_184, 2262, 200, 1e-4, 0.2),
+        ("crt_r101-inat17", 579_184, 2262, 30, 1e-4, 0.2),
     ],
 )
 def test_the_printed_settings(name, images, steps, epochs, decay, lr):
@@ -95,6 +99,27 @@ def test_students_have_the_printed_weights_and_a_projection_as_wide_as_their_tea
     assert all(source.arch == config.arch and source.sampler == "shuffle" for source in sources)
 
 
+def test_inaturalist_2017_is_trained_as_2018():
+    """Each entry is that of 2018, but for data set, study, teachers and what it must reach; cRT of ResNet-101 has none
+    there."""
+    found = {name for name in CBD if name.endswith("-inat17")}
+    kinds = ("instance", "instance_2", "instance_aug", "instance_aug_2", "crt", "cbd", "cbd_ens")
+    assert found == {f"{kind}{depth}-inat17" for kind in kinds for depth in ("", "_r101")}
+    for name in found:
+        ours, other = config_of(name), TABLE["teachers"][name.replace("_r101", "").replace("17", "18")]
+        wanted = params.build(TeacherConfig, other, name)
+        sources = tuple(source.replace("inat18", "inat17") for source in wanted.sources)
+        if "_r101" in name:
+            sources = tuple(s.replace("-inat17", "_r101-inat17") for s in sources)
+        arch = "resnet101" if "_r101" in name else "resnet50"
+        assert ours == replace(
+            wanted, dataset="inat17", study="cbd-inat17", must_reach=ours.must_reach, sources=sources, arch=arch
+        )
+    reached = {name: config_of(name).must_reach for name in found}
+    floors = {name: floor.top1 for name, floor in reached.items() if floor}
+    assert floors == {"instance-inat17": 62.5, "instance_r101-inat17": 64.1}  # Table 8
+
+
 def test_table_1_and_the_sweeps():
     found = {}
     for name, entry in CBD.items():
@@ -114,6 +139,26 @@ def test_table_1_and_the_sweeps():
     ]
     assert sorted(c.distil.beta for n, c in found.items() if n.startswith("cbd_beta")) == [0.1, 1, 10, 30, 300, 1000]
     assert {(c.distil.beta, c.distil.tau) for n, c in found.items() if n.startswith("hybrid")} == {(100, 2)}
+
+
+@pytest.mark.parametrize("study", ["cbd-imagenet_lt_val", "cbd-digits_sweeps"])
+def test_a_sweep_says_what_its_entries_were_trained_with(study):
+    """Value, kind and temperature of each point; what is tested again has them from the entry whose weights it has."""
+    panels = params.build(StudyConfig, TABLE["studies"][study], study).sweeps
+    assert [panel.setting for panel in panels] == ["alpha", "beta"]
+    for panel in panels:
+        for line in panel.lines:
+            found = [(value, config_of(name)) for value, name in line.teachers]
+            trained = [(value, c if c.distil else config_of(c.sources[0])) for value, c in found]
+            assert [getattr(c.distil, panel.setting) for _, c in trained] == [value for value, _ in trained]
+            label, _, tau = line.label.partition(", T ")
+            learns = {"Features": (True, False), "Softened answers": (False, True), "Both": (True, True)}[label]
+            for c in (c.distil for value, c in trained if value):  # at alpha 0 nothing is distilled
+                assert (c.beta is not None, c.tau is not None) == learns and (c.tau or "") == (
+                    float(tau) if tau else ""
+                )
+            other = {"alpha": "beta", "beta": "alpha"}[panel.setting]
+            assert {getattr(c.distil, other) for value, c in trained if value} <= {0.4, 100.0, None}
 
 
 def test_the_cost_of_four_teachers_is_that_of_four_passes():
@@ -137,6 +182,7 @@ STEPS = [  # one of each kind
     *("instance-imagenet_lt", "noise_aug-imagenet_lt", "class_balanced_aug-imagenet_lt", "logit_adjusted-imagenet_lt"),
     *("cbd-imagenet_lt", "cbd_ens-inat18", "cbd_la-imagenet_lt", "kd_tau2-imagenet_lt_val", "instance-inat18"),
     *("hybrid_alpha0p4-imagenet_lt_val", "finetune-inat18", "crt-imagenet_lt", "crt_full-imagenet_lt"),
+    *("cbd_ens-inat17", "crt-inat17"),
     *("cbd_ens-cifar10_if100-mini", "instance_aug-cifar10_if100-mini"),
 ]
 

@@ -47,6 +47,20 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Reproduction:
+    """What somebody else reports about a claim: his runs, not ours, and no part of the verdict."""
+
+    source: str  # public address
+    text: str  # one sentence, in our words
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"https://[^\s()<>|]+", self.source):
+            raise ValueError(f"source '{self.source}': a public address, https://…")
+        if not self.text.strip():
+            raise ValueError(f"source '{self.source}': say in `text` what it reports")
+
+
+@dataclass(frozen=True)
 class Claim:
     """One statement of a paper that a number decides, in our words."""
 
@@ -56,6 +70,7 @@ class Claim:
     text: str
     full: tuple[Comparison, ...]  # with the published recipe
     miniature: tuple[Comparison, ...] = ()  # in studies that are not comparable: they show the pattern, not the claim
+    others: tuple[Reproduction, ...] = ()  # others' reproductions
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9-]+", self.id):

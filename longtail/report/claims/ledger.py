@@ -16,7 +16,7 @@ from longtail.report.published import PrintedCell
 HEADER = (
     *("id", "paper", "where", "text", "overall", "study", "miniature", "verdict", "difference", "low", "high", "unit"),
     *("seeds", "method", "reason", "both_low", "both_high", "metric", "higher", "higher_head", "lower", "lower_head"),
-    *("printed_higher", "printed_lower", "printed_difference", "printed_note"),
+    *("printed_higher", "printed_lower", "printed_difference", "printed_note", "others"),
 )
 NO_STUDY = "no run yet"
 COUNTED = {"holds": "hold", "not yet run": "not yet run", "undecided": "undecided", "does not hold": "do not hold"}
@@ -50,6 +50,11 @@ class Counterpart:
         return [cell.doubt for cell in (self.higher, self.lower) if cell and cell.doubt]
 
 
+def reported(claim: Claim) -> str:
+    """What others report about a claim, each with its address; nothing where nobody is named."""
+    return " ".join(f"{other.text} ({other.source})" for other in claim.others)
+
+
 def place(pair: Comparison) -> str:
     """Where the numbers are compared: our study, or the printed setting where there is none."""
     if pair.study or not pair.higher.printed:
@@ -77,7 +82,8 @@ def to_csv(ledger: list[Judged], published: Path) -> str:
         line += [*map(_four, judged.interval_both or (None, None)), pair.higher.metric]
         line += [pair.higher.name, pair.higher.head, pair.lower.name, pair.lower.head]
         line += [cell.value if cell else "" for cell in (printed.higher, printed.lower)]
-        writer.writerow([*line, _four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))])
+        line += [_four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))]
+        writer.writerow([*line, reported(claim)])
     return out.getvalue()
 
 
@@ -93,7 +99,8 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
         "tells nothing of other training seeds. No interval tells of other subsets of the training images, and none",
         "is corrected for the number of claims. A claim as a whole has the worst verdict of its full recipes;",
         "miniatures show whether the pattern appears, and decide nothing. Differences are higher minus lower;",
-        "(?) marks printed numbers that are doubtful, as told in claims.csv.",
+        "(?) marks printed numbers that are doubtful, as told in claims.csv. What others report of their own runs",
+        "stands in the last column, with its address, and is no part of a verdict.",
         "",
     ]
     for paper, group in groupby(ledger, key=lambda judged: judged.claim.paper):
@@ -105,10 +112,10 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
         for judged, verdict, printed in _lines(found, published):
             claim = judged.claim
             first = f"**{claim.text}** {claim.where}: *{verdict}*" if claim.id != seen else ""
-            rows.append((first, *_row(judged, printed)))
+            rows.append((first, *_row(judged, printed), reported(claim) if first else ""))
             seen = claim.id
-        header = ("claim", "study", "printed", "ours", "95 % interval", "test", "verdict")
-        lines += pipe_table(header, "llrrlll", rows)
+        header = ("claim", "study", "printed", "ours", "95 % interval", "test", "verdict", "others' reproductions")
+        lines += pipe_table(header, "llrrllll", rows)
         lines.append("")
     return "\n".join(lines)
 

@@ -25,6 +25,10 @@ DRAWN = (
     "Ours: mean ± standard error over seeds, in %, last epoch; what is expected over all draws of such a test set from "
     "the balanced one."
 )
+BY_IMAGES = (
+    "Our head, mid and tail are the test images of classes with more than 100, 20 to 100, fewer than 20 training "
+    "images; every image counts alike, as in print, where elsewhere every class does."
+)
 OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
 
 
@@ -118,6 +122,8 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     if by_count:
         rule = "more than 100, 20 to 100, fewer than 20 training images"
         grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else by rank.")
+    if any(row.groups == "count_images" for row in table.rows):
+        grid.remarks.append(BY_IMAGES)
     if sources and not study.comparable:
         grid.remarks.append(
             "The printed numbers are of another dataset or recipe: compare the pattern, not the values."

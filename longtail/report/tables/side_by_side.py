@@ -92,6 +92,7 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
         left_out |= {"best", "best_difference"}
     if not any(cell.printed for cell in cells):
         left_out |= {"printed", "last_difference", "best_difference"}
+    ranked = GROUPS & set(table.columns) and not any(row.groups == "count_images" for row in table.rows)
     lines = []
     for index, row in enumerate(table.all_rows):
         mine = [cell for cell in cells if cell.row == index]
@@ -106,7 +107,7 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
         groups={key: text for key, text in HEADINGS.items() if key not in left_out},
         columns=tuple(COLUMN_LABELS[column] for column in table.columns),
         lines=tuple(lines),
-        remarks=(*grid.remarks, *([BY_RANK] if GROUPS & set(table.columns) else [])),
+        remarks=(*grid.remarks, *([BY_RANK] if ranked else [])),
         footnotes=grid.footnotes,
     )
 

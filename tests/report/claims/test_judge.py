@@ -342,9 +342,28 @@ def test_markdown(tmp_path):
     other = claim(*sides, study=None, id="d", paper="CBD")
     lines = to_markdown(ledger([AB, other], tmp_path), PUBLISHED).splitlines()
     assert "Claims: 1 hold, 0 not yet run, 0 undecided, 0 do not hold." in lines
-    row = "| **A \\| B.** Table 9: *holds* | s |  | +9.67 points | +8.23 to +11.10 | paired t over 3 seeds | holds |"
+    row = "| **A \\| B.** Table 9: *holds* | s |  | +9.67 points | +8.23 to +11.10 | paired t over 3 seeds | holds |  |"
     assert row in lines
     assert any("no run yet: CIFAR-10-LT, ρ = 50, ResNet-32 | +5.5 (?) |  |  |" in line for line in lines)
+
+
+def test_what_others_report_stands_beside_a_claim_once_and_decides_nothing(tmp_path):
+    put(tmp_path, "a", [80.0, 81.0, 82.0])
+    put(tmp_path, "b", [70.0, 71.0, 73.0])
+    others = [
+        {"source": "https://example.org/a/1", "text": "A | b fell."},
+        {"source": "https://example.org/2", "text": "C."},
+    ]
+    absent = {"study": "s", "higher": {"entry": "x"}, "lower": {"entry": "y"}}
+    found = ledger([claim({"entry": "a"}, {"entry": "b"}, others=others, miniature=[absent])], tmp_path)
+    said = "A | b fell. (https://example.org/a/1) C. (https://example.org/2)"
+    rows = list(csv.DictReader(io.StringIO(to_csv(found, PUBLISHED))))
+    assert [row["others"] for row in rows] == [said, said] and rows[0]["overall"] == "holds"
+    lines = [line for line in to_markdown(found, PUBLISHED).splitlines() if line.startswith("| ")]
+    assert lines[0].endswith("| others' reproductions |")
+    assert lines[1].endswith(f"| holds | {said.replace('|', chr(92) + '|')} |") and lines[2].endswith(
+        "| not yet run |  |"
+    )
 
 
 def test_printed_curves():
@@ -387,6 +406,8 @@ def write_claims(path, **changes) -> dict:
             {"full": [{"study": "s", "higher": {"entry": "a", "metric": "entropy"}, "lower": {}}]},
             "entropy is of a cache",
         ),
+        ({"others": [{"source": "a paper", "text": "x"}]}, "source 'a paper': a public address, https://"),
+        ({"others": [{"source": "https://example.org", "text": " "}]}, "say in `text` what it reports"),
         ({"full": [{"higher": {"where": {"token": ["dist"]}}, "lower": {}}]}, "top1 is none"),
     ],
 )

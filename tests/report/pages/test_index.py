@@ -56,6 +56,7 @@ COVERAGE = {
 }
 CLAIM = {
     **{"id": "avg-over-cls", "paper": "DeiT-LT", "where": "Table S.3", "text": "The average is better than CLS."},
+    "others": [{"source": "https://example.org/issues/1", "text": "Nobody <i>else</i> tried."}],
     "full": [
         {
             "study": "s",
@@ -132,7 +133,7 @@ def test_what_was_not_run_is_empty_and_said(made):
     assert made.row(OVERALL, "ViT") == ["ViT", "62.6", "", "", "", "", "", "s-vit not run"]
     assert made.row(OVERALL, "RIDE")[1:] == ["–", "", "", "", "", "", "no entry yet"]
     vit = made.row("Claim ledger", "DeiT-LT is better than a ViT. DeiT-LT, Table 2: – not yet run")
-    assert vit[1:] == ["s", "", "", "", "", "– not yet run", "higher lower"]
+    assert vit[1:] == ["s", "", "", "", "", "– not yet run", "higher lower", ""]
     text = " ".join(" ".join(made.text).split())
     assert "make repro STUDY=s" in text and "s-vit ViT" in text
     assert "DeiT-LT on" not in text and "not drawn here" in text
@@ -181,7 +182,8 @@ def test_a_second_paper_has_its_own_items_and_studies(tree):
 def test_claims_with_number_interval_and_method(made):
     """CLS is 10 below in every seed: a difference of 10 without spread."""
     row = made.row("Claim ledger", "The average is better than CLS. DeiT-LT, Table S.3: ✓ holds")
-    assert row[1:-1] == ["s", "", "+10.00 points +10.00 to +10.00", "paired t over 3 seeds", "3", "✓ holds"]
+    assert row[1:-2] == ["s", "", "+10.00 points +10.00 to +10.00", "paired t over 3 seeds", "3", "✓ holds"]
+    assert row[-1] == "Nobody <i>else</i> tried. example.org/issues/1"
     assert "Where ours agrees" in made.text and "Where it does not" not in made.text
 
 
