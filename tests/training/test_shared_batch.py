@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from longtail.base import params
+from longtail.base.errors import UserError
 from longtail.data.long_tail import LongTail
 from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses import losses
@@ -31,7 +32,7 @@ from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.runs.workspace import Workspace
 from longtail.training import supervised, teacher, teacher_tasks
-from longtail.training.shared_batch import batch_statistics, share_statistics, whole
+from longtail.training.shared_batch import batch_statistics, check_share, share_statistics, whole
 from longtail.training.sources_config import NONE
 from longtail.training.teacher_training import train_teacher
 from longtail.views.normalize import normalize
@@ -82,9 +83,9 @@ def parts_of(team: Team) -> dict:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_statistics_are_of_the_whole_batch(size, tmp_path):
+def test_statistics_are_of_the_whole_batch(size, of_three):
     """PyTorch's BatchNorm2d of all images, in float64: outputs, gradients, running statistics."""
-    seen = together(size, tmp_path, parts_of) if size > 1 else [parts_of(ALONE)]
+    seen = [parts for parts, _ in of_three[1]] if size > 1 else [parts_of(ALONE)]
     torch.manual_seed(0)
     x = (torch.randn(5, 2, 3, 4, dtype=torch.float64) + 100).requires_grad_()
     factor, layer = torch.randn(5, 2, 3, 4, dtype=torch.float64), nn.BatchNorm2d(2, dtype=torch.float64)
@@ -179,8 +180,9 @@ def taught(tmp_path_factory) -> list[Path]:
 
 SAM = {"epochs": 2, "milestones": [1], "factors": [0.1], "drw_epoch": 1, "sam_rho": [[1, 0.05], [None, 0.1]]}
 VIEWS = LARGE["views"] | {"size": 16}
-RUNS = {  # an epoch of each kind of task: what it is, how many of `taught`
-    "LDAM, DRW and SAM": (SAM, []),
+UNEVEN = "LDAM, DRW and SAM"
+RUNS = {  # an epoch of each kind of task: what it is, which of `taught`
+    UNEVEN: (SAM, []),
     "PaCo and SAM": (PACO_TEACHER | {"sam_rho": 0.1}, []),
     "views of large images": (DIVE | {"sources": NONE, "distil": None} | LARGE | {"views": VIEWS}, []),
     "DiVE": (DIVE, [2]),
@@ -194,21 +196,46 @@ RUNS = {  # an epoch of each kind of task: what it is, how many of `taught`
 def recipe_of(name: str, taught: list[Path]):
     block, of = RUNS[name]
     once = {"epochs": min(block.get("epochs", 1), 1), "milestones": [], "factors": []}
-    return config_of(**(block if name.startswith("LDAM") else block | once)), [taught[number] for number in of]
+    return config_of(**(block if name == UNEVEN else block | once)), [taught[number] for number in of]
+
+
+def three(team: Team, folder: Path, config) -> tuple[dict, list]:
+    """What needs uneven shares."""
+    return parts_of(team), train(team, folder, config)
+
+
+def two(team: Team, folder: Path, runs: dict) -> dict[str, list]:
+    """All other runs, and one in bf16 that is asked for recorded steps."""
+    shown = {name: train(team, folder / name, *of) for name, of in runs.items()}
+    space = Workspace(folder / "bf16", "e", "f" * 64, CPU, quiet=True, team=team)
+    train_teacher(config_of(epochs=1), small(), 0, space, execution=Execution("bf16", "compiled"))
+    return shown
+
+
+@pytest.fixture(scope="module")
+def of_three(tmp_path_factory) -> tuple[Path, list]:
+    folder = tmp_path_factory.mktemp("three")
+    return folder, together(3, folder, three, folder / UNEVEN, recipe_of(UNEVEN, [])[0])
+
+
+@pytest.fixture(scope="module")
+def of_two(taught, tmp_path_factory) -> tuple[Path, list]:
+    folder = tmp_path_factory.mktemp("two")
+    return folder, together(2, folder, two, folder, {name: recipe_of(name, taught) for name in RUNS if name != UNEVEN})
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_processes_train_the_cnn_of_one(name, taught, tmp_path):
+def test_processes_train_the_cnn_of_one(name, taught, of_three, of_two, tmp_path):
     """Weighted means, pairs of a batch, a queue, teachers, SAM's two passes; the last batch has one image or is left
-    out. With two processes, three where a share is uneven."""
+    out."""
     config, by = recipe_of(name, taught)
-    size = 3 if name.startswith("LDAM") else 2
-    alone = train(ALONE, tmp_path / "alone", config, by)
-    parts = together(size, tmp_path, train, tmp_path / "team", config, by)
-    same_result(tmp_path / "team/result", tmp_path / "alone/result")
+    alone = train(ALONE, tmp_path, config, by)
+    folder, parts = of_three if name == UNEVEN else of_two
+    parts = [shown for _, shown in parts] if name == UNEVEN else [shown[name] for shown in parts]
+    same_result(folder / name / "result", tmp_path / "result")
     assert sum(map(sum, parts)) == sum(alone) or not config.epochs  # no view is made twice
-    facts = json.loads((tmp_path / "team/result/identity.json").read_text())
-    assert (facts["processes"], facts["backend"]) == (size, "gloo")
+    facts = json.loads((folder / name / "result/identity.json").read_text())
+    assert (facts["processes"], facts["backend"]) == (len(parts), "gloo")
 
 
 def test_a_run_goes_on_with_another_number_of_processes(taught, tmp_path):
@@ -223,25 +250,24 @@ def test_a_run_goes_on_with_another_number_of_processes(taught, tmp_path):
     same_result(tmp_path / "team/result", tmp_path / "alone/result")
 
 
-def test_more_processes_than_images_in_a_batch_are_refused(tmp_path):
-    members = end_of(3, tmp_path, train, tmp_path / "team", config_of(batch_size=2))
-    assert [member.code for member in members] == [2] * 3
-    assert "".join(member.err for member in members) == (
-        "error: batch_size 2: 3 processes share out the images of a batch, so start at most 2\n"
-    )
-
-
-def eagerly(team: Team, folder: Path) -> str:
-    """What a run says that was asked for recorded steps."""
-    space = Workspace(folder, "e", "f" * 64, CPU, quiet=True, team=team)
-    train_teacher(config_of(epochs=1), small(), 0, space, execution=Execution(engine="compiled"))
-    return (folder / "run.log").read_text() if team.leads else ""
-
-
-def test_steps_of_several_processes_are_not_recorded(tmp_path):
-    said, _ = together(2, tmp_path, eagerly, tmp_path / "team")
+def test_steps_of_several_processes_are_not_recorded_and_bf16_is_that_of_one(of_two, tmp_path):
+    folder = of_two[0] / "bf16"
+    said = (folder / "run.log").read_text()
     assert said.count("\n") == 1 and said.endswith("steps run eagerly, as several processes exchange sums in them\n")
-    assert json.loads((tmp_path / "team/result/identity.json").read_text())["engine"] == "eager"
+    facts = json.loads((folder / "result/identity.json").read_text())
+    assert (facts["engine"], facts["precision"]) == ("eager", "bf16")
+    space = Workspace(tmp_path, "e", "f" * 64, CPU, quiet=True)
+    train_teacher(config_of(epochs=1), small(), 0, space, execution=Execution("bf16"))
+    losses_of = [pd.read_csv(result / "history.csv")["train_loss"] for result in (folder / "result", space.result)]
+    pd.testing.assert_series_equal(*losses_of, rtol=2e-2)
+
+
+def test_more_processes_than_images_in_a_batch_are_refused():
+    config, message = config_of(batch_size=2), "batch_size 2: 3 processes share out .* start at most 2"
+    with pytest.raises(UserError, match=message):
+        check_share(config, Team(0, 3, "gloo"))
+    check_share(config, Team(0, 2, "gloo"))
+    check_share(recipe_of("class means, untrained", [Path()])[0], Team(0, 64, "gloo"))  # it has no batches
 
 
 # ---- on a GPU
