@@ -242,5 +242,6 @@ class WeakViews:
             draws = weak_parameters(self.seed, epoch, np.arange(len(order)), self.padding, self.hflip)
             self._drawn = epoch, *(upload(a, self.device) for a in (order, draws))
         _, index, draws = self._drawn
-        made = share(rows.stop - rows.start)
-        return [weak_batch(self.padded, index[rows][made], draws[rows][made], self.padding)]
+        index, draws = index[rows], draws[rows]
+        made = share(len(index))
+        return [weak_batch(self.padded, index[made], draws[made], self.padding)]
