@@ -168,8 +168,8 @@ def test_processes_of_their_own(how, place, undisturbed):
 
 
 def test_a_cnn_is_trained_by_two_processes(tiny, tmp_path):
-    """By LONGTAIL_NPROC, as an engine starts it; as near to one process as float32 comes in ten steps of SAM. Small ones:
-    at a rate of .1 roundings had grown to a thousandth of the loss by then."""
+    """By LONGTAIL_NPROC, as an engine starts it; as near to one process as float32 comes in ten steps of SAM. These are
+    small: at a rate of .1 roundings had grown to a thousandth of the loss by then."""
 
     def slowly(params: dict) -> None:
         params["teachers"]["ldam_drw_sam-tiny"] |= {"lr": 1e-3}
