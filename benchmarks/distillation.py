@@ -1,19 +1,22 @@
 """How fast a CNN learns from others: against the same net's training alone and the forward passes of its teachers.
 
     python benchmarks/distillation.py [--device cuda] [--short]
+    python benchmarks/distillation.py --page docs/performance.md    # measures nothing: puts the record into it
 
 An entry of `teachers` with `sources`, on random pixels: a step of the student as training.teacher_training runs it,
 views and labels among it; a step of the same net without a teacher, views among it; and the forward passes of its K
 teachers over a batch, one network after another. Each in turn, a block of steps at a time; medians. `expected` is what
 the last two together would give, so that `of expected` is 1 where distilling costs the teachers' answers and nothing
 else. Of several teachers also `at once`: their K answers by torch.vmap over stacked weights, instead of one after
-another. Evaluation and checkpoints are no part of it. Writes results/distillation_<device>.md and .json beside this
-file. Cost on two cores: two minutes by estimate.
+another; `of passes` is 1 where that is as fast. Evaluation and checkpoints are no part of it. Writes
+results/distillation_<device>.md and .json beside this file; --page puts that table between the markers of a page. Cost
+on two cores: two minutes by estimate.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 import warnings
@@ -114,6 +117,7 @@ def _row(case: Case, config: TeacherConfig, data: LongTail, execution: Execution
         "expected_images_per_second": round(1 / (own / config.batch_size + forward / len(images)), 2),
         "teachers": len(networks),
         "at_once_images_per_second": round(len(images) / at_once[0], 2) if at_once else None,
+        "at_once_of_forward": round(forward / at_once[0], 4) if at_once else None,
         "of_expected": round((own + forward * config.batch_size / len(images)) / step, 4),
         "blocks": case.blocks,
     }
@@ -177,15 +181,26 @@ def _timed(work: Callable[[], None], times: int, device: torch.device) -> float:
 
 def lines(rows: list[dict]) -> list[str]:
     """The table."""
-    header = ("distillation", "teachers", "img/s", "the net alone", "teachers' passes", "at once", "expected")
-    kinds = ("student", "teacher", "forward", "at_once", "expected")
+    header = ("distillation", "teachers", "img/s", "the net alone", "teachers' passes", "expected", "of expected")
+    kinds = ("student", "teacher", "forward", "expected")
     made = []
     for row in rows:
         found = (row[f"{kind}_images_per_second"] for kind in kinds)
-        rates = ("–" if rate is None else f"{rate:,.0f}" for rate in found)
-        named = f"`{row['entry']}`: {row['how']}"
-        made.append((named, str(row["teachers"]), *rates, f"{row['of_expected']:.2f}"))
-    return pipe_table((*header, "of expected"), "lrrrrrrr", made)
+        rates = (f"{rate:,.0f}" for rate in found)
+        named, once = f"`{row['entry']}`: {row['how']}", ("–", "–")
+        if row["at_once_of_forward"] is not None:
+            once = f"{row['at_once_images_per_second']:,.0f}", f"{row['at_once_of_forward']:.2f}"
+        made.append((named, str(row["teachers"]), *rates, f"{row['of_expected']:.2f}", *once))
+    return pipe_table((*header, "at once", "of passes"), "lrrrrrrrr", made)
+
+
+def told(record: dict | None) -> str:
+    """What a page says of the record: where it was made, and the table."""
+    if record is None:
+        return "No record of it is committed yet."
+    where = record["environment"]
+    made = f"{where['cores']} cores ({where['device']}), torch {where['torch']}, load {where['load'][0]} at the start"
+    return "\n".join([f"{made}; `benchmarks/results/`.", "", *lines(record["rows"])])
 
 
 def run(args: argparse.Namespace) -> list[dict]:
@@ -202,7 +217,13 @@ def run(args: argparse.Namespace) -> list[dict]:
 def main() -> None:
     parser = recording.parser(__doc__, "auto")
     parser.add_argument("--short", action="store_true", help="the smallest case, to see that it runs")
-    print("\n".join(lines(run(parser.parse_args()))))
+    parser.add_argument("--page", type=Path, help="put the table of the CPU's record in --out into it; measure nothing")
+    args = parser.parse_args()
+    if args.page:
+        path = args.out / "distillation_cpu.json"
+        recording.put_into(args.page, "distillation", told(json.loads(path.read_text()) if path.exists() else None))
+        return
+    print("\n".join(lines(run(args))))
 
 
 if __name__ == "__main__":

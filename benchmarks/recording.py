@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
 
+from longtail.base.errors import UserError
+from longtail.base.files import write_text
 from longtail.base.options import add_device
 from longtail.runs.workspace import environment
 
@@ -26,6 +29,15 @@ def parser(description: str, device: str) -> argparse.ArgumentParser:
 def machine(device: torch.device) -> dict:
     """longtail's environment, with the cores and the load that times depend on."""
     return environment(device) | {"cores": os.cpu_count(), "load": [round(load, 1) for load in os.getloadavg()]}
+
+
+def put_into(page: Path, name: str, text: str) -> None:
+    """Replace what stands in a page between the lines <!-- name --> and <!-- end --> after it. Raises UserError where
+    it does not have them once."""
+    marked, before = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL), page.read_text("utf-8")
+    if len(marked.findall(before)) != 1:
+        raise UserError(f"{page}: needs the lines <!-- {name} --> and <!-- end -->, once")
+    write_text(page, marked.sub(lambda _: f"\n{text}\n\n", before))
 
 
 def write(out: Path, name: str, device: torch.device, record: dict, table: str) -> None:

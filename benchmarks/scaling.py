@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import time
@@ -31,14 +30,12 @@ import torch.distributed as dist
 from scaling_member import Job, Turn, command, config_of, step_views
 
 from longtail.base.errors import UserError, run_main
-from longtail.base.files import write_text
 from longtail.base.text import pipe_table
 from longtail.base.workers import cores
 from longtail.runs.execution import Execution, add_options, chosen
 from longtail.runs.seeds import pick_device
 
 LOOK_S = 0.02  # between looks whether a block is done
-MARKED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)
 AFTER, NEVER, ALONE = "sums after the backward pass", "no sums", "sums alone"
 
 
@@ -237,10 +234,7 @@ def tables(record: dict) -> str:
 
 def put_into(page: Path, record: dict) -> None:
     """Replace what stands between the markers of a page by the tables. Raises UserError where it has none."""
-    text = page.read_text(encoding="utf-8")
-    if len(MARKED.findall(text)) != 1:
-        raise UserError(f"{page}: needs the lines <!-- measured --> and <!-- end -->, once")
-    write_text(page, MARKED.sub(lambda _: f"\n{tables(record)}\n", text))
+    recording.put_into(page, "measured", tables(record).rstrip("\n"))
 
 
 def main() -> None:

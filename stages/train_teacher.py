@@ -8,14 +8,17 @@ OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best o
 predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
 again; a run that was killed continues where it stopped. An entry with `distil` learns from others, its `sources`, whose
 folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20; one with `start` goes on from
-their weights, or, with 0 epochs, is what they make together. Engine compiled replays the
-steps as CUDA graphs; --precision and --engine are no part of the recipe. Cost: ResNet-8 on the 438 digits, batch 32,
-0.2 s an epoch with SAM on one CPU core, half of that without, a third more than that half where another one teaches.
+their weights, or, with 0 epochs, is what they make together. Engine compiled replays the steps as CUDA graphs;
+--precision and --engine are no part of the recipe. Several GPUs train one CNN: LONGTAIL_NPROC=4 in the environment
+here, `torchrun` on several machines (docs/cluster.md); its batch stays one, for batch statistics too, and the result is
+that of one process but for the order of float sums. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM
+on one CPU core, half of that without, a third more than that half where another one teaches.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +27,8 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.runs import execution, seeds
+from longtail.runs.launch import launch
+from longtail.runs.parallel import Team, joined
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
 from longtail.training.labels import seed_folder
@@ -69,6 +74,13 @@ def probe(config: TeacherConfig, data: LongTail, taught_by: list[Path], seed: in
 
 def main() -> None:
     args = parse()
+    launch(sys.argv)
+    with joined(seeds.pick_device(args.device)) as (team, device):
+        train(args, team, device)
+
+
+def train(args: argparse.Namespace, team: Team, device) -> None:
+    """Check what was asked for and train every seed that is missing."""
     block = params.entry(params.load(args.params), "teachers", args.entry)
     config = params.build(TeacherConfig, block, f"teachers.{args.entry}")
     if not config.seeds:
@@ -79,16 +91,17 @@ def main() -> None:
             f"teachers.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'; "
             f"pass data/datasets/{config.dataset}.npz"
         )
+    if args.jobs > 1 and team.size > 1:
+        raise UserError(f"--jobs {args.jobs}: {team.size} processes train one seed after the other; leave it out")
     taught_by = sources_of(config, args.entry, args.teacher)
     identities = {}
     for seed in config.seeds:
         learnt = [teacher_digest(seed_folder(folder, seed)) for folder in taught_by]
         identities[seed] = identity(recipe(config), seed, data.digest, *learnt)
-    device = seeds.pick_device(args.device)
     how = execution.chosen(args, device)
     check_precision(how)
     work = partial(train_teacher, config, data, device=device, execution=how, taught_by=taught_by)
-    seeds.run_seeds(work, identities, args.out, device, args.jobs, probe=partial(probe, config, data, taught_by))
+    seeds.run_seeds(work, identities, args.out, device, args.jobs, team, partial(probe, config, data, taught_by))
 
 
 if __name__ == "__main__":

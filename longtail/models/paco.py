@@ -8,6 +8,7 @@ What is used afterwards is the encoder with its classifier alone, whose logits a
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,16 +75,20 @@ class PaCo(nn.Module):
         return self.encoder.fc(features), F.normalize(self.projection(features).float(), dim=1)
 
     @torch.no_grad()
-    def contrast(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def contrast(
+        self, images: Tensor, labels: Tensor, together: Callable[[Tensor], Tensor] = lambda keys: keys
+    ) -> tuple[Tensor, Tensor]:
         """Once a step, before the queries: move the key network, make the keys, queue them in place of the oldest.
 
         images [N, 3, H, W], labels int64 [N]. Returns keys and labels, float32 [N + K, d] and int64 [N + K]: this
         batch's, then the queue as it was before. They are copies: a second pass of SAM finds them unchanged.
+        together: where several processes share the batch, so that `images` are its own ones, their keys from its own;
+        the queue is then the same in all of them.
         """
         copies = [*self.key_encoder.parameters(), *self.key_projection.parameters()]
         torch._foreach_mul_(copies, self.momentum)
         torch._foreach_add_(copies, self.trained(), alpha=1 - self.momentum)
-        keys = F.normalize(self.key_projection(self.key_encoder.features(images)).float(), dim=1)
+        keys = together(F.normalize(self.key_projection(self.key_encoder.features(images)).float(), dim=1))
         known = torch.cat([keys, self.queue]), torch.cat([labels, self.queue_labels])
         self.queue.copy_(torch.cat([self.queue[len(keys) :], keys]))
         self.queue_labels.copy_(torch.cat([self.queue_labels[len(keys) :], labels]))

@@ -87,8 +87,10 @@ class Team:
     def copy_first_(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of the first process."""
         for tensor in tensors if self.backend is not None else ():
+            flat = tensor.detach().contiguous()  # weights of a CNN are in channels_last order
             with _exchange():
-                dist.broadcast(tensor.detach(), src=0, group=self._group(tensor))
+                dist.broadcast(flat, src=0, group=self._group(tensor))
+            tensor.detach().copy_(flat)
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in the first; nothing in the others."""

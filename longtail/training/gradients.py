@@ -20,7 +20,7 @@ class _Bucket:
         self.parameters = parameters
         self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
         for p, part in zip(parameters, self.flat.split([p.numel() for p in parameters]), strict=True):
-            p.grad = part.view_as(p)
+            p.grad = part.as_strided(p.shape, p.stride())  # in the parameter's own order: channels_last, say
         self.missing = len(parameters)
 
 

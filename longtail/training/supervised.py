@@ -16,6 +16,8 @@ from longtail.base import rng
 from longtail.base.device import upload
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
+from longtail.runs.parallel import ALONE, Team
+from longtail.training.shared_batch import whole
 from longtail.training.teacher import build_loss, build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.epoch import balanced_copies, class_balanced
@@ -45,9 +47,15 @@ def in_memory(data: LongTail) -> np.ndarray:
 
 
 class Task(Protocol):
-    """model: the network that is evaluated and saved; weights: all that is trained, in a fixed order."""
+    """model: the network that is evaluated and saved; network: that and what is trained or kept beside it; weights: all
+    that is trained, in a fixed order.
+
+    In a team a batch has the labels of all images of the step and the views of this process's own; logits and loss are
+    of all images, in each process.
+    """
 
     model: nn.Module
+    network: nn.Module
     weights: list[nn.Parameter]
 
     def train(self) -> None: ...  # to training mode
@@ -96,11 +104,18 @@ class Supervised:
     """Any loss on the logits of views (METHODS §2.3, §2.4)."""
 
     def __init__(
-        self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, execution: Execution
+        self,
+        config: TeacherConfig,
+        data: LongTail,
+        seed: int,
+        device: torch.device,
+        execution: Execution,
+        team: Team = ALONE,
     ) -> None:
-        self.config, self.device, self.execution = config, device, execution
+        self.config, self.device, self.execution, self.team = config, device, execution, team
         self._order = Order(config, data, seed, device)
         self.model = build_model(config, data.num_classes).to(device, memory_format=torch.channels_last)
+        self.network = self.model
         self.weights = list(self.model.parameters())
         self.loss = build_loss(config, data.class_counts, device, data.cuts[0])
         self.views = supervised_views(config, data, seed, device)
@@ -112,12 +127,13 @@ class Supervised:
 
     def batch(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
         order, index = self._order.of(epoch)
-        (images,) = self.views.batch(epoch, rows, order)
+        (images,) = self.views.batch(epoch, rows, order, self.team.share)
         return self.labels[index[rows]], normalize(images, self.mean, self.std)
 
     def forward(self, epoch: int, labels: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         with self.execution.autocast(self.device):
             logits = self.model(images)
+        logits = whole(logits, len(labels), self.team)
         return logits, self.loss(logits, labels, epoch)
 
     def state(self) -> dict[str, dict[str, Tensor]]:

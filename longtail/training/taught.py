@@ -17,6 +17,8 @@ from longtail.losses.cbd import FeatureDistillation, cbd_loss, joined_features
 from longtail.losses.dive import dive_loss
 from longtail.models.combined import Mean, class_means
 from longtail.runs.execution import Execution
+from longtail.runs.parallel import ALONE, Team
+from longtail.training.shared_batch import whole
 from longtail.training.supervised import Supervised
 from longtail.training.teacher import Source, TestSet, features
 from longtail.training.teacher_config import TeacherConfig
@@ -40,14 +42,15 @@ class Distilled(Supervised):
         device: torch.device,
         execution: Execution,
         sources: Sequence[Source],
+        team: Team = ALONE,
     ) -> None:
-        super().__init__(config, data, seed, device, execution)
+        super().__init__(config, data, seed, device, execution, team)
         self.sources = sources
 
     def batch(self, epoch: int, rows: slice) -> tuple[Tensor, ...]:
         labels, images = super().batch(epoch, rows)
         with torch.no_grad(), self.execution.autocast(self.device):
-            return labels, images, *self._answers(images)
+            return labels, images, *(whole(answer, len(labels), self.team) for answer in self._answers(images))
 
     def _answers(self, images: Tensor) -> list[Tensor]:
         """float32: joined features [B, D] and scaled logits [B, C], those of the two that the loss reads."""
@@ -67,6 +70,7 @@ class Distilled(Supervised):
         with self.execution.autocast(self.device):
             features = self.model.features(images)
             logits = self.model.fc(features)
+        features, logits = (whole(made, len(labels), self.team) for made in (features, logits))
         own = None if self.config.loss == "none" else self.loss(logits, labels, epoch)
         scaled, distil = logits.float() * self.config.logit_scale, self.config.distil
         if not isinstance(distil, FeatureDistillation):
@@ -88,8 +92,9 @@ class Started(Supervised):
         device: torch.device,
         execution: Execution,
         sources: Sequence[Source],
+        team: Team = ALONE,
     ) -> None:
-        super().__init__(config, data, seed, device, execution)
+        super().__init__(config, data, seed, device, execution, team)
         self.start, members = config.start, self.model.members if isinstance(self.model, Mean) else [self.model]
         for member, source in zip(members, sources, strict=True):
             state = source.network.state_dict()
@@ -111,16 +116,18 @@ class Started(Supervised):
         with self.execution.autocast(self.device):
             with torch.no_grad():
                 found = self.model.features(images)
-            logits = self.model.fc(found)
+            logits = whole(self.model.fc(found), len(labels), self.team)
         return logits, self.loss(logits, labels, epoch)
 
     @torch.no_grad()
     def settle(self, data: LongTail) -> None:
         """What is left to do where nothing is trained: a classifier of class means of un-augmented training images."""
         if self.start.classifier == "class_means":
-            found = features(self.model, TestSet(self.config, as_tested(data), self.device))
-            labels = torch.from_numpy(data.train_labels).to(self.device)
-            self.model.fc.weight.copy_(class_means(found, labels, data.num_classes).T)
+            if self.team.leads:
+                found = features(self.model, TestSet(self.config, as_tested(data), self.device))
+                labels = torch.from_numpy(data.train_labels).to(self.device)
+                self.model.fc.weight.copy_(class_means(found, labels, data.num_classes).T)
+            self.team.copy_first_(self.model.fc.parameters())
         self.model.eval()
 
 

@@ -233,6 +233,14 @@ def evaluate(model: nn.Module, batches: Iterable[Tensor], mean: Tensor, std: Ten
     return torch.cat([model(normalize(batch, mean, std)) for batch in batches])
 
 
+def test_batch(config: TeacherConfig) -> int:
+    """Images that TestSet shows at a time."""
+    return SMALL_BATCH if config.views is None else LARGE_BATCH
+
+
+test_batch.__test__ = False  # no test of pytest's
+
+
 class TestSet:
     """A dataset's test images as an entry's teacher sees them (METHODS §2.3, §2.4)."""
 

@@ -6,6 +6,7 @@ Of PaCo's task here `batch` makes the keys and the queue too, which both of SAM'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 from longtail.losses.losses import log_prior, paco_loss
 from longtail.models.paco import PaCo
 from longtail.runs.execution import Execution
+from longtail.runs.parallel import ALONE, Team
+from longtail.training.shared_batch import whole
 from longtail.training.supervised import Order, Supervised, Task, in_memory
 from longtail.training.taught import Distilled, Started
 from longtail.training.teacher import Source, build_model
@@ -43,12 +46,18 @@ class Contrastive:
     """PaCo (METHODS §2.5). The momentum update and the queue move once a step, whatever SAM does (§2.6)."""
 
     def __init__(
-        self, config: TeacherConfig, data: LongTail, seed: int, device: torch.device, execution: Execution
+        self,
+        config: TeacherConfig,
+        data: LongTail,
+        seed: int,
+        device: torch.device,
+        execution: Execution,
+        team: Team = ALONE,
     ) -> None:
-        self.config, self.device, self.execution = config, device, execution
+        self.config, self.device, self.execution, self.team = config, device, execution, team
         self.paco = PaCo(build_model(config, data.num_classes), config.paco, config.key(seed))
         self.paco.to(device, memory_format=torch.channels_last)
-        self.model, self.weights = self.paco.encoder, self.paco.trained()
+        self.model, self.network, self.weights = self.paco.encoder, self.paco, self.paco.trained()
         self.prior = log_prior(data.class_counts).to(device)
         self.views = contrastive_views(config, data, seed, device)
         self.labels = torch.from_numpy(data.train_labels).to(device)
@@ -63,29 +72,33 @@ class Contrastive:
         queries, keys = (normalize(pixels, self.mean, self.std) for pixels in self._pixels(epoch, rows))
         labels = self.labels[self._order.of(epoch)[1][rows]]
         with self.execution.autocast(self.device):
-            return labels, queries, *self.paco.contrast(keys, labels)
+            return labels, queries, *self.paco.contrast(keys, labels, partial(whole, count=len(labels), team=self.team))
 
     def forward(
         self, epoch: int, labels: Tensor, queries: Tensor, contrast: Tensor, contrast_labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         with self.execution.autocast(self.device):
-            logits, query = self.paco(queries)
+            logits, query = (whole(made, len(labels), self.team) for made in self.paco(queries))
         of = self.config.paco
         return logits, paco_loss(logits, query, labels, contrast, contrast_labels, self.prior, of)
 
     def _pixels(self, epoch: int, rows: slice) -> tuple[Tensor, Tensor]:
-        """Query and key views of these rows of the epoch's order, uint8 [B, 3, S, S] in channels_last memory."""
-        order, size = self._order.of(epoch)[0], self.config.batch_size
+        """Query and key views of this process's share of these rows of the epoch's order, uint8 [B, 3, S, S] in
+        channels_last memory."""
+        order, size, share = self._order.of(epoch)[0], self.config.batch_size, self.team.share
         if isinstance(self.views, LargeViews):
-            return tuple(self.views.batch(epoch, rows, order))
+            return tuple(self.views.batch(epoch, rows, order, share))
         reach = max(1, WINDOW // size) * size if self.views.backend == "torch" else size
         first = rows.start // reach * reach
         if self._window[0] != (epoch, first):
-            positions = np.arange(first, min(first + reach, len(order)))
+            steps = (np.arange(start, start + size) for start in range(first, min(first + reach, len(order)), size))
+            positions = np.concatenate([step[share(size)] for step in steps])
             index = order[positions]
             made = (make(epoch, positions, index) for make in (self.views.query, self.views.key))
             self._window = (epoch, first), *(m.contiguous(memory_format=torch.channels_last) for m in made)
-        inside = slice(rows.start - first, rows.stop - first)
+        own = share(size).stop - share(size).start
+        before = (rows.start - first) // size * own
+        inside = slice(before, before + own)
         return self._window[1][inside], self._window[2][inside]
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -105,13 +118,14 @@ def build_task(
     device: torch.device,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     sources: Sequence[Source] = (),
+    team: Team = ALONE,
 ) -> Task:
     """The task that the entry asks for; networks are initialised from torch's global generator. sources: whom the
     entry's `sources` name, on the device.
 
     Raises UserError where the images are files and the entry has views of images in memory alone."""
     if config.distil is not None:
-        return Distilled(config, data, seed, device, execution, sources)
+        return Distilled(config, data, seed, device, execution, sources, team)
     if config.start is not None:
-        return Started(config, data, seed, device, execution, sources)
-    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, execution)
+        return Started(config, data, seed, device, execution, sources, team)
+    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, execution, team)

@@ -2,13 +2,16 @@
 
 Order and views are pure functions of (seed, epoch, position), so a run resumed anywhere goes on exactly as if it had
 not stopped. Nothing of a step is read on the host: loss and accuracy are summed on the device until the epoch ends.
+
+Several processes (runs/parallel.py) share out the images of every batch (training/shared_batch.py) and add up their
+gradients. Views, batch statistics and losses are those of one process; only the order of float sums differs.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +23,15 @@ from torch import Tensor, nn
 from longtail.base import rng
 from longtail.base.errors import UserError
 from longtail.runs.execution import Execution
+from longtail.runs.parallel import ALONE, Team
 from longtail.training.engine import steps_of
+from longtail.training.gradients import Gradients
 from longtail.training.labels import TEACHER
 from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_lr, uncompiled
 from longtail.training.sam import sam_step
+from longtail.training.shared_batch import SharedTest, check_share, share_statistics
 from longtail.training.supervised import Task
-from longtail.training.teacher import WEIGHTS, Source, TestSet, load_sources, recipe, reweighted, save_weights
+from longtail.training.teacher import WEIGHTS, Source, load_sources, recipe, reweighted, save_weights
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_tasks import build_task
 
@@ -61,11 +67,14 @@ class Teacher:
         device: torch.device,
         execution: Execution = Execution(),  # noqa: B008 (frozen)
         sources: Sequence[Source] = (),
+        team: Team = ALONE,
     ) -> None:
         """Seeds torch's global generator, which gives the first weights. sources: whom it learns from, loaded."""
         self.config = config
         torch.manual_seed(rng.for_torch(config.key(seed)))
-        self.task = build_task(config, data, seed, device, execution, sources)
+        self.task = build_task(config, data, seed, device, execution, sources, team)
+        share_statistics(self.task.network, team)
+        self.gradients = Gradients(self.task.weights, team)
         lr, how = config.lr, {"foreach": True}
         if config.schedule == "cosine_steps" and execution.engine == "compiled" and device.type == "cuda":
             lr, how = torch.tensor(config.lr, device=device), {"fused": True}  # foreach takes a number alone
@@ -82,7 +91,7 @@ class Teacher:
             lr = None
         else:
             self.optimizer.param_groups[0]["lr"] = lr
-        step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.task.weights, rho)
+        step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.gradients, rho)
         return step, (lr, rho, reweighted(self.config, epoch))
 
 
@@ -100,15 +109,22 @@ def train_teacher(
 
     taught_by: folders of the entry's `sources`, with their seeds; `load_sources` says what is refused.
     fp32 masters always; bf16 is autocast of the forward passes, the loss and every evaluation stay in float32. Engine
-    compiled: steps are replayed CUDA graphs. Raises UserError when the loss stops being finite, and for fp16.
+    compiled: steps are replayed CUDA graphs, in one process. Raises UserError when the loss stops being finite, for
+    fp16, and for more processes than a batch has images. The processes of workspace.team all call this; the first
+    writes.
     """
-    device = torch.device(device)
+    device, team = torch.device(device), workspace.team
     check_precision(execution)
+    check_share(config, team)
+    if team.backend is not None and execution.engine == "compiled":
+        workspace.log("engine compiled: steps run eagerly, as several processes exchange sums in them", always=True)
+        execution = replace(execution, engine="eager")
     sources = load_sources(config, taught_by, data, seed, device)
-    teacher = Teacher(config, data, seed, device, execution, sources)
+    teacher = Teacher(config, data, seed, device, execution, sources, team)
     task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
-    test, test_labels = TestSet(config, data, device), torch.from_numpy(data.test_labels).to(device)
+    test, test_labels = SharedTest(config, data, device, team), torch.from_numpy(data.test_labels).to(device)
     now = _restore(workspace.load(), task, optimizer, device)
+    team.copy_first_([*task.network.parameters(), *task.network.buffers()])  # processors may differ in a last bit
 
     def snapshot() -> dict[str, Any]:
         return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
@@ -136,6 +152,8 @@ def train_teacher(
     if not config.epochs:
         task.settle(data)
         logits = _close_untrained(now, test.logits(model), test_labels, model)
+    if not team.leads:
+        return
     _write(workspace, config, data, now, model, logits.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
     if sources:
@@ -171,23 +189,26 @@ def learning_rate(config: TeacherConfig, epoch: int, done: float = 0.0) -> float
 def _step(
     forward: Callable[..., tuple[Tensor, Tensor]],
     optimizer: torch.optim.Optimizer,
-    weights: list[nn.Parameter],
+    gradients: Gradients,
     rho: float | None,
     labels: Tensor,
     *inputs: Tensor,
 ) -> Tensor:
-    """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass)."""
+    """One SGD or SAM step. Returns float64 [2]: batch loss x images, and correct predictions (SAM: second pass); of all
+    images of the batch in each process of a team. SAM's ascent is along the sum of the processes' gradients."""
     tally = None
 
     def closure() -> Tensor:
         nonlocal tally
         logits, loss = forward(labels, *inputs)
+        gradients.last_pass()
         loss.backward()
+        gradients.finish()
         correct = (logits.detach().argmax(1) == labels).sum()
         tally = torch.stack([loss.detach().double() * len(labels), correct.double()])
         return loss
 
-    sam_step(closure, optimizer, weights, rho)
+    sam_step(closure, optimizer, gradients.parameters, rho, gradients.clear)
     return tally
 
 
@@ -224,9 +245,9 @@ def _keep_best(now: Progress, logits: Tensor, labels: Tensor, model: nn.Module) 
     return top1
 
 
-def _close_untrained(now: Progress, logits: Tensor, labels: Tensor, model: nn.Module) -> Tensor:
+def _close_untrained(now: Progress, logits: Tensor | None, labels: Tensor, model: nn.Module) -> Tensor | None:
     """A row without loss and rate, of an entry that trains nothing. Returns the logits."""
-    top1 = _keep_best(now, logits, labels, model)
+    top1 = None if logits is None else _keep_best(now, logits, labels, model)
     now.history.append({"epoch": 0, "lr": 0.0, "train_loss": None, "train_top1": None, "test_top1": top1})
     return logits
 

@@ -13,7 +13,7 @@ The whole dataset lies on the device as uint8. Parameters are pure functions of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -138,13 +138,14 @@ class LargeViews:
         self._sizes = sizes_of(images)
         self._running: tuple = (None, None)  # (epoch, next row), batches
 
-    def batch(self, epoch: int, rows: slice, order: np.ndarray) -> list[Tensor]:
+    def batch(self, epoch: int, rows: slice, order: np.ndarray, share: Callable[[int], slice] = slice) -> list[Tensor]:
         """Each recipe's views of images order[rows] at positions `rows` of an epoch: uint8 [B, 3, S, S] on the device,
         channels_last. order: int64 [P], that of the whole epoch; asked for one after the other, all but the last of one
-        size, batches are there before they are needed."""
+        size, batches are there before they are needed. share: which of so many rows are made, the same in every call of
+        an epoch; all of them unless told."""
         if self._running[0] != (epoch, rows.start):
             self.close()
-            self._running = None, self._batches(epoch, rows.start, rows.stop - rows.start, order)
+            self._running = None, self._batches(epoch, rows.start, rows.stop - rows.start, order, share)
         made = next(self._running[1])
         self._running = (epoch, rows.stop), self._running[1]
         if rows.stop == len(order):
@@ -166,10 +167,13 @@ class LargeViews:
             for view, (recipe, of) in zip(views, drawn, strict=True):
                 view[row] = large_view(pixels, of, row, recipe)
 
-    def _batches(self, epoch: int, first: int, batch: int, order: np.ndarray) -> Iterator[list[Tensor]]:
+    def _batches(
+        self, epoch: int, first: int, batch: int, order: np.ndarray, share: Callable[[int], slice]
+    ) -> Iterator[list[Tensor]]:
         steps = [range(start, min(start + batch, len(order))) for start in range(first, len(order), batch)]
+        steps = [step[share(len(step))] for step in steps]
         units = [(at, min(at + _UNIT, step.stop)) for step in steps for at in range(step.start, step.stop, _UNIT)]
-        with closing(self._units(epoch, units, batch, order)) as made:
+        with closing(self._units(epoch, units, max(map(len, steps)), order)) as made:
             for step in steps:
                 views = torch.empty(
                     (len(self.recipes), len(step), self.size, self.size, 3), dtype=torch.uint8, device=self.device
@@ -231,10 +235,13 @@ class WeakViews:
         self.seed, self.padding, self.hflip, self.device = seed, padding, hflip, torch.device(device)
         self._drawn: tuple = (None, None, None)  # epoch, order, parameters
 
-    def batch(self, epoch: int, rows: slice, order: np.ndarray) -> list[Tensor]:
-        """The one view of images order[rows] at positions `rows` of an epoch, as LargeViews gives several."""
+    def batch(self, epoch: int, rows: slice, order: np.ndarray, share: Callable[[int], slice] = slice) -> list[Tensor]:
+        """The one view of images order[rows] at positions `rows` of an epoch, as LargeViews gives several; of those
+        that are in `share`."""
         if self._drawn[0] != epoch:
             draws = weak_parameters(self.seed, epoch, np.arange(len(order)), self.padding, self.hflip)
             self._drawn = epoch, *(upload(a, self.device) for a in (order, draws))
         _, index, draws = self._drawn
-        return [weak_batch(self.padded, index[rows], draws[rows], self.padding)]
+        index, draws = index[rows], draws[rows]
+        made = share(len(index))
+        return [weak_batch(self.padded, index[made], draws[made], self.padding)]

@@ -98,8 +98,9 @@ def test_one_command_measures_all(run, tmp_path):
     ]
     for row in record["distillation"]:
         rates = [row[f"{kind}_images_per_second"] for kind in ("student", "teacher", "forward", "expected")]
-        at_once = row["at_once_images_per_second"]
-        assert (at_once is None) == (row["teachers"] == 1)
+        at_once, ratio = row["at_once_images_per_second"], row["at_once_of_forward"]
+        assert (at_once is None) == (ratio is None) == (row["teachers"] == 1)
+        assert at_once is None or ratio == pytest.approx(at_once / rates[2], rel=1e-2)
         assert all(math.isfinite(rate) and rate > 0 for rate in [*rates, at_once or 1])
         assert 1 / rates[3] == pytest.approx(1 / rates[1] + 1 / rates[2], rel=1e-3)
         assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
@@ -280,6 +281,39 @@ def test_the_page_on_performance_says_what_the_record_holds():
     assert all(rows[teachers[1], f"ours, {p}"]["sam_over_sgd"] < 2.05 for p in ("fp32", "bf16"))
     views = record["views"]["sizes"]["224"]
     assert views["pil"]["views_per_second"] < views["timm"]["views_per_second"]
+
+
+def test_the_page_on_performance_shows_the_record_of_distillation(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    distillation, path = importlib.import_module("distillation"), FOLDER / "results/distillation_cpu.json"
+    record = json.loads(path.read_text()) if path.exists() else None
+    again = "out of date; run python benchmarks/distillation.py --page docs/performance.md"
+    page = (FOLDER.parent / "docs/performance.md").read_text()
+    assert f"<!-- distillation -->\n\n{distillation.told(record)}\n\n<!-- end -->" in page, again
+    if record is not None:
+        assert path.with_suffix(".md").read_text() == "\n".join(distillation.lines(record["rows"])) + "\n"
+        assert {row["entry"] for row in record["rows"]} == {case.entry for case in distillation.CPU}
+        for row in record["rows"]:
+            least = 0.75 if "digits" in row["entry"] else 0.95
+            assert row["of_expected"] > least and (row["at_once_of_forward"] or 0) < 1, row
+
+
+def test_the_record_of_distillation_goes_between_the_markers(run, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    distillation, page = importlib.import_module("distillation"), tmp_path / "page.md"
+    rates = {f"{kind}_images_per_second": 100.0 for kind in ("student", "teacher", "forward", "expected", "at_once")}
+    row = {"entry": "e", "how": "fp32", "teachers": 4, "of_expected": 0.987, "at_once_of_forward": 0.654} | rates
+    where = {"cores": 2, "device": "cpu x1", "torch": "9", "load": [0.1]}
+    page.write_text("before\n<!-- distillation -->\nold\n<!-- end -->\nafter\n")
+    (tmp_path / "distillation_cpu.md").write_text("")
+    (tmp_path / "distillation_cpu.json").write_text(json.dumps({"environment": where, "rows": [row]}))
+    run("distillation", "--page", str(page))
+    text = page.read_text()
+    assert text.startswith("before\n<!-- distillation -->\n\n2 cores (cpu x1), torch 9, load 0.1 at the start; ")
+    assert text.endswith("| `e`: fp32 | 4 | 100 | 100 | 100 | 100 | 0.99 | 100 | 0.65 |\n\n<!-- end -->\nafter\n")
+    page.write_text("no markers\n")
+    with pytest.raises(UserError, match="<!-- distillation --> and <!-- end -->, once"):
+        distillation.main()
 
 
 def test_pretraining_is_held_against_all_patches_and_timm(run):

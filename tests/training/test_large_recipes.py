@@ -13,8 +13,10 @@ from longtail.base import params
 from longtail.losses.losses import drw_weights, ldam_margins
 from longtail.models.paco import projection_head
 from longtail.models.vit import ModelConfig
+from longtail.runs.parallel import ALONE
 from longtail.training.cache import CacheConfig
 from longtail.training.experiment import resolve
+from longtail.training.gradients import Gradients
 from longtail.training.optimizer import cosine_lr, sam_radius
 from longtail.training.teacher import TestSet, build_model
 from longtail.training.teacher_config import Floor, TeacherConfig
@@ -181,7 +183,9 @@ def test_a_teacher_takes_a_step(name):
     task.train()
     optimizer = torch.optim.SGD(task.weights, 0.01)
     before = task.model.fc.weight.detach().clone()
-    tally = _step(partial(task.forward, 0), optimizer, task.weights, 0.05, *task.batch(0, slice(0, 4)))
+    tally = _step(
+        partial(task.forward, 0), optimizer, Gradients(task.weights, ALONE), 0.05, *task.batch(0, slice(0, 4))
+    )
     assert torch.isfinite(tally).all() and not torch.equal(task.model.fc.weight, before)
     assert task.model.bn1.num_batches_tracked == 2  # trap 37
     logits = TestSet(config, data, torch.device("cpu")).logits(task.model)

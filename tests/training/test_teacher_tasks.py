@@ -16,8 +16,10 @@ from longtail.data.long_tail import LongTail
 from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.losses.losses import log_prior, paco_loss
 from longtail.models.resnet import CifarResNet
+from longtail.runs.parallel import ALONE
 from longtail.runs.workspace import Workspace
 from longtail.training import teacher_tasks
+from longtail.training.gradients import Gradients
 from longtail.training.teacher import evaluate, load_teacher
 from longtail.training.teacher_tasks import build_task
 from longtail.training.teacher_training import _step, epoch_size
@@ -140,7 +142,7 @@ def test_a_step_moves_the_queue_once_with_sam_too(data):
     queue, key = task.paco.queue.clone(), task.paco.key_encoder.conv1.weight.clone()
     batch = task.batch(0, slice(0, 32))
     labels = batch[0]
-    _step(partial(task.forward, 0), optimizer, task.weights, 0.1, *batch)
+    _step(partial(task.forward, 0), optimizer, Gradients(task.weights, ALONE), 0.1, *batch)
     assert torch.equal(task.paco.queue[:32], queue[32:]) and torch.equal(task.paco.queue_labels[32:], labels)
     torch.testing.assert_close(task.paco.key_encoder.conv1.weight, key)  # it followed before the first step: no move
     batch = task.batch(0, slice(32, 64))
