@@ -1,7 +1,8 @@
 """The tables of a study: each printed table side by side with ours, as CSV, Markdown, LaTeX (booktabs) and HTML.
 
 Which rows, and which printed cells beside them, stands under studies.<STUDY>.tables in params.yaml. An entry without a
-metrics file is a row that says "not run". Printed numbers appear exactly as printed, doubtful ones with a footnote.
+metrics file is a row that says "not run". Printed numbers appear exactly as printed, doubtful ones with a footnote. A
+table with `square` is a 2 x 2 of four runs, with differences and their intervals.
 
   python stages/tables.py digits --metrics reports/metrics/digits --runs reports/runs/digits \\
       --published data/published --out reports/tables/digits
@@ -20,6 +21,7 @@ from longtail.report.results import load
 from longtail.report.study import StudyConfig
 from longtail.report.tables.grid import layout, records, to_csv
 from longtail.report.tables.render import to_html, to_latex, to_markdown
+from longtail.report.tables.square import square_layout, with_differences
 
 
 def run(name: str, study: StudyConfig, metrics: Path, runs: Path | None, published: Path, out: Path) -> None:
@@ -28,7 +30,8 @@ def run(name: str, study: StudyConfig, metrics: Path, runs: Path | None, publish
     with new_folder(out) as folder:
         for table in study.tables:
             cells = records(table, results, published)
-            grid = layout(table, cells, study)
+            grid = square_layout(table, cells, study) if table.square else layout(table, cells, study)
+            cells = with_differences(table, cells) if table.square else cells
             for suffix, text in {
                 "csv": to_csv(cells, study.comparable),
                 "md": to_markdown(grid),

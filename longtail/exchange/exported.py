@@ -61,7 +61,16 @@ def read_run(folder: Path) -> Run:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder / weights}: missing, damaged or cut short ({error}); make it again") from None
-    return Run(kind, config, facts, state, about)
+    return Run(kind, config, facts, unscaled(state), about)
+
+
+def unscaled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same classifier without learnt scales of its logits (LWS), which other code does not know."""
+    scales = state.get("fc.scales")
+    if scales is None:
+        return state
+    folded = {"fc.weight": scales[:, None] * state["fc.weight"], "fc.bias": scales * state["fc.bias"]}
+    return {name: value for name, value in (state | folded).items() if name != "fc.scales"}
 
 
 def timm_config(run: Run, where: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from longtail.base.errors import nearest
 from longtail.base.params import build
-from longtail.models.combined import Mean, glorot_, project, zero_last_gammas_
+from longtail.models.combined import Mean, ScaledLinear, glorot_, project, width_of, zero_last_gammas_
 from longtail.models.resnet import CIFAR_DEPTHS, Head, cifar_resnet
 from longtail.models.vit import ModelConfig, build_vit
 
@@ -51,6 +51,7 @@ class CnnParts:
     members: int = 1  # of an ensemble; 1 = the network itself
     glorot: bool = False  # first weights: Keras' instead of the architecture's own
     zero_gamma: bool = False  # of the last norm of each block
+    scaled: bool = False  # each class' logit by a learnt number
 
 
 def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
@@ -65,6 +66,8 @@ def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
         glorot_(network)
     if parts.zero_gamma:
         zero_last_gammas_(network)
+    if parts.scaled:
+        network.fc = ScaledLinear(width_of(network), num_classes)
     return network
 
 

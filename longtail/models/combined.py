@@ -1,5 +1,5 @@
 """What CBD's networks have besides a plain CNN (METHODS 7.1, 7.2): a projection on top of the pooled features, several
-networks as one, a classifier of class means, and the first weights of its code.
+networks as one, a classifier of class means, and the first weights of its code; and LWS' scales (METHODS 2.8).
 
 Each takes any network of longtail/models/build.py: images to the logits of `fc`, which is fed what `features` gives.
 """
@@ -44,6 +44,19 @@ def zero_last_gammas_(network: nn.Module) -> None:
         last = getattr(module, "bn3", None) or (module.bn2 if isinstance(module, BasicBlock) else None)
         if last is not None:
             nn.init.zeros_(last.weight)
+
+
+class ScaledLinear(nn.Linear):
+    """A linear classifier, bias included, each of whose logits is multiplied by a number of its own, 1 at first:
+    learnable weight scaling (LWS; Kang et al., ICLR 2020, models/TauNormClassifier.py)."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__(in_features, num_classes)
+        self.scales = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, in] to logits [B, C]."""
+        return super().forward(x) * self.scales
 
 
 class Mean(nn.Module):

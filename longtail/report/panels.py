@@ -1,4 +1,4 @@
-"""Panels of figures that show teachers over a setting: what `smoothing` and `sweeps` of a study say."""
+"""Runs that differ in a setting or two: panels of figures (`smoothing` and `sweeps` of a study), squares of tables."""
 
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ class Sweep:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for line in self.lines for _, name in line.teachers)
+
+
+@dataclass(frozen=True)
+class Square:
+    """What a table's four rows are: two settings at two values each, the first's first value twice and then its second
+    twice. The table is shown as a 2 x 2 with differences."""
+
+    down: tuple[str, str]  # how a line of the 2 x 2 is called: values of the first setting
+    across: tuple[str, str]  # how a column is called: values of the second
+
+    def __post_init__(self) -> None:
+        for name in ("down", "across"):
+            first, second = getattr(self, name)
+            if first == second or not first.strip() or not second.strip():
+                raise ValueError(f"{name}: ['{first}', '{second}'] must be two names, one for each value")
 
 
 def check_listed(what: str, panels: Collection[Smoothing | Sweep], listed: Collection[str]) -> None:

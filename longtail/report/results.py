@@ -56,6 +56,16 @@ class Results:
             return self._by_images(row, metrics, phase, COUNT_RULE[column])
         return heads[row.head][row.measured(column)]
 
+    def by_seed(self, row: Row, column: Column) -> dict[int, float]:
+        """{seed: one cell at the last epoch}: of what a seed's own metrics hold, so nothing of test images counted
+        alike, shifted tests and caches; seeds without a value are left out. Raises UserError as `value` does."""
+        metrics = self.of(row)
+        if metrics is None or column == ON_VIEWS or column in SHIFTS or row.groups == "count_images":
+            return {}
+        self.value(row, column, "last")
+        found = {int(s): of["last"][row.head][row.measured(column)] for s, of in metrics["seeds"].items()}
+        return {seed: value for seed, value in found.items() if value is not None}
+
     def _by_images(self, row: Row, metrics: dict, phase: str, group: str) -> dict | None:
         """Accuracy over a group's test images, whatever their class, from each class's accuracy and its number of test
         images, which diagnostics.json has; None where that was not made."""

@@ -13,7 +13,7 @@ from typing import Literal
 from longtail.base.errors import nearest
 from longtail.evaluation.shifts import TESTS
 from longtail.report.figures.captions import FIGURES
-from longtail.report.panels import Smoothing, Sweep, check_listed
+from longtail.report.panels import Smoothing, Square, Sweep, check_listed
 
 # fmt: off
 Column = Literal[
@@ -125,6 +125,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     copied: Copied | None = None
+    square: Square | None = None  # four rows as a 2 x 2
 
     @property
     def shifted(self) -> bool:
@@ -143,8 +144,19 @@ class Table:
             raise ValueError(f"table '{self.name}': columns of shifted test sets stand in a table of their own")
         if not self.shifted and (corrected := [row.label for row in self.rows if row.correction != "raw"]):
             raise ValueError(f"table '{self.name}', row '{corrected[0]}': correction is of columns such as {SHIFTS[0]}")
+        if self.square:
+            self._check_square()
         if not re.fullmatch(r"[a-z0-9_-]+", self.name):
             raise ValueError(f"table name '{self.name}': it is a file name, use a-z, 0-9, _ and -")
+
+    def _check_square(self) -> None:
+        runs = {row.entry or row.teacher for row in self.all_rows} - {None}
+        if len(self.all_rows) != 4 or len(runs) != 4 or any(row.printed for row in self.rows):
+            raise ValueError(f"table '{self.name}': a square has four rows, each a run of its own, nothing printed")
+        if len({(row.head, row.groups) for row in self.rows}) > 1:
+            raise ValueError(f"table '{self.name}': the rows of a square have one head and one rule of groups")
+        if odd := {ON_VIEWS, *SHIFTS} & set(self.columns) or {row.groups for row in self.rows} & {"count_images"}:
+            raise ValueError(f"table '{self.name}': a square has no {min(odd)}; it shows means over classes or images")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ class Start:
     """The weights of the entry's `sources` are what it begins with. One source, or several as one network: the mean of
     their logits, of which nothing is trained further."""
 
-    train: Literal["all", "classifier", "nothing"]  # classifier: the rest stays as it is, batch statistics too
+    # classifier: the rest stays as it is, batch statistics too; scales: so does the classifier, and of its logits each
+    # class' is multiplied by a number that is learnt, 1 at first (LWS, METHODS 2.8)
+    train: Literal["all", "classifier", "scales", "nothing"]
     # new: first weights; class_means: of the training images' features, the nearest one by cosine is the answer (NCM)
     classifier: Literal["kept", "new", "class_means"]
     dataset: str | None = None  # entry of `datasets` that the sources were trained on, where it is another one
@@ -28,7 +30,7 @@ class Start:
     def __post_init__(self) -> None:
         if self.classifier == "class_means" and self.train != "nothing":
             raise ValueError("a classifier of class_means is not trained; write train: nothing")
-        if self.classifier == "new" and self.train == "nothing":
+        if self.classifier == "new" and self.train in ("nothing", "scales"):
             raise ValueError("a new classifier that is not trained answers at random; write train: classifier or all")
 
 

@@ -81,8 +81,8 @@ class Distilled(Supervised):
 
 
 class Started(Supervised):
-    """Any loss on the logits of views, as Supervised. Where the classifier alone is trained (cRT, CBD's baseline) the
-    rest of the network is in eval mode and gives no gradient."""
+    """Any loss on the logits of views, as Supervised. Where the classifier alone is trained (cRT, CBD's baseline), or
+    its scales alone (LWS), the rest of the network is in eval mode and gives no gradient."""
 
     def __init__(
         self,
@@ -101,17 +101,21 @@ class Started(Supervised):
             if self.start.classifier != "kept":
                 state = {name: v for name, v in state.items() if not name.startswith("fc.")}
                 state |= {f"fc.{name}": value for name, value in member.fc.state_dict().items()}
+            if self.start.train == "scales":
+                state |= {"fc.scales": member.fc.scales.detach()}
             member.load_state_dict(state)
-        if self.start.train == "classifier":
+        if self.start.train in ("classifier", "scales"):
             self.model.requires_grad_(False)
-            self.model.fc.requires_grad_(True)
-            self.weights = list(self.model.fc.parameters())
+            fc = self.model.fc
+            self.weights = [fc.scales] if self.start.train == "scales" else list(fc.parameters())
+            for weight in self.weights:
+                weight.requires_grad_(True)
 
     def train(self) -> None:
         self.model.train(self.start.train == "all")
 
     def forward(self, epoch: int, labels: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        if self.start.train != "classifier":
+        if self.start.train not in ("classifier", "scales"):
             return super().forward(epoch, labels, images)
         with self.execution.autocast(self.device):
             with torch.no_grad():

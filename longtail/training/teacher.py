@@ -165,6 +165,8 @@ def _load_source(config: TeacherConfig, folder: Path, data: LongTail, device: to
     if mine != theirs:
         sizes = (f"{size} px" if size else "images as they are" for size in (theirs, mine))
         raise UserError("{}: was trained on views of {}, would be shown {}; both see one view".format(folder, *sizes))
+    if config.start is not None and found.parts.scaled:
+        raise UserError(f"{folder}: its logits have learnt scales (train: scales); start from an entry without them")
     if config.start is not None and (said := _unlike(found.parts, config.parts, fresh)):
         raise UserError(f"{folder}: has {said[0]}, the entry that starts from it {said[1]}; write the same")
     if found.normalization != config.normalization:

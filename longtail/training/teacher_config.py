@@ -182,6 +182,10 @@ class TeacherConfig:
         check_sources(self.sources, self.distil, self.start, self.loss, self.drw_epoch)
         if self.start is not None and self.start.classifier == "class_means" and self.scale is None:
             raise ValueError("a classifier of class_means compares by cosine: give scale (CBD: 20)")
+        if self.start is not None and self.start.train == "scales" and self.scale is not None:
+            raise ValueError(
+                f"scale: {self.scale} is of a cosine classifier; train: scales is of a linear one, write null"
+            )
 
     def _check_views(self) -> None:
         if self.views is None:
@@ -249,4 +253,5 @@ class TeacherConfig:
         """Its network: a cosine classifier where there is a scale, an ensemble of as many as it starts from."""
         members = sum(name != "none" for name in self.sources) if self.start is not None else 1
         head = "linear" if self.scale is None else "normed"
-        return CnnParts(self.arch, head, self.projection, members, self.init == "glorot", self.zero_gamma)
+        scaled = self.start is not None and self.start.train == "scales"
+        return CnnParts(self.arch, head, self.projection, members, self.init == "glorot", self.zero_gamma, scaled)

@@ -156,6 +156,10 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
         'config.power_of == "mixed" else config.power',
         'config.power_of == "teacher" else config.power',
     ),
+    ("dive_student6", "losses.dive:dive_loss", "config.of_student", "config.tau"),
+    ("dive_factor36", "losses.dive:dive_loss", "config.alpha * config.weight", "config.alpha * config.tau**2"),
+    ("lws", "models.combined:ScaledLinear.forward", "* self.scales", "* self.scales * 1.001"),
+    ("lws", "training.taught:Started.__init__", "[fc.scales]", "[fc.scales, fc.bias]"),
     ("focal", "losses.losses:focal_loss", "** gamma", "** (gamma + 0.01)"),
     # labels
     (

@@ -56,6 +56,29 @@ def test_the_factor_is_the_square_of_the_nominal_temperature():
     assert abs(other - loss(label=False)) > 1e-3
 
 
+CELLS = {  # (student's temperature, factor): loss and its gradient by the student's logits; T is (3, 1/2)'s in all
+    (3.0, 9.0): (2.572011416, [-0.037040831, 0.056058228, -0.019017397]),
+    (3.0, 36.0): (2.613681091, [-0.148163324, 0.224232910, -0.076069587]),
+    (6.0, 9.0): (2.605039979, [-0.051870773, 0.020724279, 0.031146494]),
+    (6.0, 36.0): (2.745795343, [-0.207483093, 0.082897115, 0.124585978]),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_students_temperature_and_the_factor_apart(cell):
+    """KL(T || S) is .003086643 with a student at 3, .010426323 at 6; (6, no power) is the last cell. The gradient of
+    the term is alpha·factor / temperature·(S - T)."""
+    tau, factor = cell
+    expected, gradient = CELLS[cell]
+    apart = {"student_tau": tau, "factor": factor}
+    assert loss(**apart) == pytest.approx(expected, abs=1e-9)
+    z = STUDENT.clone().requires_grad_()
+    dive_loss(z, Y, TEACHER, of(**apart), z[0, 0] * 0).backward()
+    assert z.grad[0].tolist() == pytest.approx(gradient, abs=1e-9)
+    if factor == tau**2:  # one of the two settings that share T
+        assert loss(tau=tau, power=tau / 6) == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_divergence_is_of_the_student_from_the_teacher():
     """KL(T || S) = sum T log(T / S); the other way round it is another number."""
     t, s = by_hand([3.0, 1.0, -1.0], 6), by_hand([2.0, 1.5, 0.0], 3)

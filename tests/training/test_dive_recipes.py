@@ -117,12 +117,42 @@ def test_table_6_and_the_printed_settings():
     assert told("kd_full_tau3") == ("none", 3, 1, "teacher", None, 3, 9)
 
 
-@pytest.mark.parametrize("dataset", ["cifar100_if100", "cifar10_if100"])
+@pytest.mark.parametrize("dataset", ["cifar100_if100", "cifar10_if100", "digits_if20-again", "cifar10_if100-jpeg"])
 def test_four_students_of_the_same_targets(dataset):
     """What carries the gain: T is that of temperature 6 in all; the student is at 3 or 6, the factor 9 or 36."""
     found = [config_of(f"{n}-{dataset}").distil for n in ("dive", "dive_factor36", "dive_student6", "dive_tau6")]
     assert [of.tau / of.power for of in found] == [6] * 4
     assert [(of.of_student, of.weight) for of in found] == [(3, 9), (3, 36), (6, 9), (6, 36)]
+    assert len({(of.alpha, of.targets) for of in found}) == 1
+
+
+def test_the_miniatures_of_the_four():
+    """On digits the recipe of digits-dive; of CIFAR-10-LT all images in six epochs, two of them at lower rates."""
+    again, first = (config_of(f"balanced_softmax-digits_if20{name}") for name in ("-again", ""))
+    assert replace(again, study=first.study, dataset=first.dataset) == first
+    images = [dataset_of(of) for of in (again, first)]
+    assert images[0] == images[1]
+    jpeg, full = (config_of(f"balanced_softmax{name}") for name in ("-cifar10_if100-jpeg", "_bbn-cifar10_if100"))
+    own = {"study", "dataset", "arch", "epochs", "warmup_epochs", "milestones", "seeds"}
+    assert replace(jpeg, **{name: getattr(full, name) for name in own}) == full
+    rates = [learning_rate(jpeg, epoch) for epoch in range(6)]
+    assert rates == pytest.approx([0.1 / 3, 0.1, 0.1, 0.1, 1e-3, 1e-5])
+    data = made_data(jpeg.dataset, dataset_of(jpeg))
+    assert epoch_size(jpeg, len(data.train_labels)) == (97, 12_406)
+    assert [len(of.seeds) for of in (again, jpeg)] == [4, 3]
+
+
+def test_learnt_scales_of_ces_logits():
+    """Fig. 4's LWS: five epochs of class-balanced sampling, a cosine an epoch from .2, from CE's weights."""
+    config, ce = config_of("lws_x50-imagenet_lt"), config_of("ce_x50-imagenet_lt")
+    assert (config.start.train, config.start.classifier, config.sources[0]) == ("scales", "kept", "ce_x50-imagenet_lt")
+    own = {"epochs": ce.epochs, "eval_every": ce.eval_every, "sampler": "shuffle", "sources": NONE, "start": None}
+    assert replace(config, **own) == ce
+    assert (config.epochs, config.batch_size, config.weight_decay, config.sampler) == (5, 512, 5e-4, "class_balanced")
+    rates = [learning_rate(config, epoch) for epoch in (0, 4)]
+    assert rates == pytest.approx([0.2, 0.1 * (1 + math.cos(0.8 * math.pi))], rel=1e-12)
+    small = config_of("lws-cifar10_if100-mini")
+    assert (small.epochs, small.start, small.sampler) == (5, config.start, config.sampler)
 
 
 def test_a_students_work_is_its_teachers_and_one_more_pass():
@@ -151,11 +181,12 @@ def test_a_few_steps_of_the_miniature_on_cifar(name):
     assert lr == pytest.approx(1e-3) and losses == sorted(losses, reverse=True) and losses[3] < losses[0]
 
 
-FULL = [  # one of each loss and each net that the published studies have, and of the two classes
+FULL = [  # one of each loss and each net that the published studies have, of the two classes, of the four cells
     *("ce_bbn-cifar100_if100", "focal_bbn-cifar100_if100", "balanced_softmax_bbn_sam-cifar100_if100"),
     *("dive-cifar100_if100", "dive_row3-cifar100_if50", "dive_row6-cifar100_if10", "dive_tau6-cifar10_if100"),
     *("kd_full_tau3-cifar100_if100", "dive_x50-imagenet_lt", "dive_e200-inat18"),
-    *("eps0-airplane_automobile_5000_500", "eps40-airplane_dog_500_50"),
+    *("eps0-airplane_automobile_5000_500", "eps40-airplane_dog_500_50", "lws_x50-imagenet_lt"),
+    *("dive_student6-cifar10_if100-jpeg", "dive_factor36-digits_if20-again", "dive_student6-cifar100_if100"),
 ]
 
 
@@ -170,17 +201,17 @@ def test_a_few_steps_of_a_full_recipe(name):
     data = digits() if config.views else made_data(config.dataset, dataset_of(config))
     torch.manual_seed(1)
     sources = []
-    if config.distil:
-        sources = [Source(build_model(config, data.num_classes).eval().requires_grad_(False), 1.0, "made")]
+    if config.sources != NONE:
+        sources = [Source(build_model(config.untaught(), data.num_classes).eval().requires_grad_(False), 1.0, "made")]
     teacher = Teacher(config, data, 0, torch.device("cpu"), sources=sources)
     decayed = config.milestones[0] if config.milestones else config.epochs - 1
     step, (lr, _, _) = teacher.step_of(decayed)
     assert lr == pytest.approx(config.lr * 0.01 if config.milestones else learning_rate(config, decayed))
     teacher.task.train()
     batch = teacher.task.batch(decayed, slice(0, 8))
-    before = teacher.task.model.fc.weight.detach().clone()
+    before = teacher.task.weights[-1].detach().clone()
     losses = [step(*batch)[0].item() / 8 for _ in range(3)]
-    assert all(map(math.isfinite, losses)) and not torch.equal(teacher.task.model.fc.weight, before)
+    assert all(map(math.isfinite, losses)) and not torch.equal(teacher.task.weights[-1], before)
     assert config.views or losses[2] < losses[0]
 
 

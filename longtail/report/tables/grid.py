@@ -46,6 +46,7 @@ class Record:
     last: dict | None  # {"mean", "stderr", "n"}; None = not run
     best: dict | None
     copied: bool = False  # of others' work: there is no ours
+    by_seed: dict[int, float] = field(default_factory=dict)  # `last` of each seed
 
     def difference(self, phase: str) -> float | None:
         """Ours minus printed, in points; None unless there are both."""
@@ -90,7 +91,10 @@ def records(table: Table, results: Results, published: Path) -> list[Record]:
         for column in table.columns:
             ours = {phase: results.value(row, column, phase) for phase in OURS}
             measured = row.measured(column)
-            found.append(Record(number, row.label, measured, printed=printed.get(column), **about, **ours))
+            seeds = results.by_seed(row, column)
+            found.append(
+                Record(number, row.label, measured, printed=printed.get(column), by_seed=seeds, **about, **ours)
+            )
     return found
 
 

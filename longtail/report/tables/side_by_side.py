@@ -15,6 +15,7 @@ from longtail.base.text import signed
 from longtail.report.published import doubt, read
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
 from longtail.report.tables.grid import Record, layout
+from longtail.report.tables.square import PAIRED, differences
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
 BY_RANK = (
@@ -101,15 +102,30 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
         first = mine[0]
         about = (run["n"] if run else None, first.name, first.config_hash)
         lines.append(Line(row.label, row.copied, groups, *about))
+    if table.square:
+        lines += _differences(table, cells, [key for key in HEADINGS if key not in left_out])
     return SideBySide(
         name=table.name,
         caption=table.caption,
         groups={key: text for key, text in HEADINGS.items() if key not in left_out},
         columns=tuple(COLUMN_LABELS[column] for column in table.columns),
         lines=tuple(lines),
-        remarks=(*grid.remarks, *([BY_RANK] if ranked else [])),
+        remarks=(*grid.remarks, *([PAIRED] if table.square else []), *([BY_RANK] if ranked else [])),
         footnotes=grid.footnotes,
     )
+
+
+def _differences(table: Table, cells: list[Record], keys: list[str]) -> list[Line]:
+    """A line for each difference of a square, with its interval beneath; no runs of their own."""
+    found = differences(table, cells)
+    each = len(found) // len(table.columns)
+    lines = []
+    for at in range(each):
+        changed = found[at::each]
+        told = tuple(Shown(*d.text.partition(" ")[::2]) for d in changed)
+        groups = {key: told if key == "last" else tuple(Shown("") for _ in changed) for key in keys}
+        lines.append(Line(changed[0].label, True, groups, None, None, None))
+    return lines
 
 
 def _shown(record: Record, key: str, letters: dict[str, str]) -> Shown:
