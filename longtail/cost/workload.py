@@ -18,6 +18,7 @@ from longtail.views.epoch import Layout
 
 if TYPE_CHECKING:
     from longtail.models.shapes import Shape
+    from longtail.training.teacher_config import TeacherConfig
 
 BYTES = 4  # of a float32
 SOURCES = {"digits": (10, None, None, 8), "cifar10": (10, 5000, 10_000, 32), "cifar100": (100, 500, 10_000, 32)}
@@ -90,6 +91,7 @@ class Workload:
             "teacher_entropy": self._entropy,
             "analyse": self._analyse,
             "virtual_examples": self._virtual_examples,
+            "compare_features": self._compare_features,
         }
         released = stage == "train_student" and (self.params.get("experiments") or {}).get(entry, {}).get("released")
         try:
@@ -172,13 +174,17 @@ class Workload:
         memory = 16 * shape.params + BYTES * together * shape.activations
         return Work(loads, memory + together * pixels * (BYTES + 1) + self._held(images), BYTES * shape.params)
 
-    def teacher_shape(self, name: str, size: int | None = None) -> Shape:
-        """size: of what it is shown, where that is not what it is trained on."""
-        from longtail.models import shapes
+    def _cnn(self, name: str) -> tuple[TeacherConfig, Images]:
         from longtail.training.teacher_config import TeacherConfig
 
         config = tables.build(TeacherConfig, tables.entry(self.params, "teachers", name), f"teachers.{name}")
-        images = self.images(config.dataset)
+        return config, self.images(config.dataset)
+
+    def teacher_shape(self, name: str, size: int | None = None) -> Shape:
+        """size: of what it is shown, where that is not what it is trained on."""
+        from longtail.models import shapes
+
+        config, images = self._cnn(name)
         size = size or (config.views.size if config.views else images.side)
         return shapes.teacher(config.parts, images.classes, size)
 
@@ -279,6 +285,18 @@ class Workload:
         load = Load("forward", f"teachers.{name}", seeds * images.train + images.test, shape)
         logits = BYTES * images.classes * images.train
         return Work((load,), BYTES * shape.params + logits + self._held(images), 0)
+
+    def _compare_features(self, name: str) -> Work:
+        """All images through every seed of the student and of its sources, all of them here. Held are both features of
+        the test images, a student's and its sources' together, which are of one width."""
+        from longtail.models.shapes import feature_width
+
+        student, images = self._cnn(name)
+        names = [name, *(source for source in student.sources if source != "none")]
+        shapes, seen = [self.teacher_shape(of) for of in names], len(student.seeds) * (images.train + images.test)
+        loads = (Load("forward", f"teachers.{of}", seen, shape) for of, shape in zip(names, shapes, strict=True))
+        held = 2 * images.test * feature_width(student.parts, images.classes)
+        return Work(tuple(loads), BYTES * (sum(s.params for s in shapes) + held) + self._held(images), 0)
 
     @staticmethod
     def _held(images: Images) -> int:

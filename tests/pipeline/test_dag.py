@@ -162,6 +162,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "teacher_entropy": "ldam_drw_sam-tiny",
     "reconstruct": "tiny-mgp",
     "virtual_examples": "ldam_drw_sam-tiny",
+    "compare_features": "cbd-tiny",
     "analyse": "tiny-deit_lt",
     "experts": "tiny-deit_lt",
     "scores": "tiny",
@@ -336,6 +337,11 @@ def test_every_entry_builds():
     for name, shown in PARAMS["virtual_examples"].items():
         assert set(shown) == {"study", "dataset"} and shown["dataset"] in built["datasets"]
         assert name in {i.name for i in built["studies"][shown["study"]].teachers}
+    for name in PARAMS["compare_features"]:
+        _, shown = compare_features.read(PARAMS, name)
+        assert name in {i.name for i in built["studies"][shown.study].teachers}
+    named = {name for study in built["studies"].values() for f in OF_STUDENTS for name in study.figures.get(f, ())}
+    assert named == set(PARAMS["compare_features"])
     for name, labels in built["caches"].items():
         if labels.teacher_kind == "teachers":
             teacher = built["teachers"][labels.teacher]
