@@ -113,10 +113,8 @@ class Workload:
         if config.classes is not None:
             test = test and test // classes * len(config.classes)
             classes = len(config.classes)
-        n_max, test = (
-            config.n_max or most,
-            test or (classes and config.test_per_class and classes * config.test_per_class),
-        )
+        n_max = config.n_max or most
+        test = test or (classes and config.test_per_class and classes * config.test_per_class)
         if None in (classes, n_max, test):
             raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
         counts = longtail_counts(n_max, classes, config.imbalance_factor)
@@ -207,9 +205,8 @@ class Workload:
         together = min(layout.group * layout.accumulate * layout.ranks, layout.positions)
         at_once = layout.group if shape.buffers else together  # batch statistics are of a mix group
         pixels = 3 * view["size"] ** 2
-        memory = 16 * shape.params + BYTES * at_once * shape.activations * (
-            not frozen
-        )  # weights, gradients, two moments
+        # weights, gradients, two moments
+        memory = 16 * shape.params + BYTES * at_once * shape.activations * (not frozen)
         memory += together * pixels * (BYTES + 1) + self._held(images) + images.test * pixels * (not images.in_files)
         heads = 1 + method.distilled
         return Work(tuple(loads), memory, BYTES * shape.params + predictions(images, heads))
@@ -287,8 +284,7 @@ class Workload:
         return Work((load,), BYTES * shape.params + logits + self._held(images), 0)
 
     def _compare_features(self, name: str) -> Work:
-        """All images through every seed of the student and of its sources, all of them here. Held are both features of
-        the test images, a student's and its sources' together, which are of one width."""
+        """All images through every seed of the student and its sources; both features of the test images are held."""
         from longtail.models.shapes import feature_width
 
         student, images = self._cnn(name)
