@@ -57,7 +57,7 @@ def test_the_note_tells_the_share_of_the_whole_test_set():
     series = {"A": shown(np.array([[4, 4], [9, 9]]))}
     assert neighbours(series, {"A": SHARES}).note == (
         "Share of the test image's class among the nearest, mean over seeds: A, 2 nearest: teacher 55.0 % (head 75.0, "
-        "tail 35.0), student 65.0 % (head 75.0, tail 55.0); small classes allow at most all 95.0, tail 90.0."
+        "tail 35.0), student 65.0 % (head 75.0, tail 55.0); small classes allow at most tail 90.0."
     )
     assert neighbours(series, {}).note == ""
 
