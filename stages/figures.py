@@ -26,10 +26,9 @@ from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
 from longtail.report.figures import dive_figures, study_figures
 from longtail.report.figures.captions import FIGURES
-from longtail.report.figures.compared import NEIGHBOUR_KEYS, feature_drift, neighbours
+from longtail.report.figures.cbd_figures import NEIGHBOUR_KEYS, feature_drift, neighbours, sweep
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
-from longtail.report.figures.style import colors_of, save
-from longtail.report.figures.sweep import sweep
+from longtail.report.figures.style import Drawing, colors_of, save
 from longtail.report.published import CURVES, printed_curve
 from longtail.report.results import load
 from longtail.report.study import Item, StudyConfig
@@ -49,9 +48,7 @@ def series(folder: Path, items: tuple[Item, ...], name: str, *columns: str) -> d
     return {label: read_csv(path, columns) for label, path in paths.items() if path.is_file()}
 
 
-def draw(
-    name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path
-) -> dict[str, study_figures.Drawing]:
+def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path) -> dict[str, Drawing]:
     """{figure name: drawing} of what was run."""
     results = load(metrics, name, study)
     entries = {**results.teachers, **results.experiments}
@@ -66,7 +63,7 @@ def draw(
         paths = {item.label: analysis / under / item.name / file for item in study.shown(figure)}
         return {label: read_npz(path, keys) for label, path in paths.items() if path.is_file()}
 
-    def distances(figure: str, images: str, printed: dict) -> study_figures.Drawing | None:
+    def distances(figure: str, images: str, printed: dict) -> Drawing | None:
         found = read(figure, "attention_distance.csv", "images", "block", "head", "distance_px")
         return study_figures.attention_distance(found, images, colors, printed)
 

@@ -13,13 +13,13 @@ import torch
 
 from longtail.base import params
 from longtail.data.sources import DatasetConfig, make_longtail
-from longtail.training.teacher import load_sources, load_teacher
+from longtail.training.teacher import load_teacher
 from longtail.training.teacher_config import NONE
 from longtail.views.normalize import constants, normalize
 from tests.helpers.reporting import run_stage
 from tests.training.test_cbd import CBD, ENS, PLAIN, config_of
 from tests.training.test_distilled import train
-from tests.training.test_teacher import CPU, DIGITS, TINY
+from tests.training.test_teacher import DIGITS, TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,8 +41,7 @@ def place(tmp_path_factory) -> Path:
     for name, block in runs.items():
         config = config_of(block)
         given = [folder / source for source in config.sources if source != "none"]
-        taught = load_sources(config, given, data, 0, CPU)
-        result = train(folder / "work" / name, config, data, taught_by=taught)
+        result = train(folder / "work" / name, config, data, taught_by=given)
         shutil.copytree(result, folder / name / "seed0")
     return folder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from longtail.report.figures.compared import FRAMES, feature_drift, neighbours
+from longtail.report.figures.cbd_figures import FRAMES, feature_drift, neighbours
 from tests.report.figures.test_study_figures import rows
 
 

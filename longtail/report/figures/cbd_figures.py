@@ -1,19 +1,22 @@
-"""A student's features beside its teachers': nearest training images as pictures (CBD Fig. 4), and drift by group.
+"""CBD's figures: accuracy over a setting (Figs 2 and 3), nearest training images as pictures (Fig. 4); and ours, how
+far a student's features lie from its teachers'.
 
-As those of study_figures.py: each takes {label: what was measured} in the study's order and gives None where there is
-nothing to draw. Files: stages/compare_features.py.
+As those of study_figures.py: each takes what was measured, {label: …}, in the study's order and gives None where there
+is nothing to draw. Files of the latter two: stages/compare_features.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.patches import Rectangle
 
 from longtail.report.figures.study_figures import Rows, over_seeds
-from longtail.report.figures.style import COLORS, TEXT, Drawing, legend_above, new_figure, shown
+from longtail.report.figures.style import COLORS, COLUMN, TEXT, Drawing, legend_above, new_figure, shown
+from longtail.report.panels import Sweep
 
+ACROSS = 2  # panels of a sweep beside one another
 FEATURES = ("teacher", "student")
 PARTS = ("place", "label", "cosine", "picture")
 NEIGHBOUR_KEYS = ("group", "query", "label", "picture", *(f"{of}_{part}" for of in FEATURES for part in PARTS))
@@ -21,6 +24,46 @@ GAP, MARGIN = 0.3, 0.07  # of a picture's side: between the test image, the teac
 FRAMES = {True: (COLORS[0], "solid"), False: (COLORS[1], (0, (3, 1.5)))}  # of the test image's class?
 LEFT, ABOVE = 0.75, 0.55  # inches beside and above the pictures of a student
 IMAGES = {"train": "Training images", "test": "Test images"}
+
+
+def sweep(sweeps: Sequence[Sweep], entries: Mapping[str, dict]) -> Drawing | None:
+    """A panel for each sweep, a line for each kind of teacher: top-1 of the averaged head at the last epoch, mean and
+    standard error over seeds. entries: {teacher: metrics file} of those that were run; others are left out, and None is
+    given where that is all."""
+    panels = []
+    for of in sweeps:
+        lines = {line.label: [(v, entries[name]) for v, name in line.teachers if name in entries] for line in of.lines}
+        if any(lines.values()):
+            panels.append((of, {label: points for label, points in lines.items() if points}))
+    if not panels:
+        return None
+    labels = list(dict.fromkeys(line.label for of in sweeps for line in of.lines))
+    columns = min(ACROSS, len(panels))
+    rows = -(-len(panels) // columns)
+    width = COLUMN if columns == 1 else TEXT
+    figure, axes = new_figure(columns=columns, rows=rows, width=width, height=0.5 + 2.1 * rows)
+    out, handles = [], {}
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (of, lines) in zip(axes.flat, panels, strict=False):
+        for label, points in lines.items():
+            at = [value for value, _ in points]
+            found = [metrics["summary"]["last"]["avg"]["top1"] for _, metrics in points]
+            look = {"color": COLORS[labels.index(label) % len(COLORS)], "marker": "o", "markersize": 3, "capsize": 2}
+            spread = [point["stderr"] or 0.0 for point in found]
+            handles[label] = ax.errorbar(at, [point["mean"] for point in found], spread, label=shown(label), **look)
+            several = zip(at, found, strict=True)
+            out += [(of.title, of.setting, label, v, p["mean"], p["stderr"], p["n"]) for v, p in several]
+        if of.log:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_title(shown(of.title))
+        ax.set_xlabel(of.setting)
+    for line in axes:
+        line[0].set_ylabel("Accuracy (%)")
+    named = [label for label in labels if label in handles]
+    legend_above(figure, [handles[label] for label in named], [shown(label) for label in named], columns=4)
+    return Drawing(figure, ("panel", "setting", "label", "value", "mean", "stderr", "n"), out)
 
 
 def neighbours(series: Mapping[str, Mapping[str, np.ndarray]], shares: Mapping[str, Rows]) -> Drawing | None:
