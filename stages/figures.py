@@ -1,10 +1,10 @@
 """The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
 Accuracy by class group, and over a setting, from the metrics files; teacher entropy, CLS-DIST distance, attention
-distance, feature rank, rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples and
-maps of features from the analysis folders. What a caption says of the numbers drawn is a text beside the figure. Which
-entries a figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out, and a figure
-without any is skipped.
+distance, feature rank, rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples, maps,
+neighbours and drift of features from the analysis folders. What a caption says of the numbers drawn is a text beside
+the figure. Which entries a figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out,
+and a figure without any is skipped.
 Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
@@ -14,6 +14,7 @@ Curves read off the paper's figures, where the study names them, are drawn thin 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,14 @@ from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
 from longtail.report.figures import dive_figures, study_figures
 from longtail.report.figures.captions import FIGURES
+from longtail.report.figures.cbd_figures import NEIGHBOUR_KEYS, feature_drift, neighbours, sweep
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
-from longtail.report.figures.style import colors_of, save
-from longtail.report.figures.sweep import sweep
+from longtail.report.figures.style import Drawing, colors_of, save
 from longtail.report.published import CURVES, printed_curve
 from longtail.report.results import load
 from longtail.report.study import Item, StudyConfig
 
-ROLLOUT_KEYS = ("images", "maps", "average", "tokens", "labels")
+ROLLOUT_KEYS, PICTURE_KEYS = ("images", "maps", "average", "tokens", "labels"), (*PICTURES, "labels")
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -47,9 +48,7 @@ def series(folder: Path, items: tuple[Item, ...], name: str, *columns: str) -> d
     return {label: read_csv(path, columns) for label, path in paths.items() if path.is_file()}
 
 
-def draw(
-    name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path
-) -> dict[str, study_figures.Drawing]:
+def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path) -> dict[str, Drawing]:
     """{figure name: drawing} of what was run."""
     results = load(metrics, name, study)
     entries = {**results.teachers, **results.experiments}
@@ -57,23 +56,18 @@ def draw(
     students = dict.fromkeys([*(i.label for i in study.experiments), *(c.label for c in study.curves)])
     colors = colors_of(list(students), [i.label for i in study.teachers])
 
-    def read(figure: str, file: str, *columns: str) -> dict[str, list[dict[str, str]]]:
-        return series(analysis, study.shown(figure), file, *columns)
+    def read(figure: str, file: str, *columns: str, under: str = "") -> dict[str, list[dict[str, str]]]:
+        return series(analysis / under, study.shown(figure), file, *columns)
 
-    def distances(figure: str, images: str, printed: dict) -> study_figures.Drawing | None:
+    def arrays(figure: str, file: str, keys: tuple[str, ...], under: str = "") -> dict[str, dict[str, np.ndarray]]:
+        paths = {item.label: analysis / under / item.name / file for item in study.shown(figure)}
+        return {label: read_npz(path, keys) for label, path in paths.items() if path.is_file()}
+
+    def distances(figure: str, images: str, printed: dict) -> Drawing | None:
         found = read(figure, "attention_distance.csv", "images", "block", "head", "distance_px")
         return study_figures.attention_distance(found, images, colors, printed)
 
-    def maps(figure: str) -> dict[str, dict[str, np.ndarray]]:
-        paths = {item.label: analysis / item.name / "rollout.npz" for item in study.shown(figure)}
-        return {label: read_npz(path, ROLLOUT_KEYS) for label, path in paths.items() if path.is_file()}
-
-    def pictures(figure: str) -> dict[str, dict[str, np.ndarray]]:
-        paths = {i.label: analysis / "pretrainings" / i.name / "reconstructions.npz" for i in study.shown(figure)}
-        return {label: read_npz(path, (*PICTURES, "labels")) for label, path in paths.items() if path.is_file()}
-
-    def examples(figure: str, file: str, *columns: str) -> dict[str, list[dict[str, str]]]:
-        return series(analysis / "virtual_examples", study.shown(figure), file, *columns)
+    examples, compared = (partial(read, under=folder) for folder in ("virtual_examples", "compare_features"))
 
     def epochs(figure: str, column: str) -> tuple[dict, dict]:
         return read(figure, "curves.csv", "epoch", column), colors
@@ -93,9 +87,7 @@ def draw(
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
         "cls_dist_distance": study_figures.cls_dist_distance(
-            read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"),
-            colors,
-            curves["cls_dist_distance"],
+            read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"), colors, curves["cls_dist_distance"]
         ),
         "attention_distance": distances("attention_distance", "test", curves["attention_distance"]),
         "attention_distance_train": distances("attention_distance_train", "train", {}),
@@ -104,9 +96,11 @@ def draw(
             colors,
             curves["feature_rank"],
         ),
-        "rollout": rollout(maps("rollout")),
-        "rollout_mean": rollout_mean(maps("rollout_mean")),
-        "reconstructions": reconstructions(pictures("reconstructions")),
+        "rollout": rollout(arrays("rollout", "rollout.npz", ROLLOUT_KEYS)),
+        "rollout_mean": rollout_mean(arrays("rollout_mean", "rollout.npz", ROLLOUT_KEYS)),
+        "reconstructions": reconstructions(
+            arrays("reconstructions", "reconstructions.npz", PICTURE_KEYS, "pretrainings")
+        ),
         "training_loss": study_figures.training_loss(*epochs("training_loss", "loss")),
         "virtual_examples": dive_figures.virtual_examples(examples("virtual_examples", *of_group)),
         "virtual_examples_settings": dive_figures.virtual_examples_settings(
@@ -120,6 +114,11 @@ def draw(
         "tsne": dive_figures.tsne(examples("tsne", "tsne.csv", "class", "images", "x", "y")),
         "head_smoothing": dive_figures.head_smoothing(smoothing),
         "sweep": sweep(study.sweeps, results.teachers),
+        "neighbours": neighbours(
+            arrays("neighbours", "neighbours.npz", NEIGHBOUR_KEYS, "compare_features"),
+            compared("neighbours", "neighbours.csv", "seed", "features", "group", "k", "share", "most"),
+        ),
+        "feature_drift": feature_drift(compared("feature_drift", "drift.csv", "seed", "images", "group", "drift")),
         "test_accuracy": study_figures.test_accuracy(*epochs("test_accuracy", "test_top1_avg")),
     }
     return {figure: drawing for figure, drawing in drawn.items() if drawing is not None}

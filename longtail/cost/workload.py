@@ -18,6 +18,7 @@ from longtail.views.epoch import Layout
 
 if TYPE_CHECKING:
     from longtail.models.shapes import Shape
+    from longtail.training.teacher_config import TeacherConfig
 
 BYTES = 4  # of a float32
 SOURCES = {"digits": (10, None, None, 8), "cifar10": (10, 5000, 10_000, 32), "cifar100": (100, 500, 10_000, 32)}
@@ -90,6 +91,7 @@ class Workload:
             "teacher_entropy": self._entropy,
             "analyse": self._analyse,
             "virtual_examples": self._virtual_examples,
+            "compare_features": self._compare_features,
         }
         released = stage == "train_student" and (self.params.get("experiments") or {}).get(entry, {}).get("released")
         try:
@@ -111,10 +113,8 @@ class Workload:
         if config.classes is not None:
             test = test and test // classes * len(config.classes)
             classes = len(config.classes)
-        n_max, test = (
-            config.n_max or most,
-            test or (classes and config.test_per_class and classes * config.test_per_class),
-        )
+        n_max = config.n_max or most
+        test = test or (classes and config.test_per_class and classes * config.test_per_class)
         if None in (classes, n_max, test):
             raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
         counts = longtail_counts(n_max, classes, config.imbalance_factor)
@@ -172,13 +172,17 @@ class Workload:
         memory = 16 * shape.params + BYTES * together * shape.activations
         return Work(loads, memory + together * pixels * (BYTES + 1) + self._held(images), BYTES * shape.params)
 
-    def teacher_shape(self, name: str, size: int | None = None) -> Shape:
-        """size: of what it is shown, where that is not what it is trained on."""
-        from longtail.models import shapes
+    def _cnn(self, name: str) -> tuple[TeacherConfig, Images]:
         from longtail.training.teacher_config import TeacherConfig
 
         config = tables.build(TeacherConfig, tables.entry(self.params, "teachers", name), f"teachers.{name}")
-        images = self.images(config.dataset)
+        return config, self.images(config.dataset)
+
+    def teacher_shape(self, name: str, size: int | None = None) -> Shape:
+        """size: of what it is shown, where that is not what it is trained on."""
+        from longtail.models import shapes
+
+        config, images = self._cnn(name)
         size = size or (config.views.size if config.views else images.side)
         return shapes.teacher(config.parts, images.classes, size)
 
@@ -201,9 +205,8 @@ class Workload:
         together = min(layout.group * layout.accumulate * layout.ranks, layout.positions)
         at_once = layout.group if shape.buffers else together  # batch statistics are of a mix group
         pixels = 3 * view["size"] ** 2
-        memory = 16 * shape.params + BYTES * at_once * shape.activations * (
-            not frozen
-        )  # weights, gradients, two moments
+        # weights, gradients, two moments
+        memory = 16 * shape.params + BYTES * at_once * shape.activations * (not frozen)
         memory += together * pixels * (BYTES + 1) + self._held(images) + images.test * pixels * (not images.in_files)
         heads = 1 + method.distilled
         return Work(tuple(loads), memory, BYTES * shape.params + predictions(images, heads))
@@ -279,6 +282,17 @@ class Workload:
         load = Load("forward", f"teachers.{name}", seeds * images.train + images.test, shape)
         logits = BYTES * images.classes * images.train
         return Work((load,), BYTES * shape.params + logits + self._held(images), 0)
+
+    def _compare_features(self, name: str) -> Work:
+        """All images through every seed of the student and its sources; both features of the test images are held."""
+        from longtail.models.shapes import feature_width
+
+        student, images = self._cnn(name)
+        names = [name, *(source for source in student.sources if source != "none")]
+        shapes, seen = [self.teacher_shape(of) for of in names], len(student.seeds) * (images.train + images.test)
+        loads = (Load("forward", f"teachers.{of}", seen, shape) for of, shape in zip(names, shapes, strict=True))
+        held = 2 * images.test * feature_width(student.parts, images.classes)
+        return Work(tuple(loads), BYTES * (sum(s.params for s in shapes) + held) + self._held(images), 0)
 
     @staticmethod
     def _held(images: Images) -> int:

@@ -55,11 +55,16 @@ def joined_features(features: Sequence[Tensor]) -> Tensor:
     return F.normalize(torch.cat([F.normalize(v.to(dtype), dim=1) for v in features], 1), dim=1)
 
 
-def feature_term(student: Tensor, target: Tensor) -> Tensor:
-    """Mean over images of 1 - cos(h, v_T), scalar; of target only the direction counts."""
+def feature_distances(student: Tensor, target: Tensor) -> Tensor:
+    """1 - cos(h, v_T) of each image, [B], float32, or float64 where that is given; only the directions count."""
     dtype = torch.promote_types(student.dtype, torch.float32)
     h, v = (F.normalize(x.to(dtype), dim=1) for x in (student, target))
-    return (1 - (h * v).sum(1)).mean()
+    return 1 - (h * v).sum(1)
+
+
+def feature_term(student: Tensor, target: Tensor) -> Tensor:
+    """Mean over images of `feature_distances`, scalar."""
+    return feature_distances(student, target).mean()
 
 
 def answer_term(student: Tensor, teacher: Tensor, tau: float) -> Tensor:

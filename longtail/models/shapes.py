@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models.build import CnnConfig, CnnParts, NetworkConfig, build_cnn, build_network
+from longtail.models.combined import width_of
 from longtail.models.mae import DecoderConfig, MaskedAutoencoder, patchify
 from longtail.models.resnet import Head
 from longtail.models.transformer import Block
@@ -77,6 +78,13 @@ def teacher(parts: CnnParts, classes: int, size: int) -> Shape:
     name = parts.arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-")
     name += f", features of {parts.projection}" if parts.projection else ""
     return measured(network, size, f"{parts.members} x {name}" if parts.members > 1 else name)
+
+
+@cache
+def feature_width(parts: CnnParts, classes: int) -> int:
+    """Numbers of a feature of what `build_cnn` makes of these."""
+    with torch.device("meta"):
+        return width_of(build_cnn(replace(parts, glorot=False, zero_gamma=False), classes))
 
 
 @cache

@@ -36,6 +36,7 @@ OF_TEACHERS = (
     "virtual_example_curves_tau",
     "tsne",
 )
+OF_STUDENTS = ("neighbours", "feature_drift")  # drawn from stages/compare_features.py, of those that `figures` names
 COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
 
 COLUMN_LABELS = {
@@ -191,7 +192,8 @@ class StudyConfig:
     curves: tuple[Curve, ...] = ()  # where the recipe is the printed one
     smoothing: tuple[Smoothing, ...] = ()  # panels of the figure `head_smoothing`
     sweeps: tuple[Sweep, ...] = ()  # panels of the figure `sweep`
-    figures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the entries a figure shows, in order; else all
+    # the entries a figure shows, in order; else all, or none of OF_STUDENTS
+    figures: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what in ("experiments", "teachers", "caches", "pretrainings", "tables"):
@@ -236,18 +238,18 @@ class StudyConfig:
 
     def candidates(self, figure: str) -> tuple[Item, ...]:
         """What a figure could show: caches for teacher entropy, pretrainings for reconstructions, teachers for DiVE's
-        figures, teachers and students for accuracy, else students."""
+        and CBD's figures, teachers and students for accuracy, else students."""
         if figure in ("entropy", "reconstructions"):
             return self.caches if figure == "entropy" else self.pretrainings
         if figure in ("head_smoothing", "sweep"):
             panels = self.smoothing if figure == "head_smoothing" else self.sweeps
             named = {name for panel in panels for name in panel.names}
             return tuple(item for item in self.teachers if item.name in named)
-        if figure in OF_TEACHERS:
+        if figure in OF_TEACHERS + OF_STUDENTS:
             return self.teachers
         return self.teachers + self.experiments if figure == "groups" else self.experiments
 
     def shown(self, figure: str) -> tuple[Item, ...]:
-        """What it shows: the entries named under `figures`, in that order, or all."""
+        """What it shows: the entries named under `figures`, in that order, or all; of OF_STUDENTS none."""
         items = {item.name: item for item in self.candidates(figure)}
-        return tuple(items[name] for name in self.figures.get(figure, items))
+        return tuple(items[name] for name in self.figures.get(figure, () if figure in OF_STUDENTS else items))

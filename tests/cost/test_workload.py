@@ -112,6 +112,21 @@ def test_a_pretraining_shows_the_encoder_a_quarter():
     assert FULL.images("imagenet_bal").train == 116_000 and FULL.images("imagenet_bal160").train == 160_000
 
 
+def test_features_of_a_student_and_of_its_four_teachers():
+    """All 438 + 400 digits through five networks, four seeds here; two features of 256 for each test image."""
+    work = FULL.of("compare_features", "cbd_ens-digits_if20")
+    assert {load.entry for load in work.loads} == {
+        *(f"teachers.{name}-digits_if20" for name in ("cbd_ens", "instance", "instance_2")),
+        *(f"teachers.{name}-digits_if20" for name in ("instance_aug", "instance_aug_2")),
+    }
+    images = FULL.images("digits_if20")
+    assert {(load.part, load.count) for load in work.loads} == {("forward", 4 * (images.train + images.test))}
+    held = 4 * 2 * images.test * 256
+    assert work.memory == held + 4 * sum(load.shape.params for load in work.loads) + images.train * 3 * 8 * 8
+    on_files = FULL.of("compare_features", "cbd-imagenet_lt").flop  # two ResNet-50, 115,846 + 50,000 images
+    assert on_files == pytest.approx(2 * 2 * 4.089e9 * 165_846, rel=1e-3)
+
+
 def test_stages_that_compute_nothing():
     assert FULL.of("tables", "digits") is None and FULL.of("evaluate", "digits-vit") is None
 

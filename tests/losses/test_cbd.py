@@ -9,7 +9,14 @@ import torch
 
 from longtail.base import params
 from longtail.base.errors import UserError
-from longtail.losses.cbd import FeatureDistillation, answer_term, cbd_loss, feature_term, joined_features
+from longtail.losses.cbd import (
+    FeatureDistillation,
+    answer_term,
+    cbd_loss,
+    feature_distances,
+    feature_term,
+    joined_features,
+)
 from longtail.losses.losses import cross_entropy
 
 PRINTED = {"kind": "feature", "teachers": 1, "alpha": 0.4, "beta": 100.0}
@@ -50,6 +57,15 @@ def test_each_teacher_is_at_unit_length_and_so_are_all_together():
     assert sum(a * b for a, b in zip(unit([1, 1, 0, 1]), once, strict=True)) == pytest.approx(0.964901281, abs=1e-9)
     assert torch.linalg.vector_norm(target).item() == pytest.approx(1, abs=1e-12)
     assert joined_features([row(3, 4).float().half()]).dtype == torch.float32
+
+
+def test_the_term_is_the_mean_of_the_images_distances():
+    """Cosines .6, 0 and -1, whatever the lengths: distances .4, 1 and 2."""
+    student = torch.tensor([[3, 4], [0, 9], [-0.5, 0]], dtype=torch.float64)
+    target = torch.tensor([[2, 0], [7, 0], [1, 0]], dtype=torch.float64)
+    assert feature_distances(student, target).tolist() == pytest.approx([0.4, 1, 2], abs=1e-12)
+    assert feature_term(student, target).item() == pytest.approx(3.4 / 3, abs=1e-12)
+    assert feature_distances(student.half(), target.half()).dtype == torch.float32
 
 
 def test_classifier_distillation_by_hand():

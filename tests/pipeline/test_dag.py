@@ -162,6 +162,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "teacher_entropy": "ldam_drw_sam-tiny",
     "reconstruct": "tiny-mgp",
     "virtual_examples": "ldam_drw_sam-tiny",
+    "compare_features": "cbd-tiny",
     "analyse": "tiny-deit_lt",
     "experts": "tiny-deit_lt",
     "scores": "tiny",
@@ -307,7 +308,7 @@ def test_a_study_is_made_of_its_own_entries(stages):
 def test_every_entry_builds():
     from longtail.base import params
     from longtail.data.config import DatasetConfig
-    from longtail.report.study import StudyConfig
+    from longtail.report.study import OF_STUDENTS, StudyConfig
     from longtail.report.tables.overview import OverviewConfig
     from longtail.training.cache import CacheConfig
     from longtail.training.entry_probe import check_sources
@@ -336,6 +337,13 @@ def test_every_entry_builds():
     for name, shown in PARAMS["virtual_examples"].items():
         assert set(shown) == {"study", "dataset"} and shown["dataset"] in built["datasets"]
         assert name in {i.name for i in built["studies"][shown["study"]].teachers}
+    for name, shown in PARAMS["compare_features"].items():
+        student = PARAMS["teachers"][name]
+        assert (
+            all(shown[key] == student[key] for key in ("study", "dataset", "sources")) and shown["sources"][0] != "none"
+        )
+    drawn = {name for study in built["studies"].values() for f in OF_STUDENTS for name in study.figures.get(f, ())}
+    assert drawn == set(PARAMS["compare_features"])
     for name, labels in built["caches"].items():
         if labels.teacher_kind == "teachers":
             teacher = built["teachers"][labels.teacher]

@@ -24,7 +24,7 @@ MAY_IMPORT = {  # folder: those below it that it may import, each of them above 
     "runs": {"base"},
     "training": {"base", "data", "views", "models", "losses", "methods", "runs"},
     "evaluation": {"base", "data"},
-    "analysis": {"base", "data", "views", "models", "runs", "training", "evaluation"},
+    "analysis": {"base", "data", "views", "models", "losses", "runs", "training", "evaluation"},
     "exchange": {"base", "data", "views", "models", "runs", "training"},
     "cost": {"base", "data", "views", "models", "runs", "training"},
     "report": {"base", "evaluation", "cost"},

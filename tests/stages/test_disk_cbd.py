@@ -32,6 +32,8 @@ def test_a_teacher_and_its_student_are_trained_and_evaluated_on_files(data, of, 
         table["teachers"]["instance"] = small(f"instance-{of}", dataset=data)
         sources = ["instance", "none", "none", "none", "none"]
         table["teachers"]["cbd"] = small(f"cbd-{of}", dataset=data, sources=sources)
+        shown = {"study": "tiny", "dataset": data, "sources": sources, "groups": "count", "neighbours": 2, "queries": 1}
+        table["compare_features"] = {"cbd": shown}
 
     tiny_params(tmp_path, change)
     dataset = f"data/datasets/{data}.npz"
@@ -50,5 +52,9 @@ def test_a_teacher_and_its_student_are_trained_and_evaluated_on_files(data, of, 
         with np.load(tmp_path / out / "seed0/predictions.npz") as file:
             assert file["logits_last_cls"].shape == (tested, classes)
             assert np.abs(file["logits_last_cls"]).max() <= 1 + 1e-4 and file["logit_scale"] == 20  # cosines
+    given = ("--run", "data/teachers/cbd", "--teacher", "data/teachers/instance", *[NONE] * 4)
+    finish(tmp_path, "compare_features", "cbd", "--dataset", dataset, *given, "--out", "compared")
+    with np.load(tmp_path / "compared/neighbours.npz") as file:
+        assert file["picture"].shape == (len(file["label"]), 64, 64, 3) and file["teacher_place"].shape[1] == 2
     identity = json.loads((tmp_path / "data/teachers/cbd/seed0/identity.json").read_text())
     assert identity["teacher_digest"] == file_digest(tmp_path / "data/teachers/instance/seed0/model.safetensors")

@@ -13,7 +13,7 @@ from tests.helpers.root import ROOT
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "matplotlib"}
 NETWORKS = {"analyse", "cache_logits", "pretrain", "reconstruct", "teacher_entropy", "train_student", "train_teacher"}
-NETWORKS |= {"virtual_examples"}
+NETWORKS |= {"compare_features", "virtual_examples"}
 NEEDED = {"torch": NETWORKS, "matplotlib": {"figures", "overview"}}
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"].values()
 STAGES = {Path(stage["do"]["cmd"].split()[1]).stem for stage in DAG}

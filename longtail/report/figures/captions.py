@@ -96,4 +96,17 @@ FIGURES = {
         "Top-1 on the study's test list at the last epoch (mean over seeds, bars: standard error). The values are "
         "ours; of the printed figures neither they nor the curves were read off.",
     ),
+    "neighbours": (
+        "Nearest training images under teacher and student (CBD Fig. 4)",
+        "Test images and the training images nearest to them, by cosine of what the classifier is fed, without "
+        "augmentation, nearest first. Teacher: all teachers of the student, their features joined as in training. "
+        "Solid frame: of the test image's class; dashed frame: of another one, whose number stands in it. Shown is the "
+        "first test image of each group's first classes, first seed; the paper's are hand-picked.",
+    ),
+    "feature_drift": (
+        "Drift of a student's features from its teachers' (ours)",
+        "1 - cosine of the student's feature and of what it is held against, the features of its teachers joined as in "
+        "training, of training and of test images without augmentation: means over the classes of a group (mean over "
+        "seeds, bars: standard error). 0 is the same direction.",
+    ),
 }

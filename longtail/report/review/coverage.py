@@ -14,7 +14,7 @@ from longtail.base import params
 from longtail.base.errors import UserError, nearest
 from longtail.base.text import pipe_table, plain
 from longtail.report.figures.captions import FIGURES
-from longtail.report.study import OF_TEACHERS, StudyConfig
+from longtail.report.study import OF_STUDENTS, OF_TEACHERS, StudyConfig
 from longtail.report.tables.overview import OverviewConfig
 
 ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn from
@@ -33,8 +33,11 @@ ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn 
     "virtual_example_curves": "classes.csv",
     "virtual_example_curves_tau": "classes.csv",
     "tsne": "tsne.csv",
+    "neighbours": "neighbours.npz",
+    "feature_drift": "drift.csv",
 }
 UNDER = {"entropy": "teachers/", "reconstructions": "pretrainings/"} | dict.fromkeys(OF_TEACHERS, "virtual_examples/")
+UNDER |= dict.fromkeys(OF_STUDENTS, "compare_features/")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pytest
 
-from longtail.report.figures.sweep import sweep
+from longtail.report.figures.cbd_figures import sweep
 from longtail.report.panels import Sweep, SweepLine
 from tests.helpers.reporting import metrics_file
 
