@@ -1,4 +1,4 @@
-"""The studies that put every method on one long tail: what they share with a paper's is held to that, number by number."""
+"""The studies that put every method on one long tail: what they share with a paper is held to it, number by number."""
 
 from __future__ import annotations
 

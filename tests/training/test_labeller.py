@@ -84,7 +84,7 @@ def test_a_class_balanced_student_of_an_ensemble_labels_a_cache(tmp_path):
     with torch.no_grad():
         features = model.features(seen).double()
     weight = model.state_dict()["fc.weight"].double()
-    cosines = torch.nn.functional.normalize(features) @ torch.nn.functional.normalize(weight, dim=1).T
+    cosines = torch.nn.functional.normalize(features) @ torch.nn.functional.normalize(weight, dim=0)
     assert torch.equal(cache.at(0, batch.positions), cosines.argmax(1))
     assert cosines.abs().max() <= 1 and len(cosines.argmax(1).unique()) > 1
     expected = (20 * cosines).softmax(1).numpy()
