@@ -16,17 +16,18 @@ class Cost:
     """Of one seed of a run."""
 
     params: int  # of its network, as it is tested
-    views: int  # forward and backward passes of its own weights, those of the runs that they go on from with them
-    flop: int  # of the run alone, with its evaluations: 2 x multiply-adds
-    total: int  # of all that has to be made for it, itself too, each once
+    views: int  # forward and backward passes of its own weights: with those of the runs that they go on from
+    flop: int  # of the same runs, with their evaluations: 2 x multiply-adds
+    total: int  # of all that has to be made for it, each once: teachers and labels too
 
 
 def cost(workload: Workload, stage: str, entry: str) -> Cost:
     """stage: train_student or train_teacher. Raises UserError for an entry that is not there or lacks a key."""
     shape = (workload.student_shape if stage == "train_student" else workload.teacher_shape)(entry)
     flop = {made: _flop(workload, made) for made in needed(workload.params, (stage, entry))}
-    views = sum(_trained(workload, made) for made in own(workload.params, (stage, entry)))
-    return Cost(shape.params, views, flop[stage, entry], sum(flop.values()))
+    mine = own(workload.params, (stage, entry))
+    views = sum(_trained(workload, made) for made in mine)
+    return Cost(shape.params, views, sum(flop[made] for made in mine), sum(flop.values()))
 
 
 def needed(params: dict, made: Stage) -> dict[Stage, None]:

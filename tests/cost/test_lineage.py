@@ -46,6 +46,8 @@ def test_the_budget_of_the_transformers_is_one():
     more = costs["deit_lt"].params - costs["vit"].params
     assert more == 64 + 64 + 64 * 10 + 10 and costs["livt"].params == costs["vit"].params
     assert costs["vit"].total == costs["vit"].flop
+    made = [("pretrain", "common-digits-mgp"), ("train_student", "common-digits-livt")]
+    assert costs["livt"].flop == costs["livt"].total == sum(FULL.of(*each).flop for each in made)
     alone = [costs[name].flop for name in ("deit_lt", "deit_lt_dive", "deit_lt_cbd_ens")]
     assert len(set(alone)) == 1 and costs["deit_lt_cbd_ens"].total > costs["deit_lt_dive"].total > alone[0]
 

@@ -13,7 +13,7 @@ from longtail.report.study import COLUMN_LABELS, Row
 from longtail.report.tables.grid import number, records
 
 COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
-FLOP = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1, "FLOP"))
+FLOP = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 HEAD = ("Parameters", "Views", "Own training", "With all it needs")
 
 
