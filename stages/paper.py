@@ -20,10 +20,9 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
-from longtail.report.review.across import overview
 from longtail.report.review.coverage import Project
 from longtail.report.review.facts import Judgements
-from longtail.report.review.paper_page import claim_table, entry_tables, filled
+from longtail.report.review.paper_page import claim_table, entry_tables, filled, overview
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 from longtail.base import params
-from longtail.report.review.across import overview
 from longtail.report.review.coverage import Project
+from longtail.report.review.paper_page import overview
 from tests.helpers.reporting import PUBLISHED, run_stage
 from tests.helpers.root import ROOT
 
