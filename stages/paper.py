@@ -2,9 +2,10 @@
 
 Between `<!-- claims -->` or `<!-- entries -->` and the next `<!-- end -->` of <folder>/README.md stands what is
 generated: the paper's claims with their verdicts (`--name` is its name in docs/claims.yaml); its entries with hours,
-memory, the printed and our own accuracy, and the command that makes them. The folder's dvc.yaml is a copy of the root's
-and no link: where DVC reads an old revision out of git, a link is no file. With --check nothing is written and the exit
-code is 1 when something is out of date.
+memory, the printed and our own accuracy, and the command that makes them. A folder that is no paper's, but compares
+them, has `<!-- overview -->` in the place of the claims: accuracy beside what each network has cost. The folder's
+dvc.yaml is a copy of the root's and no link: where DVC reads an old revision out of git, a link is no file.
+With --check nothing is written and the exit code is 1 when something is out of date.
 
   python stages/paper.py papers/deit_lt --name DeiT-LT --reports reports --published data/published \\
     --review docs/review.yaml
@@ -21,7 +22,7 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
 from longtail.report.review.coverage import Project
 from longtail.report.review.facts import Judgements
-from longtail.report.review.paper_page import claim_table, entry_tables, filled
+from longtail.report.review.paper_page import claim_table, entry_tables, filled, overview
 
 
 def main() -> None:
@@ -41,13 +42,13 @@ def main() -> None:
             raise UserError(f"{readme}: no such file; write it, with the markers <!-- claims --> and <!-- entries -->")
         assumed = params.read(Judgements, args.review).assumptions
         project = Project(everything, args.reports)
-        made = {
-            "claims": claim_table(args.name, args.reports / "claims.csv"),
-            "entries": entry_tables(
-                args.folder.as_posix(), params.own(own), everything, project, args.published, assumed
-            ),
-        }
-        new[readme] = filled(readme.read_text(encoding="utf-8"), made, str(readme))
+        text, ours, folder = readme.read_text(encoding="utf-8"), params.own(own), args.folder.as_posix()
+        made = {"entries": entry_tables(folder, ours, everything, project, args.published, assumed)}
+        if "<!-- overview -->" in text:
+            made["overview"] = overview(ours, everything, project, args.published)
+        else:
+            made["claims"] = claim_table(args.name, args.reports / "claims.csv")
+        new[readme] = filled(text, made, str(readme))
     stale = [path for path, text in new.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if args.check and stale:
         print(f"{', '.join(map(str, stale))}: out of date; run `make papers`", file=sys.stderr)

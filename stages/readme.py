@@ -83,7 +83,8 @@ def main() -> None:
     everything = params.load(args.params)
     items, project = coverage.read(args.coverage, everything, note), coverage.Project(everything, args.reports)
     folder = args.reports / "badges"
-    found = badges.badges(shares.by_kind(items.of("DeiT-LT"), project), args.reports / "claims.csv")
+    ran = {paper: shares.by_kind(items.of(paper), project) for paper in items.papers}
+    found = badges.badges({p: s["tables"] + s["figures"] for p, s in ran.items()}, args.reports / "claims.csv")
     made = {
         "reproduced": shares.markdown(items, project, args.published),
         "badges": badges.markdown(found, folder.as_posix()),

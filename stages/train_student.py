@@ -31,11 +31,11 @@ from longtail.runs.parallel import Team, joined
 from longtail.runs.probe import Probe
 from longtail.runs.single_run import identity
 from longtail.training.experiment import StudentConfig, resolve
+from longtail.training.labeller import labeller_digest, load_labeller
 from longtail.training.labels import TeacherLabels, labelled_by, labels_digest, seed_folder
 from longtail.training.student import train_student
 from longtail.training.student_probe import student_probe
 from longtail.training.student_run import StudentRun, read_pretraining, read_start, start_digest
-from longtail.training.teacher import load_teacher, teacher_digest
 from longtail.training.teacher_config import check_floor
 from longtail.views.student_views import Views
 
@@ -54,9 +54,9 @@ def taught_by(config: StudentConfig, data: LongTail, source: Path | None, device
         facts = {"teacher_digest": labels.meta["teacher_digest"]}
     elif source is not None:
         folder = seed_folder(source, seed)
-        labels, teacher_config = load_teacher(folder, data, device)
-        check_floor(folder, teacher_config.must_reach, teacher_config.select)
-        facts = {"teacher_digest": teacher_digest(folder)}
+        found = load_labeller("teachers", folder, data, config.views, device)
+        check_floor(folder, found.trained_as.must_reach, found.select)
+        labels, facts = found.network, {"teacher_digest": labeller_digest("teachers", folder)}
     return labels, facts
 
 
@@ -137,7 +137,7 @@ def train(args: argparse.Namespace, team: Team, device) -> None:
         upstream = None
         if source is not None:
             folder = seed_folder(source, seed)
-            upstream = labels_digest(folder) if cached else teacher_digest(folder)
+            upstream = labels_digest(folder) if cached else labeller_digest("teachers", folder)
             made_from[seed] = labelled_by(folder) if cached else {}
         first = begun and start_digest(begun, seed, "train_student" if config.pretrained is None else "pretrain")
         identities[seed] = identity(config, seed, data.digest, upstream, first)

@@ -35,11 +35,13 @@ def load_labeller(
 ) -> Labeller:
     """The network in a seed's result folder; kind: the cache's teacher_kind; recipe: of the views it is to label.
 
-    Raises UserError where a file is missing or cut short, where it was trained on another dataset or class order, and
-    where a student's run is no CNN or of another size than the views.
+    Raises UserError where a file is missing or cut short, where it was trained on another dataset or class order, where
+    a teacher would be shown pixels of another scale, and where a student's run is no CNN or of another size than the
+    views.
     """
     if kind == "teachers":
         network, config = load_teacher(folder, data, device)
+        check_shown(folder, config.normalization, recipe)
         return Labeller(network, config.select, config.logit_scale, config)
     run = read_run(folder, data)
     shape, where = run.config.get("model"), f"{folder / 'config.yaml'}: model"
@@ -53,6 +55,19 @@ def load_labeller(
     run.put_into(network)
     network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return Labeller(network, "last", 1.0, run)
+
+
+def check_shown(folder: Path, trained: str, recipe: ViewRecipe) -> None:
+    """Raises UserError where a teacher would be shown another normalisation than it was trained with. The published
+    runs do that with two that centre and scale alike (METHODS trap 8), so between such it is no error, unless the views
+    say that they show the teacher's own; between one and none (pixel / 255, CBD) the labels would be noise."""
+    shown = recipe.shown_normalization
+    if shown == trained or ("none" not in (shown, trained) and not recipe.teacher_renormalize):
+        return
+    raise UserError(
+        f"{folder}: was trained with normalization {trained}, would be shown {shown}; in the cache's views write "
+        f"teacher_renormalize: true and teacher_normalization: {trained}"
+    )
 
 
 def labeller_digest(kind: str, folder: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from longtail.views.normalize import constants
 from longtail.views.recipe import ViewRecipe
 
 
@@ -18,10 +19,19 @@ def teacher_view(x: torch.Tensor, stride: int, offset: int) -> torch.Tensor:
 
 
 def teacher_input(x: torch.Tensor, recipe: ViewRecipe) -> torch.Tensor:
-    """What the teacher is given of `Batch.shown`, contiguous: weak views as they are, a student's through the slice."""
+    """What the teacher is given of `Batch.shown`, contiguous: weak views as they are, a student's through the slice.
+
+    With `teacher_renormalize` in the teacher's own constants, as timm's TokenDistillationTask: what was mixed or erased
+    goes through the same affine map, which commutes with mixing.
+    """
     if recipe.teacher_view == "weak":
         return x.contiguous()
-    return teacher_view(x, recipe.teacher_stride, recipe.teacher_offset).contiguous()
+    seen = teacher_view(x, recipe.teacher_stride, recipe.teacher_offset)
+    if recipe.teacher_renormalize:
+        mean, std = constants(recipe.normalization, x.device)
+        own_mean, own_std = constants(recipe.teacher_normalization, x.device)
+        seen = (seen * std + mean - own_mean) / own_std
+    return seen.contiguous()
 
 
 @dataclass(frozen=True)

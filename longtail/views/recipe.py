@@ -51,10 +51,13 @@ class ViewRecipe:
     teacher_stride: int  # same: it sees x[..., offset::stride, offset::stride]; 1 = the student's view
     teacher_offset: int
     teacher_padding: int  # weak: zero pixels on each side before a random crop of the image's own size, then `hflip`
-    teacher_normalization: str  # weak: a name in longtail/views/normalize.py
+    teacher_normalization: str  # weak, or where `teacher_renormalize`: a name in longtail/views/normalize.py
     # families of draws are independent, with one recipe and seed too: a network that is to label a student's views is
     # trained on views of another family (longtail/base/rng.py)
     family: int = later(0)
+    # same: what it sees is brought from `normalization` to `teacher_normalization`, as timm's distillation does;
+    # false: the student's normalisation reaches the teacher, as in the published runs (METHODS trap 8)
+    teacher_renormalize: bool = later(False)
 
     def __post_init__(self) -> None:
         for name in ("hflip", "rand_prob", "erase_prob", "mix_prob", "switch_prob"):
@@ -104,6 +107,10 @@ class ViewRecipe:
             self.teacher_view == "same" or not self.mixes,
             "teacher_view weak shows one image and no mixture; set mix_prob to 0.0",
         )
+        _require(
+            self.teacher_view == "same" or not self.teacher_renormalize,
+            "teacher_view weak is made in teacher_normalization; set teacher_renormalize to false",
+        )
 
     @property
     def mixes(self) -> bool:
@@ -114,6 +121,12 @@ class ViewRecipe:
     def teacher_size(self) -> int:
         """Side of what the teacher sees of the student's view, pixels."""
         return self.size // self.teacher_stride
+
+    @property
+    def shown_normalization(self) -> str:
+        """Of what the teacher sees: a name in longtail/views/normalize.py."""
+        own = self.teacher_view == "weak" or self.teacher_renormalize
+        return self.teacher_normalization if own else self.normalization
 
 
 def _require(condition: bool, message: str) -> None:

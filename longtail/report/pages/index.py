@@ -33,11 +33,11 @@ REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way 
 
 @dataclass(frozen=True)
 class Paper:
-    """A line of the first screen. items: (name, state, anchor)."""
+    """A line of the first screen. items: (name, state, anchor); no anchor: nothing makes it yet."""
 
     name: str
     counts: dict[str, int]
-    items: tuple[tuple[str, str, str], ...]
+    items: tuple[tuple[str, str, str | None], ...]
     agreement: Agreement | None  # None = nothing of it is comparable here
     verdicts: dict[str, int]  # {verdict: claims}, by full recipes
     in_miniature: dict[str, int]  # {verdict: comparisons in miniatures}
@@ -121,6 +121,7 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         items=items,
         own=[_table(*about) for name, about in made.items() if name not in mapped],
         others=others,
+        venues=[f"{name} ({venue})" for name, (venue, _) in PAPERS.items()],
         embedded=embedded,
         runs=[
             (name, study, list(entries(name, study, results[name], params, reports))) for name, study in studies.items()
@@ -135,7 +136,11 @@ def _mapped(
     """coverage: of this paper alone."""
     studies = {place.study for item in coverage.items for place in (*item.full, *item.miniature)}
     tables = [(study, cells) for (of, _), (study, _, cells) in made.items() if of in studies]
-    links = tuple((item.item, item.state, item.anchor) for item in items if item.paper == name)
+    links = tuple(
+        (item.item, item.state, item.anchor if item.tables or item.figures else None)
+        for item in items
+        if item.paper == name
+    )
     return Paper(name, counts(coverage, project), links, agreement(tables), *_verdicts(claims, name))
 
 

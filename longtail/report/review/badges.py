@@ -25,8 +25,9 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height
 
 
 def badges(shares: dict[str, Share], claims: Path) -> dict[str, tuple[str, str]]:
-    """{name: (label, message)}; that of the claims where their ledger (reports/claims.csv) is there."""
-    found = {kind: (f"DeiT-LT {kind}", str(share)) for kind, share in shares.items()}
+    """{name: (label, message)}: of each paper what of its tables and figures was run; of the claims, where their ledger
+    (reports/claims.csv) is there."""
+    found = {paper.lower().replace("-", "_"): (paper, str(share)) for paper, share in shares.items()}
     if claims.is_file():
         found["claims"] = ("claims", verdicts(claims))
     return found

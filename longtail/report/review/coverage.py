@@ -78,6 +78,18 @@ class PaperItem:
     miniature: tuple[Place, ...] = ()  # of studies that are not comparable
     note: str = ""
     paper: str = "DeiT-LT"  # its name in docs/claims.yaml
+    # numbered tables and figures with results that it stands for: 0 of settings, a drawing, numbers in the text; None:
+    # one where it has places
+    targets: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and self.targets < 0:
+            raise ValueError(f"targets: {self.targets}; at least 0")
+
+    @property
+    def counted(self) -> int:
+        """How many targets it is."""
+        return int(bool(self.full or self.miniature)) if self.targets is None else self.targets
 
     @property
     def name(self) -> str:
@@ -95,6 +107,11 @@ class Coverage:
     def papers(self) -> tuple[str, ...]:
         """Those with an item, in the order of the file."""
         return tuple(dict.fromkeys(item.paper for item in self.items))
+
+    @property
+    def targets(self) -> int:
+        """Numbered tables and figures with results."""
+        return sum(item.counted for item in self.items)
 
     def of(self, paper: str) -> Coverage:
         """The items of one paper."""
@@ -224,6 +241,8 @@ def page(coverage: Coverage, project: Project, left: Sequence[str] = ()) -> str:
     ]
     for note in left:
         lines += ["", f"{note}."]
+    told = [f"{paper} {coverage.of(paper).targets}" for paper in coverage.papers]
+    lines += ["", f"Numbered tables and figures with results: {', '.join(told)}; {coverage.targets} in all."]
     for paper in coverage.papers:
         lines += ["", f"## {paper}", "", *_paper(coverage.of(paper), project)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
-"""The generated parts of a paper's README: its claims; its entries with their cost, what is printed and what is ours.
+"""The generated parts of a paper's README: its claims; its entries with their cost, what is printed and what is ours;
+and, of a folder that compares papers, each method's accuracy beside what it has cost.
 
 Nothing here is measured but accuracies: hours and memory are counted from the params files (cost/workload.py) and
 turned into time with the assumptions of docs/review.yaml, so that the page says the same on every machine.
@@ -11,15 +12,20 @@ from pathlib import Path
 
 from longtail.base.errors import UserError
 from longtail.base.text import SIZES, number, pipe_table, plain, with_unit
+from longtail.cost.lineage import Cost, cost
 from longtail.cost.workload import Workload
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Project
 from longtail.report.review.facts import Assumptions, claims
-from longtail.report.study import StudyConfig
+from longtail.report.study import COLUMN_LABELS, Row, StudyConfig
 from longtail.report.tables.grid import Record, records
+from longtail.report.tables.grid import number as table_number
 
 END = "<!-- end -->"
 HEADS = {"cls": "CLS", "dist": "DIST"}
+COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+FLOP = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+SPENT = ("Parameters", "Views", "Own training", "With all it needs")
 
 
 def filled(text: str, made: dict[str, str], where: str) -> str:
@@ -131,3 +137,38 @@ def _ours(name: str, row: Record | None, results: Results) -> str:
     ours = row.last if row else metrics["summary"]["last"]["avg"]["top1"]
     error = ours["stderr"]
     return f"{ours['mean']:.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+
+def overview(own: dict, everything: dict, project: Project, published: Path) -> str:
+    """Of a folder that compares papers: the first table of every study, at the last epoch, each row beside what its
+    network has cost, of one seed. Ends in a newline.
+
+    own: the sections of the folder's params file; everything: those of all files. Rows that name no run are left out.
+    """
+    workload, parts = Workload(everything), []
+    for name in own.get("studies") or {}:
+        study = project.studies[name]
+        results, table = load(project.reports / "metrics" / name, name, study), study.tables[0]
+        cells = records(table, results, published)
+        rows = []
+        for index, row in enumerate(table.all_rows):
+            if row.entry or row.teacher:
+                ours = [table_number(cell.last).text for cell in cells if cell.row == index]
+                rows.append((plain(row.label), *ours, *_counted(_spent(workload, row))))
+        head = ("", *(COLUMN_LABELS[column] for column in table.columns), *SPENT)
+        lines = [f"### {plain(study.title)}", "", plain(study.note), ""]
+        parts.append("\n".join([*lines, *pipe_table(head, "l" + "r" * (len(head) - 1), rows)]) + "\n")
+    return "\n".join(parts)
+
+
+def _spent(workload: Workload, row: Row) -> Cost:
+    return cost(workload, *(("train_student", row.entry) if row.entry else ("train_teacher", row.teacher)))
+
+
+def _counted(found: Cost) -> tuple[str, ...]:
+    return (
+        with_unit(found.params, COUNTS),
+        f"{found.views:,}",
+        with_unit(found.flop, FLOP),
+        with_unit(found.total, FLOP),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from longtail.base.text import pipe_table
@@ -29,9 +29,9 @@ class Agreement:
 
 
 def state(item: PaperItem, project: Project) -> str | None:
-    """A key of STATES; None for an item with nothing to run (settings)."""
+    """A key of STATES; None for an item with nothing to run (settings). A target that nothing makes yet is not run."""
     if not item.full and not item.miniature:
-        return None
+        return "none" if item.counted else None
     needs = [need for place in item.full for need in project.needs(place)]
     if needs and all(need.done for need in needs):
         return "full"
@@ -41,9 +41,9 @@ def state(item: PaperItem, project: Project) -> str | None:
 
 
 def counts(coverage: Coverage, project: Project) -> dict[str, int]:
-    """{state: items of those papers}."""
-    found = [state(item, project) for item in coverage.items]
-    return {name: found.count(name) for name in STATES}
+    """{state: targets of those papers}."""
+    found = [(state(item, project), item.counted) for item in coverage.items]
+    return {name: sum(number for of, number in found if of == name) for name in STATES}
 
 
 def agreement(tables: list[tuple[StudyConfig, list[Record]]]) -> Agreement:
@@ -64,7 +64,7 @@ PAPERS = {  # by its name in docs/coverage.yaml: where it appeared, how its file
 
 @dataclass(frozen=True)
 class Share:
-    """Of a paper's tables, or figures, that show results."""
+    """Of a paper's targets, or of its tables or figures among them."""
 
     total: int
     full: int  # every run of the published recipe is there
@@ -75,20 +75,25 @@ class Share:
         part = f" and {self.part} in part" if self.part else ""
         return f"{self.full} of {self.total} with the full recipe{part}, {self.miniature} in miniature"
 
+    def __add__(self, other: Share) -> Share:
+        return Share(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
 
 def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
-    """{"tables", "figures"} of a paper and its supplement; settings are no results."""
+    """{"tables", "figures"} of a paper and its supplement, numbered ones with results: no settings. What nothing makes
+    yet is one of them that was not run."""
 
     def done(places: tuple[Place, ...]) -> list[bool]:
         return [need.done for place in places for need in project.needs(place)]
 
     found = {}
     for kind in ("tables", "figures"):
-        items = [i for i in coverage.items if i.full and i.item.startswith("Fig.") == (kind == "figures")]
-        runs = [done(item.full) for item in items]
-        full = sum(all(each) for each in runs)
-        part = sum(any(each) for each in runs) - full
-        found[kind] = Share(len(items), full, part, sum(any(done(item.miniature)) for item in items))
+        items = [i for i in coverage.items if i.counted and i.item.startswith("Fig") == (kind == "figures")]
+        runs = [(item.counted, done(item.full), done(item.miniature)) for item in items]
+        full = sum(number for number, each, _ in runs if each and all(each))
+        part = sum(number for number, each, _ in runs if any(each)) - full
+        small = sum(number for number, _, each in runs if any(each))
+        found[kind] = Share(sum(number for number, *_ in runs), full, part, small)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
 from longtail.report.figures.captions import FIGURES
 from longtail.report.review.coverage import ANALYSES, Coverage, Need, Place, Project, page, read
+from longtail.report.review.shares import PAPERS, state
 from tests.helpers.reporting import run_stage, study_dict, write_metrics
 from tests.helpers.root import ROOT
 
@@ -125,9 +127,9 @@ def test_stage_writes_and_checks(tmp_path, capsys):
 
 
 def test_every_table_and_figure_of_the_papers_is_listed():
-    """METHODS 3.12, 5.7, 6.6 and 7.3."""
+    """METHODS 3.12, 5.7, 6.6 and 7.3; each item names its paper."""
     items = yaml_file.read(ROOT / "docs/coverage.yaml")["items"]
-    of = {p: [i["item"] for i in items if i.get("paper", "DeiT-LT") == p] for p in ("DeiT-LT", "LiVT", "DiVE", "CBD")}
+    of = {p: [i["item"] for i in items if i["paper"] == p] for p in PAPERS}
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
     figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
     assert of["DeiT-LT"] == [*tables, "Supplement A.3", *figures]
@@ -136,6 +138,35 @@ def test_every_table_and_figure_of_the_papers_is_listed():
     assert of["DiVE"] == [*(f"Table {n}" for n in range(1, 9)), *drawn, "Section 1 and footnote 1"]
     assert of["CBD"] == [*(f"Table {n}" for n in range(1, 9)), *(f"Fig. {n}" for n in range(1, 5)), "In the text"]
     assert sum(map(len, of.values())) == len(items)
+
+
+def test_the_targets_of_the_papers():
+    """55 numbered tables and figures with results: no settings (S.1, S.2, DiVE Table 7), no drawings (DiVE Fig. 2, CBD
+    Fig. 1), not the appendix that nobody has, nothing in the text. "Figs 4, 5 and 6" are three."""
+    coverage = read(ROOT / "docs/coverage.yaml", params.load_all(ROOT))
+    assert {paper: coverage.of(paper).targets for paper in PAPERS} == dict(zip(PAPERS, (19, 10, 15, 11), strict=True))
+    assert coverage.targets == 55
+    none = [(i.paper, i.item) for i in coverage.items if not i.counted]
+    assert none == [
+        *(("DeiT-LT", item) for item in ("Table S.1", "Table S.2", "Supplement A.3")),
+        ("LiVT", "Fig. (appendix)"),
+        *(("DiVE", item) for item in ("Table 7", "Fig. 2", "Section 1 and footnote 1")),
+        *(("CBD", item) for item in ("Fig. 1", "In the text")),
+    ]
+    for item in coverage.items:  # what a name says of numbers is what is counted
+        numbers = re.findall(r"\d+", item.item.split("S.")[-1])
+        assert item.counted in (0, len(numbers)), item.item
+    text = page(coverage, Project(params.load_all(ROOT), ROOT / "reports"))
+    assert "with results: DeiT-LT 19, LiVT 10, DiVE 15, CBD 11; 55 in all." in text
+
+
+def test_a_target_is_what_has_places_unless_the_item_says(project):
+    kinds = [{}, {"full": []}, {"full": [], "targets": 1}, {"targets": 0}, {"targets": 3}]
+    items = params.build(Coverage, {"items": [{**ITEM, **kind} for kind in kinds]}, "coverage").items
+    assert [item.counted for item in items] == [1, 0, 1, 0, 3]
+    assert [state(item, project) for item in items] == ["part", None, "none", "part", "part"]
+    with pytest.raises(UserError, match="targets: -1; at least 0"):
+        params.build(Coverage, {"items": [{**ITEM, "targets": -1}]}, "coverage")
 
 
 def test_papers_stand_apart(project):

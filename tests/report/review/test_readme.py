@@ -43,6 +43,14 @@ def test_shares_count_items_that_show_results(project):
     assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"].miniature == 1
 
 
+def test_an_item_counts_as_its_targets_and_what_nothing_makes_is_not_run(project):
+    three = {**EXPERTS, "item": "Figs 4, 5 and 6", "targets": 3}
+    absent, text = {**SETTINGS, "item": "Table 5", "targets": 1}, {**TABLES, "item": "In the text", "targets": 0}
+    found = by_kind(coverage(EXPERTS, three, absent, text, FIGURE), project)
+    assert found == {"tables": Share(2, 1, 0, 0), "figures": Share(4, 3, 1, 0)}
+    assert found["tables"] + found["figures"] == Share(6, 4, 1, 0)
+
+
 def test_nothing_was_run(tmp_path):
     project = Project({"studies": STUDIES}, tmp_path / "absent")
     text = markdown(coverage(*ITEMS["items"]), project, PUBLISHED)
@@ -100,7 +108,7 @@ def test_a_badge_is_an_image_that_reads_its_text():
 def place(tmp_path, project) -> list:
     """Arguments of the stage; the tables of study `s` are made."""
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"studies": STUDIES}))
-    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump(ITEMS))
+    (tmp_path / "coverage.yaml").write_text(yaml.safe_dump({"items": [*ITEMS["items"], {**EXPERTS, "paper": "LiVT"}]}))
     reports, told = tmp_path / "reports", ["--params", tmp_path / "params.yaml", "--published", PUBLISHED]
     out = reports / "tables/s"
     assert run_stage("tables", "s", "--metrics", reports / "metrics/s", "--out", out, *told) == 0
@@ -118,19 +126,20 @@ def test_stage_fills_the_readme_and_draws_its_badges(place, tmp_path, capsys):
     text = readme.read_text()
     assert "stale" not in text and text.endswith("<!-- end -->\n\nAfter.\n")
     assert "| Teacher | 81.9 |" in text and "| `s` | full | 1 of 1 | 1 of 2 |" in text
-    assert f"]({folder}/tables.svg)\n" in text and {p.name for p in folder.iterdir()} == {"tables.svg", "figures.svg"}
+    assert f"]({folder}/livt.svg)\n" in text and {p.name for p in folder.iterdir()} == {"deit_lt.svg", "livt.svg"}
+    assert "![DeiT-LT: 1 of 3 with the full recipe and 2 in part" in text and "![LiVT: 1 of 1 with the full" in text
 
     (tmp_path / "reports/claims.csv").write_text(LEDGER)  # a new badge
     assert run_stage("readme", *place, "--check") == 1
     assert run_stage("readme", *place) == 0
     assert "![claims: 1 hold, 1 do not hold, 2 not yet run]" in readme.read_text() and (folder / "claims.svg").is_file()
-    (folder / "tables.svg").write_text("<svg/>")
+    (folder / "livt.svg").write_text("<svg/>")
     capsys.readouterr()
     assert run_stage("readme", *place, "--check") == 1
     assert capsys.readouterr().err.startswith(f"{folder}: out of date")
     (tmp_path / "reports/claims.csv").unlink()
     assert run_stage("readme", *place) == 0
-    assert {p.name for p in folder.iterdir()} == {"tables.svg", "figures.svg"}
+    assert {p.name for p in folder.iterdir()} == {"deit_lt.svg", "livt.svg"}
 
 
 @pytest.mark.parametrize(
