@@ -17,7 +17,7 @@ FULL = Workload(TABLE)
 def test_a_student_of_an_ensembles_student_goes_back_to_every_teacher():
     found = list(needed(TABLE, ("train_student", "common-digits-deit_lt_cbd_ens")))
     four = [f"{kind}-digits_if20" for kind in ("instance", "instance_2", "instance_aug", "instance_aug_2")]
-    teachers = [("train_teacher", name) for name in (*four, "cbd_ens-digits_if20", "cbd_ens-digits_if20-again")]
+    teachers = [("train_teacher", name) for name in (*four, "cbd_ens-digits_if20", "common_cbd_ens-digits_if20-again")]
     made = [("cache_logits", "cbd_ens-common-digits"), ("train_student", "common-digits-deit_lt_cbd_ens")]
     assert found == [*teachers, *made]
 
@@ -55,14 +55,14 @@ def test_the_budget_of_the_transformers_is_one():
 def test_the_total_is_the_sum_of_what_is_made():
     found = cost(FULL, "train_student", "common-digits-deit_lt_dive")
     parts = [("train_teacher", f"{name}-digits_if20") for name in ("balanced_softmax", "dive")]
-    parts += [("train_teacher", "dive-digits_if20-again"), ("cache_logits", "dive-common-digits")]
+    parts += [("train_teacher", "common_dive-digits_if20-again"), ("cache_logits", "dive-common-digits")]
     assert found.total == found.flop + sum(FULL.of(*part).flop for part in parts)
 
 
 def test_a_network_that_is_tested_again_was_trained_as_long_as_it_was():
     """50 epochs of 438 images; CBD's of 13 batches of 32; SAM goes there and back twice."""
     views = {
-        name: cost(FULL, "train_teacher", f"{name}-digits_if20-again").views
+        name: cost(FULL, "train_teacher", f"common_{name}-digits_if20-again").views
         for name in ("ldam_drw_sam", "balanced_softmax", "dive", "cbd", "cbd_ens")
     }
     assert views == {

@@ -55,6 +55,19 @@ def test_the_root_needs_no_download():
     assert not params.own(ROOT / "params.yaml")["raw"]
 
 
+def test_every_folder_that_a_report_waits_for_is_made():
+    """By an entry of the study, or it stands in git, with a file `none` that says so: DVC stops at an input that is
+    not there, after all of the study is trained."""
+    made = {"metrics": ("teachers", "experiments", "caches"), "runs": ("teachers", "experiments")}
+    made |= {"experts": ("experiments",)}
+    made["analysis"] = ("experiments", "caches", "pretrainings", "virtual_examples", "compare_features")
+    table = params.load_all(ROOT)
+    by_part = {part: {block["study"] for name in of for block in table[name].values()} for part, of in made.items()}
+    waited = {f"reports/{part}/{study}/none" for part, of in by_part.items() for study in set(table["studies"]) - of}
+    listed = subprocess.run(["git", "ls-files", "reports/*/*/none"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert waited <= set(listed.split())
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_page_of_a_paper_is_what_is_there(paper, warm):
     """`make papers` brings up to date whatever folder there is; the paper's name is its README's title."""
