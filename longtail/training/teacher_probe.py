@@ -52,10 +52,11 @@ def teacher_probe(config: TeacherConfig, data: LongTail, seed: int, sources: Seq
     for part in first.values():
         probe.computed |= {f"first {name}": norm_and_projection(value) for name, value in part.items()}
     probe.computed["test logits"] = numbers(TestSet(config, _few_tested(data), CPU).logits(model))
+    shown = Order(config, data, seed, CPU).shown
     for epoch in teacher_epochs(config):
         task.restore(first)
         teacher.optimizer.load_state_dict(copied(fresh))
-        _updates(teacher, epoch, probe)
+        _updates(teacher, epoch, shown, probe)
     return probe
 
 
@@ -94,18 +95,18 @@ def _pixels(views, epoch: int, index: np.ndarray) -> dict[str, Tensor]:
     return {"views": views.batch(epoch, slice(len(index)), index)[0].contiguous()}
 
 
-def _updates(teacher: Teacher, epoch: int, probe: Probe) -> None:
-    """A few steps on a few views of the epoch, from the weights that the task has."""
+def _updates(teacher: Teacher, epoch: int, shown: int, probe: Probe) -> None:
+    """A few steps on a few of the views that the epoch shows, from the weights that the task has."""
     weights, size = teacher.task.weights, SMALL if teacher.config.views is None else LARGE
-    step, (_, radius, _) = teacher.step_of(epoch)
+    take, (_, radius, _) = teacher.step_of(epoch)
     by = "SAM" if radius else "SGD"
     teacher.task.train()
     first = copied(teacher.task.state())
     for update in range(UPDATES):
-        of = f"{update + 1} of epoch {epoch}"
-        labels, *inputs = teacher.task.batch(epoch, slice(update * size, (update + 1) * size))
+        step, of = update % max(1, shown // size), f"{update + 1} of epoch {epoch}"
+        labels, *inputs = teacher.task.batch(epoch, slice(step * size, (step + 1) * size))
         before = [w.detach().clone() for w in weights]
-        loss, correct = step(labels, *inputs).tolist()
+        loss, correct = take(labels, *inputs).tolist()
         probe.computed |= {
             f"input {of}": [number for value in inputs for number in norm_and_projection(value)],
             f"{by} loss {of}": [loss, correct],
