@@ -226,7 +226,7 @@ class Workload:
             Load("forward", where, tested + means, shape),
         ]
         loads = [load for load in loads if load.count]
-        taught = [source for source in teacher.get("sources") or () if source != "none" and "start" not in teacher]
+        taught = [source for source in teacher.get("sources") or () if source != "none" and not teacher.get("start")]
         loads += [Load("forward", f"teachers.{source}", trained, self.teacher_shape(source)) for source in taught]
         kept = shape.activations if whole else shape.activations // 8  # a few layers' at a time
         memory = BYTES * (3 if whole else 1) * shape.params + BYTES * batch * kept

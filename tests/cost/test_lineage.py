@@ -74,6 +74,14 @@ def test_a_network_that_is_tested_again_was_trained_as_long_as_it_was():
     }
 
 
+@pytest.mark.parametrize(("student", "teachers"), [("cbd", 1), ("cbd_ens", 4)])
+def test_the_passes_of_every_teacher_are_in_a_students_own_training(student, teachers):
+    """Which an entry's `start: null` does not hide: 200 epochs of 84 batches of 128."""
+    alone, taught = (cost(FULL, "train_teacher", f"{name}-cifar100_if100").flop for name in ("instance", student))
+    passes = teachers * 200 * 84 * 128 * 2 * FULL.teacher_shape("instance-cifar100_if100").macs
+    assert taught - alone == pytest.approx(passes, rel=0.02)  # the projection of the ensemble's student among it
+
+
 def test_an_entry_that_is_not_there_is_named():
     with pytest.raises(UserError, match=r"experiments\.common-digits-vitt: no such entry"):
         cost(FULL, "train_student", "common-digits-vitt")
