@@ -52,6 +52,19 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One of PyTorch's threads meanwhile: several add up in another order, and roundings follow."""
+    import torch
+
+    before = torch.get_num_threads()
+    set_threads(1)
+    try:
+        yield
+    finally:
+        set_threads(before)
+
+
 def in_order(work: Callable[[Any], Any], items: Sequence, workers: int) -> Iterator:
     """work(item) of each item, in order, from `workers` forked processes; with 1, in this process.
 

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import pytest
+import torch
 
 from longtail.base import rng
 from longtail.runs.probe import Probe
@@ -40,6 +43,14 @@ def plain(one_thread) -> dict[str, Probe]:
     return {kind: make() for kind, make in MADE.items()}
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("section", PROBED)
 def test_every_entry_does_what_is_committed(section, monkeypatch):
     """Views, orders, parameters, schedules and targets of every entry, on made images."""
@@ -61,6 +72,13 @@ def test_a_probe_is_the_same_twice_and_another_of_another_seed(plain):
     other = plain["deit_lt"].differences(probe_student(TABLE, STUDENTS["deit_lt"], seed=1))
     for fact in ("views of epoch 0", "order of epoch 0", "mixing of epoch 0", "first head.weight", "loss 1 of epoch 0"):
         assert any(line.startswith(fact) for line in other), fact
+
+
+def test_a_teachers_probe_does_not_turn_with_the_threads_of_the_run(plain):
+    with threads(2):
+        again = MADE["focal"]()
+        assert torch.get_num_threads() == 2
+    assert again.computed == plain["focal"].computed
 
 
 @pytest.mark.parametrize(("kind", "place", "old", "new"), MUTATIONS, ids=[f"{m[0]}: {m[3]}" for m in MUTATIONS])
