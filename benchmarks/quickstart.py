@@ -1,15 +1,12 @@
-"""What the embedded studies cost from nothing: `make repro` in a fresh clone, a second one, then the other studies.
+"""What the quickstart costs from nothing: `make repro` in a fresh clone, and a second one that has nothing to do.
 
     python benchmarks/quickstart.py
 
 Clones the commit at hand into a temporary folder, sets up its environment (`make .venv/.ready`, apart, since that is
-mostly the network), runs `make repro` twice, `make repro STUDY=...` for each further study of the root's params.yaml,
-and at last a bare `dvc repro`, which finds those made and makes what is left. Wall and CPU seconds are of the command
-and all its processes; each Python process adds a line of its own to a log as it ends, from which the table of the
-quickstart's stages is summed up. Beside the times stands the machine's rate of fp32 products (limits.py): a machine of
-half the rate takes about twice as long. The sentence in README.md between `<!-- quickstart -->` and `<!-- end -->` is
-written from the result; a test holds it to the file. About 25 minutes on two idle cores; beside other work the numbers
-say nothing.
+mostly the network) and runs `make repro` twice. Wall and CPU seconds are of make and all its processes; each Python
+process adds a line of its own to a log as it ends, from which the table of stages is summed up. The sentence in
+README.md between `<!-- quickstart -->` and `<!-- end -->` is written from the result; a test holds it to the file.
+About 10 minutes on two idle cores; beside other work the numbers say nothing.
 """
 
 from __future__ import annotations
@@ -24,19 +21,16 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import limits
 import recording
 import torch
 
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
-from longtail.base.yaml_file import mapping
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- quickstart -->\n).*?(?=<!-- end -->)", re.DOTALL)
-QUICKSTART = "digits"  # the Makefile's own choice of a study
-NAMED = {"setup": ".venv/.ready", "first": "repro", "again": "repro"}  # what is run first, in order
-TOLD = {"setup": "setting up `.venv`", "first": "`make repro`", "again": "`make repro` again", "bare": "`dvc repro`"}
+NAMED = {"setup": ".venv/.ready", "first": "repro", "again": "repro"}  # what is run, in order
+TOLD = {"setup": "setting up `.venv`", "first": "`make repro`", "again": "`make repro` again"}
 
 # Python runs a module of this name before anything else; what a process's children took is its own where they left none
 AT_EXIT = """
@@ -74,17 +68,10 @@ def stages(log: Path) -> dict[str, dict]:
     return dict(sorted(rows.items(), key=lambda row: -row[1]["cpu_s"]))
 
 
-def measure(source: Path, kept: Path | None = None) -> dict:
-    """Runs by name, the stages of the first `make repro`, and the tracked files that differ at the end.
-
-    source: the repository to clone. kept: where the clone is to stay; else it goes. Raises UserError where a command
-    fails, or where `kept` exists.
-    """
-    if kept is not None and kept.exists():
-        raise UserError(f"{kept}: is there; --clone names a new folder")
+def measure(source: Path) -> dict:
+    """Runs of NAMED by name, and the stages of the first `make repro`. source: the repository to clone."""
     with tempfile.TemporaryDirectory() as folder:
         clone, spy, log = (Path(folder, name) for name in ("clone", "spy", "log"))
-        clone = kept or clone
         spy.mkdir()
         (spy / "sitecustomize.py").write_text(AT_EXIT)
         told = {name: value for name, value in os.environ.items() if not name.startswith(("LONGTAIL_", "MAKE", "OMP_"))}
@@ -97,20 +84,7 @@ def measure(source: Path, kept: Path | None = None) -> dict:
             runs[name] = timed(["make", target], clone, told)
             if name == "first":
                 rows = stages(log)
-        for study in mapping(clone / "params.yaml")["studies"]:
-            if study != QUICKSTART:
-                runs[study] = timed(["make", "repro", f"STUDY={study}"], clone, told)
-        path = f"{clone}/.venv/bin{os.pathsep}{told['PATH']}"
-        runs["bare"] = timed(["dvc", "repro"], clone, told | {"PATH": path})
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        listed = subprocess.run(status, cwd=clone, check=True, capture_output=True, text=True).stdout
-    return {"runs": runs, "stages": rows, "differ": [line[3:] for line in listed.splitlines()]}
-
-
-def together(record: dict) -> dict:
-    """Seconds of all runs but the setup and the repetition: of a bare `dvc repro` in a fresh clone and more."""
-    parts = [run for name, run in record["runs"].items() if name not in ("setup", "again")]
-    return {key: round(sum(run[key] for run in parts), 1) for key in ("wall_s", "cpu_s")}
+    return {"runs": runs, "stages": rows}
 
 
 def sentence(record: dict) -> str:
@@ -118,26 +92,20 @@ def sentence(record: dict) -> str:
     first, again, where = record["runs"]["first"], record["runs"]["again"], record["environment"]
     return (
         f"`make repro` takes {first['wall_s'] / 60:.1f} minutes ({first['cpu_s']:.0f} CPU seconds) on "
-        f"{where['cores']} cores of an {where['processor']}, once `.venv` is there, and {again['wall_s']:.0f} s where "
-        f"there is nothing to do; all embedded studies together take {together(record)['wall_s'] / 60:.0f} minutes "
+        f"{where['cores']} cores, once `.venv` is there, and {again['wall_s']:.0f} s where there is nothing to do "
         "(`benchmarks/results/quickstart_cpu.md`).\n"
     )
 
 
 def table(record: dict) -> str:
     where = record["environment"]
-    named = record["runs"] | {"together": together(record)}
-    told = TOLD | {"together": "all but the first and the third row"}
-    runs = [(told.get(name, f"`make repro STUDY={name}`"), run["wall_s"], run["cpu_s"]) for name, run in named.items()]
+    runs = [(TOLD[name], run["wall_s"], run["cpu_s"]) for name, run in record["runs"].items()]
     scripts = [(script, row["runs"], row["cpu_s"]) for script, row in record["stages"].items()]
     lines = [
-        f"The embedded studies in a fresh clone, one after another, on {where['device']}, {where['cores']} cores of an "
-        f"{where['processor']}, {record['fp32_gflops']} GFLOP/s of fp32 products, load before {where['load'][0]} "
-        f"(torch {where['torch']}).",
+        f"The quickstart in a fresh clone on {where['device']}, {where['cores']} cores, load before {where['load'][0]}"
+        f" (torch {where['torch']}).",
         "",
         *pipe_table(("run", "wall s", "CPU s"), "lrr", runs),
-        "",
-        f"Tracked files that differ from the commit afterwards: {', '.join(record['differ']) or 'none'}.",
         "",
         "CPU seconds of the first `make repro` by script; the rest is DVC's and make's:",
         "",
@@ -150,15 +118,9 @@ def main() -> None:
     parser = recording.parser(__doc__, "cpu")
     parser.add_argument("--source", type=Path, default=ROOT, help="repository to clone (default: this one)")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file that gets the sentence")
-    parser.add_argument("--clone", type=Path, help="keep the clone, as this new folder")
     args = parser.parse_args()
     where = recording.machine(torch.device("cpu"))
-    rate = limits.matmul_rate(torch.device("cpu"), 8, 768, torch.float32)
-    record = {
-        "environment": where,
-        "fp32_gflops": round(rate / 1e9, 1),
-        **measure(args.source, args.clone and args.clone.absolute()),
-    }
+    record = {"environment": where, **measure(args.source)}
     recording.write(args.out, "quickstart", torch.device("cpu"), record, table(record))
     text = args.readme.read_text(encoding="utf-8")
     args.readme.write_text(PART.sub(lambda _: sentence(record), text, count=1), encoding="utf-8", newline="\n")
