@@ -288,8 +288,8 @@ def test_the_page_on_performance_shows_the_record_of_distillation(monkeypatch):
         assert path.with_suffix(".md").read_text() == "\n".join(distillation.lines(record["rows"])) + "\n"
         assert {row["entry"] for row in record["rows"]} == {case.entry for case in distillation.CPU}
         for row in record["rows"]:
-            least = 0.75 if "digits" in row["entry"] else 0.95
-            assert row["of_expected"] > least and (row["at_once_of_forward"] or 0) < 1, row
+            least, most = (0.75, 1.15) if "digits" in row["entry"] else (0.95, 1)
+            assert row["of_expected"] > least and (row["at_once_of_forward"] or 0) < most, row
 
 
 def test_the_record_of_distillation_goes_between_the_markers(run, monkeypatch, tmp_path):
