@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from longtail.base.text import points, signed
 from longtail.evaluation.metrics import DECIMALS
-from longtail.evaluation.statistics import Estimate, over_shared_seeds
 from longtail.report.study import COLUMN_LABELS, StudyConfig, Table
 from longtail.report.tables.grid import NOT_RUN, Cell, Grid, Record, layout, number
+
+if TYPE_CHECKING:
+    from longtail.evaluation.statistics import Estimate
 
 SEEDS_FOR_T = 3
 PAIRS = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3))  # rows of the table: the second is what the first is taken off
@@ -47,6 +50,8 @@ class Difference:
 
 def differences(table: Table, cells: Sequence[Record]) -> list[Difference]:
     """Five of each column: across in either line, down in either column, both. cells: of `grid.records`."""
+    from longtail.evaluation.statistics import over_shared_seeds  # and SciPy with it, which other tables do not need
+
     (up, below), (left, right) = table.square.down, table.square.across
     labels = (
         *(f"{name}: {right} minus {left}" for name in (up, below)),
