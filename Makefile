@@ -18,7 +18,7 @@ help: ## what there is to run
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	@$(IN_GIT)
 	@$(BIN)/python -m workflow.lockfile
-	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro $$targets
+	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.quick_dvc repro $$targets
 	@$(BIN)/python -m workflow.lockfile
 	@$(MAKE) --no-print-directory index
 
@@ -44,15 +44,18 @@ machines: $(VENV)/.ready ## record where and how fast the study was made, report
 	$(BIN)/python stages/machines.py $(STUDY)
 
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made,
-# those of the code beside them: as long as it is the same, pages of runs whose files have not changed are left alone
+# those of the code beside them: as long as it is the same, in a fresh clone as long as it is git's, pages of runs whose
+# files have not changed are left alone
 CODE := longtail stages requirements.lock Makefile
 PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published $(CODE)
 SUMS = find -L $(1) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
 SUMS_AS = test "$$($(call SUMS,$(1)))" = "$$(cat $(2) 2>/dev/null)"
+SAME_CODE = if test -e reports/.code; then $(call SUMS_AS,$(CODE),reports/.code); \
+	else test -z "$$(git status --porcelain -- $(CODE) reports/pages 2>&1)"; fi
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
 	@$(call SUMS_AS,$(PAGES),reports/.pages) || $(MAKE) --no-print-directory pages \
-		CHANGED=$$($(call SUMS_AS,$(CODE),reports/.code) && echo --changed)
+		CHANGED=$$($(SAME_CODE) && echo --changed)
 
 pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
@@ -60,9 +63,9 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 		xargs -P 2 -I STUDY $(BIN)/python stages/figures.py STUDY --metrics reports/metrics/STUDY \
 		--analysis reports/analysis/STUDY --published data/published --out reports/figures/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
-	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
-		--out reports/review
-	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED)
+	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
+		--out reports/review & beside=$$!; \
+	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --out reports/index.html
 	@$(call SUMS,$(PAGES)) > reports/.pages && $(call SUMS,$(CODE)) > reports/.code

@@ -1,0 +1,129 @@
+"""The quicker writing of dvc.lock: DVC's own bytes, and DVC's own way for whatever looks different."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from dvc.utils.serialize import modify_yaml
+
+from tests.helpers.root import ROOT
+from workflow.quick_dvc import modify, texts
+
+LOCK = (ROOT / "papers/dive/dvc.lock").read_text()
+STAGE = {
+    "cmd": f"python stages/tables.py {'x' * 70} --out reports/tables",
+    "deps": [{"path": "a b", "hash": "md5", "md5": "0" * 32, "size": 12}],
+    "params": {
+        "params.yaml": {"studies.s": {"title": "on: # 'x'", "rate": 2.5e-05, "none": None, "yes": "yes", "l": []}}
+    },
+    "outs": [{"path": "reports/ü", "hash": "md5", "md5": "1" * 32, "size": 1, "nfiles": 2}],
+}
+
+
+def both(tmp_path, text: str | None, edit) -> tuple[str, str]:
+    """The file after `edit` of its content, by DVC and by ours."""
+    written = []
+    for name, how in {"theirs": modify_yaml, "ours": modify}.items():
+        path = tmp_path / name / "dvc.lock"
+        path.parent.mkdir()
+        if text is not None:
+            path.write_text(text)
+        with how(path) as data:
+            edit(data)
+        written.append(path.read_text())
+    return tuple(written)
+
+
+def update(name: str):
+    return lambda data: data["stages"].update({name: STAGE})
+
+
+def test_stages_are_taken_apart_and_put_together():
+    names = ["train_teacher@a", "b"]
+    text = "schema: '2.0'\nstages:\n  train_teacher@a:\n    cmd: c\n    deps:\n    - path: p\n  b:\n    cmd: d\n"
+    assert texts(text, names) == {
+        "train_teacher@a": "  train_teacher@a:\n    cmd: c\n    deps:\n    - path: p\n",
+        "b": "  b:\n    cmd: d\n",
+    }
+    assert texts(text, ["b"]) is None and texts("a: 1\n" + text, names) is None
+
+
+@pytest.mark.parametrize("which", ["first", "middle", "last", "new"])
+def test_a_stage_that_ran_is_written_as_dvc_writes_it(tmp_path, which):
+    names = [line[2:-1] for line in LOCK.splitlines() if line.startswith("  ") and line[2] != " "]
+    name = {"first": names[0], "middle": names[len(names) // 2], "last": names[-1], "new": "tables@ünew"}[which]
+    theirs, ours = both(tmp_path, LOCK, update(name))
+    assert ours == theirs != LOCK and "2.5e-05" in ours
+
+
+def test_a_stage_that_is_as_it_was_writes_nothing(tmp_path):
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    before = (tmp_path / "dvc.lock").stat()
+    with modify(tmp_path / "dvc.lock") as data:
+        name, stage = next(iter(data["stages"].items()))
+        data["stages"].update({name: dict(stage)})
+    after = (tmp_path / "dvc.lock").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "schema: '2.0'\nstages: {}\n",
+        "schema: '2.0'\nstages:\n    a:\n        cmd: b\n",  # as another editor lays it out
+        "schema: '2.0'\ndatasets: []\nstages:\n  a:\n    cmd: b\n",
+    ],
+)
+def test_what_is_laid_out_otherwise_goes_dvcs_way(tmp_path, text):
+    def edit(data):
+        data.setdefault("schema", "2.0")
+        data.setdefault("stages", {}).update({"tables@s": STAGE})
+
+    theirs, ours = both(tmp_path, text, edit)
+    assert ours == theirs and "tables@s" in ours
+
+
+def test_more_than_a_stage_is_written_too(tmp_path):
+    theirs, ours = both(tmp_path, LOCK, lambda data: data.setdefault("datasets", []).append({"name": "n"}))
+    assert ours == theirs and "datasets:" in ours
+
+
+def test_an_error_of_dvc_leaves_the_file(tmp_path):
+    path = tmp_path / "dvc.lock"
+    path.write_text(LOCK)
+    with pytest.raises(KeyError), modify(path) as data:
+        data["stages"].update({"a": STAGE})
+        data["missing"]
+    assert path.read_text() == LOCK
+
+
+def test_the_command_line_is_dvcs(tmp_path):
+    """Two stages run, one after the other; a second time nothing does; DVC itself agrees."""
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  one: {cmd: echo 1 > one, outs: [one: {cache: false}]}\n"
+        "  two: {cmd: cp one two, deps: [one], outs: [two: {cache: false}]}\n"
+    )
+
+    def dvc(*command: str) -> str:
+        environment = {"PATH": f"{ROOT}/.venv/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    dvc("dvc", "init", "--no-scm", "-q")
+    said = dvc("workflow.quick_dvc", "repro")
+    assert "Running stage 'one'" in said and "Running stage 'two'" in said
+    lock = (tmp_path / "dvc.lock").read_text()
+    assert "up to date" in dvc("dvc", "status")
+    assert "Running" not in dvc("workflow.quick_dvc", "repro")
+    (tmp_path / "dvc.lock").unlink()
+    shutil.rmtree(tmp_path / ".dvc/cache", ignore_errors=True)
+    dvc("dvc", "repro", "-f")
+    assert (tmp_path / "dvc.lock").read_text() == lock
