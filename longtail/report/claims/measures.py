@@ -33,6 +33,7 @@ ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
     "entropy": ("entropy_mean.csv", "mean_nats", "nats"),
 }
 BY_IMAGE = ("top1", "head", "mid", "tail", "many", "medium", "few", "balanced")  # means of right or wrong answers
+CHANCE = dict.fromkeys(BY_IMAGE, 1) | {"top5": 5}  # accuracies, and how many classes an answer names
 KINDS = {"entry": ("experiment", ""), "teacher": ("teacher", "teachers"), "cache": ("cache", "caches")}
 
 
@@ -47,13 +48,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of one run of ours (none yet: no name), at the last epoch, and its printed counterpart."""
+    """A number of one run of ours (none yet: no name), and its printed counterpart. At the last epoch, with `weights:
+    best` at the epoch that was best on the test set: those of a teacher that teaches with them."""
 
     entry: str | None = None  # under experiments
     teacher: str | None = None  # under teachers
     cache: str | None = None  # under caches: the teacher on views, and its entropy
     head: Head = "avg"
     metric: Metric = "top1"
+    weights: Literal["last", "best"] = "last"
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns; then the mean
     printed: Printed | None = None
     curve: Point | None = None
@@ -65,6 +68,8 @@ class Measure:
             raise ValueError(f"{self.metric} is {'not ' if self.cache else ''}of a cache")
         if self.where and self.metric not in ANALYSES:
             raise ValueError(f"where: chooses rows of an analysis; {self.metric} is none")
+        if self.weights == "best" and (self.cache or self.metric in ANALYSES):
+            raise ValueError(f"weights: best is of a metrics file; {self.metric} is not in one")
         if self.printed and self.curve:
             raise ValueError("printed and curve: what is printed is one of them")
 
@@ -80,6 +85,10 @@ class Measure:
     def unit(self) -> str:
         return ANALYSES[self.metric][2] if self.metric in ANALYSES else "nats" if self.metric == "nll" else "points"
 
+    def chance(self, classes: int) -> float | None:
+        """The accuracy in % of guessing among so many classes; None for what is no accuracy."""
+        return 100 * CHANCE[self.metric] / classes if self.metric in CHANCE else None
+
     def metrics(self, study: str, reports: Path) -> dict | None:
         """The metrics file. Raises UserError as `results.read` does."""
         kind, under = KINDS[self.kind]
@@ -91,17 +100,45 @@ class Measure:
         Raises UserError for a file that is damaged or of something else, and for a head that the run has not.
         """
         if self.metric in ANALYSES:
-            return self._analysis(reports / "analysis" / study / ("teachers" if self.cache else "") / self.name)
+            return self._analysis(self._folder(study, reports))
         found = self.metrics(study, reports)
         if found is None:
             return None
         values = {}
         for seed, measured in found["seeds"].items():
-            at = measured if self.cache else measured["last"].get(self.head)
+            at = measured if self.cache else measured[self.weights].get(self.head)
             if at is None:
                 raise UserError(f"{self.name} has no head '{self.head}'; it has cls")
             values[int(seed)] = at[self.metric]
         return {seed: value for seed, value in values.items() if value is not None}
+
+    def _folder(self, study: str, reports: Path) -> Path:
+        return reports / "analysis" / study / ("teachers" if self.cache else "") / self.name
+
+    def spread(self, study: str, reports: Path, seeds: list[int]) -> tuple[float, int] | None:
+        """(standard error of the mean over images, root mean square over seeds; images), of the histogram of entropies.
+
+        None for other metrics, whose analyses keep no number of single images. Raises UserError for a damaged file.
+        """
+        path = self._folder(study, reports) / "entropy.csv"
+        if self.metric != "entropy" or not path.is_file():
+            return None
+        try:
+            rows = csv_file.read(path, remedy="make the analysis again")
+            chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
+            squares, images = [], []
+            for seed in map(str, seeds):
+                bins = [r for r in chosen if r["seed"] == seed]
+                middle = np.array([(float(r["bin_left"]) + float(r["bin_right"])) / 2 for r in bins])
+                count = np.array([int(r["count"]) for r in bins])
+                n = int(count.sum())
+                if n < 2:
+                    raise ValueError(f"of seed {seed}")
+                squares.append(float(count @ (middle - count @ middle / n) ** 2) / (n - 1) / n)
+                images.append(n)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
+        return float(np.sqrt(np.mean(squares))), min(images)
 
     def _analysis(self, folder: Path) -> dict[int, float] | None:
         name, column, _ = ANALYSES[self.metric]
@@ -124,7 +161,7 @@ class Measure:
         path = reports / "runs" / study / KINDS[self.kind][1] / self.name / "predictions.npz"
         if not path.is_file():
             return None
-        names = [f"seed{seed}_last_{self.head}" for seed in seeds]
+        names = [f"seed{seed}_{self.weights}_{self.head}" for seed in seeds]
         arrays = read_npz(path, ("labels", *names))
         labels = arrays["labels"].astype(np.int64)
         return np.stack([arrays[name] == labels for name in names]), labels

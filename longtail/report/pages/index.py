@@ -14,7 +14,16 @@ from pathlib import Path
 from PIL import Image
 
 from longtail.report.claims.judge import Judged
-from longtail.report.claims.ledger import SIGNS, ClaimGroup, claim_groups, decided, miniature_verdicts, verdicts
+from longtail.report.claims.ledger import (
+    RULES,
+    SIGNS,
+    ClaimGroup,
+    claim_groups,
+    decided,
+    miniature_verdicts,
+    multiplicity,
+    verdicts,
+)
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
 from longtail.report.pages.entries import entries
@@ -116,6 +125,8 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
         claims=claims,
         signs=SIGNS,
+        rules=RULES,
+        multiplicity=multiplicity(ledger),
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,

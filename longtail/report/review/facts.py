@@ -16,6 +16,7 @@ from longtail.base.errors import UserError
 from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
 from longtail.report import machines
+from longtail.report.claims.rules import COUNTED
 from longtail.report.machines import Machines
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, Project
@@ -35,7 +36,6 @@ CLAIM_COLUMNS = (
     "high",
 )
 CLAIM_COLUMNS += ("unit", "method", "reason", "higher", "lower")
-VERDICTS = ("holds", "does not hold", "undecided", "not yet run")
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,6 @@ def claims(path: Path) -> list[dict[str, str]] | None:
         return None
     rows = csv_file.read(path, CLAIM_COLUMNS, "make it again with stages/claims.py")
     for row in rows:
-        if row["verdict"] not in VERDICTS or row["overall"] not in VERDICTS:
-            raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(VERDICTS)}")
+        if row["verdict"] not in COUNTED or row["overall"] not in COUNTED:
+            raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(COUNTED)}")
     return rows
