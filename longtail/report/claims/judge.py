@@ -19,6 +19,7 @@ from longtail.base.errors import UserError
 from longtail.evaluation import statistics
 from longtail.report.claims import rules
 from longtail.report.claims.measures import BY_IMAGE, Measure
+from longtail.report.claims.reruns import Reproduction, Rerun
 from longtail.report.claims.rules import BOTH, LEAST_SEEDS, Covers, Verdict
 
 Answers = tuple[np.ndarray, np.ndarray, np.ndarray]  # right(a) - right(b) [S, M], labels [M], class weights [C]
@@ -51,20 +52,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Reproduction:
-    """What somebody else reports about a claim: his runs, not ours, and no part of the verdict."""
-
-    source: str  # public address
-    text: str  # one sentence, in our words
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"https://[^\s()<>|]+", self.source):
-            raise ValueError(f"source '{self.source}': a public address, https://…")
-        if not self.text.strip():
-            raise ValueError(f"source '{self.source}': say in `text` what it reports")
-
-
-@dataclass(frozen=True)
 class Claim:
     """One statement of a paper that a number decides, in our words."""
 
@@ -88,6 +75,7 @@ class Claims:
     """docs/claims.yaml."""
 
     claims: tuple[Claim, ...]
+    reruns: tuple[Rerun, ...] = ()  # who else ran it
 
     def __post_init__(self) -> None:
         ids = [claim.id for claim in self.claims]
@@ -127,6 +115,11 @@ class Judged:
 def load(path: Path) -> list[Claim]:
     """The claims of a file. Raises UserError where it is missing, no YAML, or not of its shape."""
     return list(params.read(Claims, path).claims)
+
+
+def load_reruns(path: Path) -> tuple[Rerun, ...]:
+    """Who else ran it, by the same file. Raises UserError as `load` does."""
+    return params.read(Claims, path).reruns
 
 
 def ledger(claims: list[Claim], reports: Path) -> list[Judged]:

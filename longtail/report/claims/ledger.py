@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
 
 from longtail.base.text import pipe_table, points
+from longtail.report.claims import reruns
 from longtail.report.claims.judge import Claim, Comparison, Judged, overall
+from longtail.report.claims.reruns import RerunLine
 from longtail.report.claims.rules import COUNTED, LEAST_SEEDS, LEVEL, Verdict, expected_false, side
 from longtail.report.published import PrintedCell
 
@@ -116,8 +119,8 @@ RULES = (
 )
 
 
-def to_markdown(ledger: list[Judged], published: Path) -> str:
-    """A page: how verdicts are made, their counts, and a table for each paper."""
+def to_markdown(ledger: list[Judged], published: Path, others: Sequence[RerunLine] = ()) -> str:
+    """A page: how verdicts are made, their counts, a table for each paper, and who else ran it."""
     lines = [
         "# Claim ledger",
         "",
@@ -145,7 +148,7 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
         header = ("claim", "study", "printed", "higher", "lower", "ours", "95 % interval", "test", "verdict")
         lines += pipe_table((*header, "others' reproductions"), "llrrrrllll", rows)
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(reruns.to_markdown(list(others)) if others else ())])
 
 
 def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:

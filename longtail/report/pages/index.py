@@ -24,6 +24,7 @@ from longtail.report.claims.ledger import (
     multiplicity,
     verdicts,
 )
+from longtail.report.claims.reruns import RerunLine
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
 from longtail.report.pages.entries import entries
@@ -98,8 +99,16 @@ class Item:
     figures: tuple[PlacedFigure, ...]
 
 
-def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, ledger: list[Judged], inputs: str) -> str:
-    """The whole page. ledger: of report.claims.judge. Raises UserError for a damaged or wrong file, by name."""
+def page(
+    params: Mapping,
+    coverage: Coverage,
+    published: Path,
+    reports: Path,
+    ledger: list[Judged],
+    inputs: str,
+    reruns: list[RerunLine],
+) -> str:
+    """The whole page. ledger and reruns: of report.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
     studies = dict(sorted(project.studies.items(), key=lambda named: not named[1].comparable))
     results = {
@@ -124,6 +133,7 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
         claims=claims,
+        reruns=reruns,
         signs=SIGNS,
         rules=RULES,
         multiplicity=multiplicity(ledger),

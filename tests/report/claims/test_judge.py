@@ -107,9 +107,7 @@ def test_two_sides_below_chance_tell_nothing(tmp_path):
     tail = claim({"entry": "a", "metric": "tail"}, {"entry": "b", "metric": "tail"})
     found = decided(tail, tmp_path)
     assert (found.verdict, found.told, found.p) == ("not informative", "not informative", None)
-    assert found.reason == (
-        "neither side is above chance (33.3333 %); the lower side is never right in 1 of 1 classes"
-    )
+    assert found.reason == ("neither side is above chance (33.3333 %); the lower side is never right in 1 of 1 classes")
     assert found.values == (25.0, 0.0) and found.interval[0] > 0
     assert decided(AB, tmp_path).verdict == "holds"  # over all classes both are above chance
 

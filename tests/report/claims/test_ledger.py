@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ import yaml
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
-from longtail.report.claims.judge import Judged, ledger, load, overall
+from longtail.report.claims import reruns
+from longtail.report.claims.judge import Judged, ledger, load, load_reruns, overall
 from longtail.report.claims.ledger import HEADER, counterpart, place, to_csv, to_markdown
+from longtail.report.claims.reruns import Rerun
 from longtail.report.claims.rules import BOTH, LEAST_SEEDS
 from tests.helpers.claims import AB, T2, claim, put, put_predictions
 from tests.helpers.reporting import PUBLISHED, run_stage
@@ -76,7 +79,10 @@ def test_markdown(tmp_path):
     sides = [{"printed": {**doubtful, "method": m}} for m in ("L-D-SAM", "LDAM+DRW")]
     other = claim(*sides, study=None, id="d", paper="CBD")
     lines = to_markdown(ledger([AB, other], tmp_path), PUBLISHED).splitlines()
-    assert "Claims: 1 hold, 0 do not hold, 0 undecided, 0 of one run, 0 of two runs, 0 not informative, 0 not yet run." in lines
+    assert (
+        "Claims: 1 hold, 0 do not hold, 0 undecided, 0 of one run, 0 of two runs, 0 not informative, 0 not yet run."
+        in lines
+    )
     assert any(
         line.startswith("| **A \\| B.** Table 9: *holds* | s |  | 80 | 50 | +30.00 points | +21.61 to +38.39 |")
         and line.endswith("| paired, over 3 seeds and 120 test images | holds |  |")
@@ -116,6 +122,47 @@ def test_printed_curves():
     sides[0]["curve"]["at"] = [12]
     with pytest.raises(UserError, match=r"here, higher: curve 'DeiT \(RegNetY\)' has no point at \(12,\)"):
         counterpart(claim(*sides, study=None).full[0], PUBLISHED, "here")
+
+
+# --- who else ran it
+
+RERUN = {
+    **{"paper": "DeiT-LT", "setting": "ViT | B", "study": "s"},
+    "ours": {"entry": "a", "printed": {**T2, "method": "ViT", "backbone": "ViT-B"}},
+    "others": [
+        {"value": "60.1", "source": "https://example.org/3", "text": "On one GPU."},
+        {"kind": "released weights", "value": "62.5", "source": "https://example.org/4", "text": "README."},
+    ],
+}
+
+
+def test_who_else_ran_it_beside_print_and_ours(tmp_path):
+    """Ours 80, 81, 82: mean 81, s = 1, half the interval 4.302653 / sqrt(3)."""
+    row = params.build(Rerun, RERUN, "r")
+    (line,) = reruns.lines((row,), tmp_path, PUBLISHED)
+    assert (line.printed, line.ours) == ("62.6", "")
+    put(tmp_path, "a", [80.0, 81.0, 82.0])
+    (line,) = reruns.lines((row,), tmp_path, PUBLISHED)
+    assert line.ours == "81.00 (78.52 to 83.48, 3 seeds)"
+    assert [[o.value for o in side] for side in (line.by_authors, line.by_others)] == [["62.5"], ["60.1"]]
+    text = to_markdown([], PUBLISHED, [line])
+    assert "| DeiT-LT | ViT \\| B | 62.6 | **62.5** README. (https://example.org/4) | **60.1** On one GPU. (" in text
+    put(tmp_path, "a", [80.0])
+    assert reruns.lines((row,), tmp_path, PUBLISHED)[0].ours == "80.00 (1 seed)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"others": []}, "name at least one of `others`"),
+        ({"others": [{"source": "https://example.org", "text": "x"}]}, "needs a `value`"),
+        ({"ours": {"entry": "a"}}, "names a run, and what is printed"),
+        ({"others": [{"source": "x", "text": "x", "value": "1"}]}, "a public address"),
+    ],
+)
+def test_a_row_without_what_it_needs_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        params.build(Rerun, RERUN | changes, "r")
 
 
 # --- the claims file
@@ -239,6 +286,19 @@ def test_epochs_are_those_of_the_runs():
         for entry in pair.entries if last else ():
             epochs = TABLE["recipes"][TABLE["experiments"][entry]["recipe"]]["train"]["epochs"]
             assert max(last) == epochs - 1, c.id
+
+
+def test_who_else_ran_it_names_runs_of_theirs_and_printed_numbers():
+    """And where a value is a number, it lies within 15 points of print: a slip of a digit does not."""
+    rows = load_reruns(ROOT / "docs/claims.yaml")
+    for each in rows:
+        assert TABLE[SECTION[each.ours.kind]][each.ours.name]["study"] == each.study, each.setting
+    found = reruns.lines(rows, ROOT / "reports", PUBLISHED)
+    assert len({(line.paper, line.setting) for line in found}) == len(found) >= 14
+    for line in found:
+        for other in (*line.by_authors, *line.by_others):
+            if re.fullmatch(r"[\d.]+", other.value):
+                assert abs(float(other.value) - float(line.printed)) < 15, (line.setting, other.value)
 
 
 def test_every_study_and_every_paper_is_there():
