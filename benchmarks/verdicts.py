@@ -32,7 +32,6 @@ from longtail.evaluation import statistics  # noqa: E402
 from longtail.report.claims.rules import BOTH, LEAST_SEEDS, verdict  # noqa: E402
 from longtail.report.published import read  # noqa: E402
 
-
 DIFFICULTY, OWN, LUCK = 0.5, 0.15, 0.35  # shares of an answer's variance: image, image and method, run
 TEST = {"CIFAR-10-LT": (10_000, 10), "CIFAR-100-LT": (10_000, 100)}  # test images, classes
 TAIL = {"CIFAR-10-LT": 3, "CIFAR-100-LT": 29}  # classes of the printed tail (data/published: groups 36/35/29)
@@ -189,15 +188,19 @@ def false_verdicts(trials: int, reports: Path) -> list[dict]:
 
 def page(record: dict) -> str:
     covered = [
-        (f"{r['dataset']}, ρ = {r['imbalance']}", r["split"], f"average − {r['against']}", f"{r['images']:,}")
-        + tuple(f"{100 * r[rule]:.1f}" for rule in RULES[1:4])
+        (
+            *(f"{r['dataset']}, ρ = {r['imbalance']}", r["split"], f"average − {r['against']}", f"{r['images']:,}"),
+            *(f"{100 * r[rule]:.1f}" for rule in RULES[1:4]),
+        )
         for r in record["coverage"]
     ]
     mean = {rule: np.mean([r[rule] for r in record["coverage"]]) for rule in RULES[1:4]}
     covered.append(("**all of them**", "", "", "", *(f"**{100 * mean[rule]:.1f}**" for rule in RULES[1:4])))
     false = [
-        (r["study"], f"{r['images']:,}", f"{r['accuracy']:.1f}", f"{r['spread']:.2f}", r["source"])
-        + tuple(f"{100 * r[rule]:.1f}" for rule in RULES)
+        (
+            *(r["study"], f"{r['images']:,}", f"{r['accuracy']:.1f}", f"{r['spread']:.2f}", r["source"]),
+            *(f"{100 * r[rule]:.1f}" for rule in RULES),
+        )
         for r in record["false_verdicts"]
     ]
     lines = [

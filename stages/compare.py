@@ -57,7 +57,7 @@ def since_commit(study: str) -> None:
             committed(study, Path(temporary))
             sides = tree(Path(temporary), "committed"), tree(Path(), "yours")
             print(text(compare(*sides, (study,)), everything=False))
-    except Exception as error:  # noqa: BLE001 a comparison that fails must not fail what it compares
+    except Exception as error:  # a comparison that fails must not fail what it compares
         note(f"not compared with what is committed: {error}")
 
 

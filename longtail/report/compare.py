@@ -1,4 +1,4 @@
-"""Two makings of the same results, cell by cell: two machines, two commits, or what is committed and what was just made.
+"""Two makings of the same results, cell by cell: of two machines, of two commits, or as committed and as just made.
 
 The same software on the same kind of processor writes the same bytes. Elsewhere rounding differs, and after some epochs
 a run is as far off as one with another seed would be. So a cell is held against its spread over seeds: within the 95 %
@@ -154,10 +154,10 @@ def compare(a: Tree, b: Tree, studies: tuple[str, ...] = ()) -> Comparison:
     there = [{p.name for p in (t.reports / "tables").glob("*") if p.is_dir()} for t in (a, b)]
     chosen = studies or tuple(sorted(there[0] & there[1]))
     lacking = [(t.name, s) for t, found in zip((a, b), there, strict=True) for s in chosen if s not in found]
-    if not chosen or lacking:
-        raise UserError(
-            f"nothing to compare: no tables of {lacking[0][1]} in {lacking[0][0]}" if lacking else "no study"
-        )
+    if lacking:
+        raise UserError(f"nothing to compare: no tables of {lacking[0][1]} in {lacking[0][0]}")
+    if not chosen:
+        raise UserError(f"nothing to compare: {a.name} and {b.name} have tables of no study in common")
     cells, alone = [], []
     for study in chosen:
         found, only = _cells(a, b, study)
@@ -215,7 +215,7 @@ def _expected(
 ) -> tuple[float | None, float | None]:
     """(half the 95 % interval of the difference of both means, p of the difference found).
 
-    A spread from three seeds is uncertain, and now and then 0: it counts together with that of the column's other cells.
+    A spread from three seeds is uncertain, now and then 0: it counts together with that of the column's other cells.
     """
     if usual is None:
         return None, None

@@ -45,6 +45,10 @@ class Comparison:
     def sides(self) -> tuple[Measure, Measure]:
         return self.higher, self.lower
 
+    def of(self, side: Measure) -> str | None:
+        """The study of a side."""
+        return side.study or self.study
+
     @property
     def entries(self) -> tuple[str, ...]:
         """The runs compared, each once."""
@@ -86,7 +90,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Judged:
-    """What our runs say of a claim in one comparison. Numbers in `unit`; difference and interval: higher minus lower."""
+    """What our runs say of a claim in one comparison, in `unit`. Difference and interval: higher minus lower."""
 
     claim: Claim
     comparison: Comparison
@@ -146,8 +150,8 @@ def judge(claim: Claim, comparison: Comparison, miniature: bool, reports: Path) 
     about = (claim, comparison, miniature)
     if comparison.study is None:
         return Judged(*about, "not yet run", reason="no run of ours tests it yet")
-    sides = [side.by_seed(comparison.study, reports) for side in comparison.sides]
-    absent = [side.name for side, found in zip(comparison.sides, sides, strict=True) if found is None]
+    sides = [side.by_seed(comparison.of(side), reports) for side in comparison.sides]
+    absent = [name for side, found in zip(comparison.sides, sides, strict=True) if found is None for name in side.runs]
     if absent:
         return Judged(*about, "not yet run", reason=f"not run: {', '.join(dict.fromkeys(absent))}")
     shared = sorted(sides[0].keys() & sides[1].keys())
@@ -169,7 +173,7 @@ def _interval(pair: Comparison, by_seed: list[float], answers: Answers | str, se
     """Fields of Judged on the interval. by_seed: differences; answers: image by image, or why they are not known."""
     several = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     if not isinstance(answers, str):
-        difference, labels, weights = answers
+        _, labels, weights = answers
         mean, images = _mean(*answers), int((weights[labels] > 0).sum())
         if abs(mean - np.mean(by_seed)) > 0.01:
             raise UserError(
@@ -203,7 +207,7 @@ def _mean(difference: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> fl
 def _spread(pair: Comparison, seeds: list[int], reports: Path) -> tuple[float, int] | None:
     """(standard error of the difference over the images of an analysis, the fewer images of the two sides); None where
     it is not recorded. The sides' images are taken as drawn apart, which can only widen the interval."""
-    sides = [side.spread(pair.study, reports, seeds) for side in pair.sides]
+    sides = [side.spread(pair.of(side), reports, seeds) for side in pair.sides]
     if None in sides:
         return None
     return float(np.hypot(sides[0][0], sides[1][0])), min(sides[0][1], sides[1][1])
@@ -211,7 +215,7 @@ def _spread(pair: Comparison, seeds: list[int], reports: Path) -> tuple[float, i
 
 def _uninformative(pair: Comparison, values: tuple[float, float], seeds: list[int], reports: Path) -> str:
     """Why a comparison tells nothing: neither side is above chance. Empty where it does."""
-    found = [side.metrics(pair.study, reports) for side in pair.sides]
+    found = [side.metrics(pair.of(side), reports) for side in pair.sides]
     if None in found or not all("classes" in metrics for metrics in found):
         return ""  # of caches: no classes, no accuracy over them
     classes = found[0]["classes"]
@@ -232,22 +236,23 @@ def _answers(comparison: Comparison, seeds: list[int], reports: Path) -> tuple[A
     """The difference image by image, or why it is not known; and which side never gets a class right, in words."""
     if comparison.higher.metric not in BY_IMAGE:
         return "no number for single test images", ""
-    sides = [side.by_image(comparison.study, reports, seeds) for side in comparison.sides]
+    sides = [side.by_image(comparison.of(side), reports, seeds) for side in comparison.sides]
     if None in sides:
         return "no predictions of single test images", ""
     (right_a, labels), (right_b, other) = sides
     if not np.array_equal(labels, other):
         raise UserError(f"{' and '.join(comparison.entries)}: predictions of different test sets cannot be paired")
-    members = comparison.higher.members(comparison.study, reports)
+    members = comparison.higher.members(comparison.of(comparison.higher), reports)
     weights = statistics.class_weights(labels, int(labels.max()) + 1, members)
-    zeros = _zeros((right_a, right_b), labels, weights)
+    differences = comparison.higher.minus or comparison.lower.minus
+    zeros = "" if differences else _zeros((right_a, right_b), labels, weights)
     if np.bincount(labels)[weights > 0].min() < 2:
         return "a class with a single test image", zeros
     return (right_a.astype(float) - right_b, labels, weights), zeros
 
 
 def _zeros(sides: tuple[np.ndarray, np.ndarray], labels: np.ndarray, weights: np.ndarray) -> str:
-    """Classes compared of which a side gets no image right with any seed; sides: boolean [S, M] of higher and lower."""
+    """Classes compared of which a side gets no image right with any seed; sides: int8 [S, M] of higher and lower."""
     compared = np.flatnonzero(weights)
     told = []
     for name, right in zip(("higher", "lower"), sides, strict=True):

@@ -102,20 +102,21 @@ def multiplicity(ledger: list[Judged]) -> str:
         return "No comparison was tested yet."
     names = "; ".join(f"{judged.claim.id} in {judged.comparison.study}" for judged in stand)
     return (
-        f"{len(tested)} comparisons were tested and {len(found)} have a verdict. If none of these differences were real, "
-        f"{expected_false(len(tested)):.1f} verdicts would be expected all the same, at {100 * LEVEL:g} % each; verdicts "
-        f"are not corrected for that. With all to be right at once (Holm), {len(stand)} stand{': ' * bool(stand)}{names}."
+        f"{len(tested)} comparisons were tested and {len(found)} have a verdict. If none of these differences were "
+        f"real, {expected_false(len(tested)):.1f} verdicts would be expected all the same, at {100 * LEVEL:g} % each; "
+        "verdicts are not corrected for that. With all to be right at once (Holm), "
+        f"{len(stand)} stand{': ' * bool(stand)}{names}."
     )
 
 
 RULES = (
-    "Each claim is that one number is higher than another. It **holds** where the 95 % interval of the difference (last "
-    "epoch, a teacher's with the weights that teach; seeds paired by number) is above 0, **does not hold** where it is "
-    f"below, and is **undecided** where 0 is in it. A verdict needs {LEAST_SEEDS} seeds of either side and an interval "
-    "that covers training seeds and test images together; with fewer seeds a comparison is **one run** or **two runs**, "
-    "and with an interval over seeds alone it is undecided. Where neither side is above chance it is **not "
-    "informative**; one side at zero and the other above chance is a difference, and classes that a side never gets "
-    "right are named. No interval tells of other subsets of the training images."
+    "Each claim is that one number is higher than another. It **holds** where the 95 % interval of the difference "
+    "(last epoch, a teacher's with the weights that teach; seeds paired by number) is above 0, **does not hold** where "
+    f"it is below, and is **undecided** where 0 is in it. A verdict needs {LEAST_SEEDS} seeds of either side and an "
+    "interval that covers training seeds and test images together; with fewer seeds a comparison is **one run** or "
+    "**two runs**, and with an interval over seeds alone it is undecided. Where neither side is above chance it is "
+    "**not informative**; one side at zero and the other above chance is a difference, and classes that a side never "
+    "gets right are named. No interval tells of other subsets of the training images."
 )
 
 
@@ -126,10 +127,11 @@ def to_markdown(ledger: list[Judged], published: Path, others: Sequence[RerunLin
         "",
         "What the papers claim, in our words, and what our runs say.",
         *wrap(RULES, 118),
-        "A claim as a whole has the worst verdict of its full recipes; miniatures show whether the pattern appears, and",
-        "decide nothing. Differences are higher minus lower; (?) marks printed numbers that are doubtful, as told in",
-        "claims.csv. What others report of their own runs stands in the last column, with its address, and is no part of",
-        "a verdict. `docs/verdicts.md` has the rules at length, and how often such an interval covers the truth.",
+        "A claim as a whole has the worst verdict of its full recipes; miniatures show whether the pattern appears,",
+        "and decide nothing. Differences are higher minus lower; (?) marks printed numbers that are doubtful, as told",
+        "in claims.csv. What others report of their own runs stands in the last column, with its address, and is no",
+        "part of a verdict. `docs/verdicts.md` has the rules at length, and how often such an interval covers the",
+        "truth.",
         "",
         *wrap(multiplicity(ledger), 118),
         "",

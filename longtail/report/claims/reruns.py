@@ -103,8 +103,8 @@ def to_markdown(found: list[RerunLine]) -> list[str]:
     return [
         "## Who else ran it",
         "",
-        "Printed; what the released weights or the authors' own logs give; what others got who ran it themselves; ours, at the",
-        "last epoch, with the 95 % interval over seeds.",
+        "Printed; what the released weights or the authors' own logs give; what others got who ran it themselves;",
+        "ours, at the last epoch, with the 95 % interval over seeds.",
         "",
         *pipe_table(HEADER, "llrllr", rows),
         "",

@@ -8,11 +8,10 @@ import pytest
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.base.files import write_json
-from longtail.report.claims.judge import Judged, ledger
+from longtail.report.claims.judge import Judged
 from longtail.report.claims.measures import Measure
 from tests.helpers.claims import AB, GROUPS, LABELS, T2, claim, decided, put, put_predictions
 from tests.helpers.reporting import metrics_file
-
 
 # --- verdicts
 
@@ -273,6 +272,44 @@ def test_entropy_has_the_spread_of_its_images(tmp_path):
     (folder / "entropy.csv").write_text("seed,domain\n0,in\n")
     with pytest.raises(UserError, match=r"entropy\.csv: cut short, or no column"):
         decided(claim(*sides), tmp_path)
+
+
+def test_epochs_to_95_percent_by_hand(tmp_path):
+    """Of .60 after the last epoch 95 % is .57: reached in epoch 5 (the sixth) by seed 0, in epoch 2 by seed 1."""
+    folder = tmp_path / "analysis/s/a"
+    folder.mkdir(parents=True)
+    values = {0: {2: 50.0, 5: 57.0, 8: 60.0}, 1: {2: 58.0, 5: 40.0, 8: 60.0}}
+    rows = [f"{s},{e},1.0,,{values[s].get(e, '')}" for s in (0, 1) for e in range(9)]
+    (folder / "curves.csv").write_text("\n".join(["seed,epoch,loss,test_top1_cls,test_top1_avg", *rows]) + "\n")
+    measure = Measure(entry="a", metric="epochs_to_95")
+    assert measure.by_seed("s", tmp_path) == {0: 6.0, 1: 3.0} and measure.unit == "epochs"
+
+
+def test_the_smallest_of_the_rows(tmp_path):
+    put_ranks(tmp_path)
+    side = {"metric": "feature_rank", "where": {"token": ["dist"]}, "rows": "min"}
+    assert params.build(Measure, {"entry": "a", **side}, "m").by_seed("s", tmp_path) == {0: 10.0, 1: 12.0, 2: 14.0}
+
+
+def test_a_gain_beside_a_gain_of_another_study(tmp_path):
+    """40 - 20 of 40 in study s against 30 - 25 in study t: 50 points against 12.5, with every seed."""
+    for study, a, b in (("s", 40, 20), ("t", 30, 25)):
+        put_predictions(tmp_path, "a", [[a, 30, 30]] * 3)
+        put_predictions(tmp_path, "b", [[b, 30, 30]] * 3)
+        for folder in ("metrics", "runs"):
+            (tmp_path / folder / "s").rename(tmp_path / folder / study) if study == "t" else None
+        if study == "s":
+            for folder in ("metrics", "runs"):
+                (tmp_path / folder / "s").rename(tmp_path / folder / "kept")
+    for folder in ("metrics", "runs"):
+        (tmp_path / folder / "kept").rename(tmp_path / folder / "s")
+    for path in (tmp_path / "metrics/t").glob("*.json"):
+        path.write_text(path.read_text().replace('"study": "s"', '"study": "t"'))
+    side = {"entry": "a", "minus": {"entry": "b"}, "metric": "head"}
+    found = decided(claim(side, side | {"study": "t"}), tmp_path)
+    assert found.values == (50.0, 12.5) and found.verdict == "holds" and found.reason == ""
+    lacking = decided(claim(side, {**side, "study": "t", "minus": {"entry": "c"}}), tmp_path)
+    assert lacking.reason == "not run: a, c"
 
 
 # --- damaged files
