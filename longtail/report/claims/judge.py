@@ -150,10 +150,10 @@ def judge(claim: Claim, comparison: Comparison, miniature: bool, reports: Path) 
     about = (claim, comparison, miniature)
     if comparison.study is None:
         return Judged(*about, "not yet run", reason="no run of ours tests it yet")
-    sides = [side.by_seed(comparison.of(side), reports) for side in comparison.sides]
-    absent = [name for side, found in zip(comparison.sides, sides, strict=True) if found is None for name in side.runs]
+    absent = [name for side in comparison.sides for name in side.absent(comparison.of(side), reports)]
     if absent:
         return Judged(*about, "not yet run", reason=f"not run: {', '.join(dict.fromkeys(absent))}")
+    sides = [side.by_seed(comparison.of(side), reports) for side in comparison.sides]
     shared = sorted(sides[0].keys() & sides[1].keys())
     if not shared:
         return Judged(*about, "undecided", reason="no seed has both numbers")

@@ -86,7 +86,7 @@ def to_csv(ledger: list[Judged], published: Path) -> str:
         line += [judged.verdict, *map(_four, ends), judged.unit, side(judged.difference), judged.covers]
         line += map(_four, (judged.p, judged.p_holm, *(judged.values or (None, None))))
         line += [judged.seeds, judged.method, judged.reason, pair.higher.metric]
-        line += [pair.higher.name, pair.higher.head, pair.lower.name, pair.lower.head]
+        line += [part for side in pair.sides for part in (" minus ".join(side.runs), side.head)]
         line += [cell.value if cell else "" for cell in (printed.higher, printed.lower)]
         line += [_four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))]
         writer.writerow([*line, reported(claim)])

@@ -96,6 +96,11 @@ class Measure:
     def name(self) -> str | None:
         return getattr(self, self.kind)
 
+    def absent(self, study: str, reports: Path) -> tuple[str, ...]:
+        """Those of `runs` that were not run."""
+        alone = (self, None) if not self.minus else (replace(self, minus=None), self._taken_off)
+        return tuple(each.name for each in alone if each and each.by_seed(study, reports) is None)
+
     @property
     def runs(self) -> tuple[str, ...]:
         """The names of what it is of."""

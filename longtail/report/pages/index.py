@@ -29,6 +29,7 @@ from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
 from longtail.report.pages.entries import entries
 from longtail.report.pages.study_page import noted, shown_width
+from longtail.report.pages.whole import whole
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, counts, state
@@ -134,6 +135,7 @@ def page(
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
         claims=claims,
         reruns=reruns,
+        whole=whole([(study, cells) for study, _, cells in made.values()], ledger, reports),
         signs=SIGNS,
         rules=RULES,
         multiplicity=multiplicity(ledger),
