@@ -150,10 +150,10 @@ def judge(claim: Claim, comparison: Comparison, miniature: bool, reports: Path) 
     about = (claim, comparison, miniature)
     if comparison.study is None:
         return Judged(*about, "not yet run", reason="no run of ours tests it yet")
-    absent = [name for side in comparison.sides for name in side.absent(comparison.of(side), reports)]
-    if absent:
-        return Judged(*about, "not yet run", reason=f"not run: {', '.join(dict.fromkeys(absent))}")
     sides = [side.by_seed(comparison.of(side), reports) for side in comparison.sides]
+    if None in sides:
+        absent = [name for side in comparison.sides for name in side.absent(comparison.of(side), reports)]
+        return Judged(*about, "not yet run", reason=f"not run: {', '.join(dict.fromkeys(absent))}")
     shared = sorted(sides[0].keys() & sides[1].keys())
     if not shared:
         return Judged(*about, "undecided", reason="no seed has both numbers")
