@@ -44,24 +44,29 @@ status: $(VENV)/.ready ## is the study up to date?
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
 	$(BIN)/python stages/machines.py $(STUDY)
 
-# all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made
-PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published longtail stages requirements.lock Makefile
-SUMS = find -L $(PAGES) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
+# all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made,
+# those of the code beside them: as long as it is the same, pages of runs whose files have not changed are left alone
+CODE := longtail stages requirements.lock Makefile
+PAGES := reports docs/*.yaml params.yaml dvc.lock papers data/published $(CODE)
+SUMS = find -L $(1) -type f ! -name '.*' ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 cksum
+SUMS_AS = test "$$($(call SUMS,$(1)))" = "$$(cat $(2) 2>/dev/null)"
 
 index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
-	@test "$$($(SUMS))" = "$$(cat reports/.pages 2>/dev/null)" || $(MAKE) --no-print-directory pages
+	@$(call SUMS_AS,$(PAGES),reports/.pages) || $(MAKE) --no-print-directory pages \
+		CHANGED=$$($(call SUMS_AS,$(CODE),reports/.code) && echo --changed)
 
 pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
-		test ! -d reports/metrics/$$study -o -d reports/figures/$$study || $(BIN)/python stages/figures.py $$study \
-		--metrics reports/metrics/$$study --analysis reports/analysis/$$study --published data/published --out reports/figures/$$study || exit 1; done
+		test ! -d reports/metrics/$$study -o -d reports/figures/$$study || echo $$study; done | \
+		xargs -P 2 -I STUDY $(BIN)/python stages/figures.py STUDY --metrics reports/metrics/STUDY \
+		--analysis reports/analysis/STUDY --published data/published --out reports/figures/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review
-	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages
+	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED)
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --out reports/index.html
-	@$(SUMS) > reports/.pages
+	@$(call SUMS,$(PAGES)) > reports/.pages && $(call SUMS,$(CODE)) > reports/.code
 
 readme: $(VENV)/.ready ## put the generated tables and badges into README.md
 	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \

@@ -1,12 +1,17 @@
-"""What the quickstart costs from nothing: `make repro` in a fresh clone, and a second one that has nothing to do.
+"""What the embedded studies cost from nothing: `make repro` in a fresh clone, once more with nothing to do, each other
+study by `make repro STUDY=...`, and last a bare `dvc repro`, which makes what is left.
 
-    python benchmarks/quickstart.py
+    python benchmarks/quickstart.py [--clone FOLDER]
 
-Clones the commit at hand into a temporary folder, sets up its environment (`make .venv/.ready`, apart, since that is
-mostly the network) and runs `make repro` twice. Wall and CPU seconds are of make and all its processes; each Python
-process adds a line of its own to a log as it ends, from which the table of stages is summed up. The sentence in
-README.md between `<!-- quickstart -->` and `<!-- end -->` is written from the result; a test holds it to the file.
-About 10 minutes on two idle cores; beside other work the numbers say nothing.
+Clones the commit at hand (into a temporary folder, or into FOLDER, which stays), sets up its environment (`make
+.venv/.ready`, apart, since that is mostly the network) and runs the commands one after the other. Wall and CPU seconds
+are of a command and all its processes; each Python process adds a line of its own to a log as it ends, from which the
+table of stages is summed up. What a bare `dvc repro` takes from nothing is at most the sum, since each `make repro`
+makes the pages anew as well. Times depend on the processor: its kind and the rate of its products of float32 matrices
+are kept beside them. Files in git that differ in the end are named: none, on the processor of reports/machines.
+
+The sentence in README.md between `<!-- quickstart -->` and `<!-- end -->` is written from the result; a test holds it
+to the file. Half an hour or more on two idle cores; beside other work the numbers say nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +24,20 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
+import limits
 import recording
 import torch
 
+from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
 
 ROOT = Path(__file__).parents[1]
 PART = re.compile(r"(?<=<!-- quickstart -->\n).*?(?=<!-- end -->)", re.DOTALL)
-NAMED = {"setup": ".venv/.ready", "first": "repro", "again": "repro"}  # what is run, in order
-TOLD = {"setup": "setting up `.venv`", "first": "`make repro`", "again": "`make repro` again"}
+SETUP, FIRST, AGAIN, BARE = "setting up .venv", "make repro", "make repro again", "dvc repro"
 
 # Python runs a module of this name before anything else; what a process's children took is its own where they left none
 AT_EXIT = """
@@ -68,44 +75,73 @@ def stages(log: Path) -> dict[str, dict]:
     return dict(sorted(rows.items(), key=lambda row: -row[1]["cpu_s"]))
 
 
-def measure(source: Path) -> dict:
-    """Runs of NAMED by name, and the stages of the first `make repro`. source: the repository to clone."""
+def commands(studies: Sequence[str]) -> dict[str, list[str]]:
+    """{name: command} in the order in which they are run. studies: of the root's params.yaml, first make's own."""
+    further = {f"make repro STUDY={study}": ["make", "repro", f"STUDY={study}"] for study in studies[1:]}
+    return {
+        SETUP: ["make", ".venv/.ready"],
+        **{FIRST: ["make", "repro"], AGAIN: ["make", "repro"]},
+        **further,
+        BARE: [".venv/bin/dvc", "repro"],
+    }
+
+
+def measure(source: Path, clone: Path, studies: Sequence[str]) -> dict:
+    """Seconds of the commands by name, the stages of the first `make repro`, and the files in git that differ in the
+    end. source: the repository to clone; clone: the folder to make. Raises UserError where a command fails."""
     with tempfile.TemporaryDirectory() as folder:
-        clone, spy, log = (Path(folder, name) for name in ("clone", "spy", "log"))
+        spy, log = Path(folder, "spy"), Path(folder, "log")
         spy.mkdir()
         (spy / "sitecustomize.py").write_text(AT_EXIT)
         told = {name: value for name, value in os.environ.items() if not name.startswith(("LONGTAIL_", "MAKE", "OMP_"))}
         told |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(spy), "QUICKSTART_LOG": str(log)}
+        told["PATH"] = f"{clone.resolve()}/.venv/bin:{told.get('PATH', os.defpath)}"
         told.pop("VIRTUAL_ENV", None)
-        timed(["git", "clone", "--quiet", str(source), str(clone)], Path(folder), told)
+        timed(["git", "clone", "--quiet", str(source.resolve()), str(clone.resolve())], Path(folder), told)
         runs, rows = {}, {}
-        for name, target in NAMED.items():
+        for name, command in commands(studies).items():
             log.unlink(missing_ok=True)
-            runs[name] = timed(["make", target], clone, told)
-            if name == "first":
+            runs[name] = timed(command, clone, told)
+            print(f"{name}: {runs[name]['wall_s']} s", flush=True)
+            if name == FIRST:
                 rows = stages(log)
-    return {"runs": runs, "stages": rows}
+        differ = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, text=True, stdout=subprocess.PIPE
+        ).stdout.splitlines()
+    return {"runs": runs, "stages": rows, "differ": differ}
+
+
+def total(record: dict) -> float:
+    """Minutes of all embedded studies, pages among them."""
+    return sum(run["wall_s"] for name, run in record["runs"].items() if name not in (SETUP, AGAIN)) / 60
 
 
 def sentence(record: dict) -> str:
-    """The README's line."""
-    first, again, where = record["runs"]["first"], record["runs"]["again"], record["environment"]
+    """The README's lines."""
+    first, again, where = record["runs"][FIRST], record["runs"][AGAIN], record["environment"]
     return (
         f"`make repro` takes {first['wall_s'] / 60:.1f} minutes ({first['cpu_s']:.0f} CPU seconds) on "
-        f"{where['cores']} cores, once `.venv` is there, and {again['wall_s']:.0f} s where there is nothing to do "
-        "(`benchmarks/results/quickstart_cpu.md`).\n"
+        f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s in float32), once `.venv` "
+        f"is there, and {again['wall_s']:.0f} s where there is nothing to do; all embedded studies take "
+        f"{total(record):.0f} minutes (`benchmarks/results/quickstart_cpu.md`).\n"
     )
 
 
 def table(record: dict) -> str:
-    where = record["environment"]
-    runs = [(TOLD[name], run["wall_s"], run["cpu_s"]) for name, run in record["runs"].items()]
+    where, differ = record["environment"], record["differ"]
+    runs = [(f"`{name}`", run["wall_s"], run["cpu_s"]) for name, run in record["runs"].items()]
     scripts = [(script, row["runs"], row["cpu_s"]) for script, row in record["stages"].items()]
     lines = [
-        f"The quickstart in a fresh clone on {where['device']}, {where['cores']} cores, load before {where['load'][0]}"
-        f" (torch {where['torch']}).",
+        f"The embedded studies in a fresh clone on {where['processor']}, {where['cores']} cores, "
+        f"{record['fp32_gflops']:.0f} GFLOP/s in products of float32 matrices, load before {where['load'][0]} "
+        f"(torch {where['torch']}).",
         "",
-        *pipe_table(("run", "wall s", "CPU s"), "lrr", runs),
+        *pipe_table(("command, one after the other", "wall s", "CPU s"), "lrr", runs),
+        "",
+        f"Without setting up and the second `make repro`: {total(record):.1f} minutes, what a bare `dvc repro` from "
+        "nothing takes at most.",
+        "",
+        f"Files in git that differ in the end: {len(differ)}." + "".join(f" `{line}`" for line in differ[:20]),
         "",
         "CPU seconds of the first `make repro` by script; the rest is DVC's and make's:",
         "",
@@ -118,9 +154,14 @@ def main() -> None:
     parser = recording.parser(__doc__, "cpu")
     parser.add_argument("--source", type=Path, default=ROOT, help="repository to clone (default: this one)")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="file that gets the sentence")
+    parser.add_argument("--clone", type=Path, help="folder to make and leave (default: a temporary one)")
     args = parser.parse_args()
-    where = recording.machine(torch.device("cpu"))
-    record = {"environment": where, **measure(args.source)}
+    device = torch.device("cpu")
+    studies = list(params.own(args.source / "params.yaml")["studies"])
+    rate = limits.matmul_rate(device, 8, 384, torch.float32) / 1e9
+    record = {"environment": recording.machine(device), "fp32_gflops": round(rate, 1)}
+    with tempfile.TemporaryDirectory() as folder:
+        record |= measure(args.source, args.clone or Path(folder, "clone"), studies)
     recording.write(args.out, "quickstart", torch.device("cpu"), record, table(record))
     text = args.readme.read_text(encoding="utf-8")
     args.readme.write_text(PART.sub(lambda _: sentence(record), text, count=1), encoding="utf-8", newline="\n")

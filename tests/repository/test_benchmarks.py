@@ -218,38 +218,50 @@ def test_a_contender_that_fails_is_a_row_that_says_so(monkeypatch):
     assert len(done["a"]) == 3 and [run.why_not for run in done["b"]] == ["RuntimeError: no memory left"]
 
 
-MAKEFILE = """.venv/.ready:
-\t@mkdir -p .venv && touch $@
+MAKEFILE = """STUDY ?= s
+.venv/.ready:
+\t@mkdir -p .venv/bin && touch $@
+\t@echo '#!/bin/sh' > .venv/bin/dvc && echo 'test "$$1" = repro && echo bare >> asked' >> .venv/bin/dvc
+\t@chmod +x .venv/bin/dvc
 repro:
+\t@echo $(STUDY) >> asked
 \t@test -e made || python stages/two.py
 \t@test -e made || python stages/one.py
+\t@echo >> params.yaml
 \t@touch made
 """
 WORK = "import os\nif not os.fork(): [n * n for n in range(10**{})], os._exit(0)\nos.wait()\n"
 
 
-def test_the_quickstart_is_measured_in_a_clone(run, tmp_path):
-    source, readme = tmp_path / "source", tmp_path / "README.md"
+def test_the_embedded_studies_are_measured_in_a_clone(run, tmp_path):
+    source, readme, clone = tmp_path / "source", tmp_path / "README.md", tmp_path / "clone"
     (source / "stages").mkdir(parents=True)
     (source / "Makefile").write_text(MAKEFILE)
+    (source / "params.yaml").write_text("studies: {s: {}, t: {}}\n")
     for name, digits in {"one": 7, "two": 5}.items():
         (source / f"stages/{name}.py").write_text(WORK.format(digits))
     committed(source)
     (source / "made").touch()  # in no commit
     readme.write_text("Before.\n<!-- quickstart -->\nold\n<!-- end -->\nAfter.\n")
-    code, record, table = run("quickstart", "--source", str(source), "--readme", str(readme))
-    assert code == 0 and list(record["runs"]) == ["setup", "first", "again"]
+    code, record, table = run("quickstart", "--source", str(source), "--readme", str(readme), "--clone", str(clone))
+    names = ["setting up .venv", "make repro", "make repro again", "make repro STUDY=t", "dvc repro"]
+    assert code == 0 and list(record["runs"]) == names
     assert list(record["stages"]) == ["stages/one.py", "stages/two.py"]
     assert all(row["runs"] == 1 for row in record["stages"].values())
-    assert record["runs"]["first"]["cpu_s"] >= record["stages"]["stages/one.py"]["cpu_s"] > 0.1
+    assert record["runs"]["make repro"]["cpu_s"] >= record["stages"]["stages/one.py"]["cpu_s"] > 0.1
     assert f"| stages/one.py | 1 | {record['stages']['stages/one.py']['cpu_s']} |" in table
+    assert (clone / "asked").read_text().split() == ["s", "s", "t", "bare"]  # what it told make and dvc
+    assert record["differ"] == [" M params.yaml", "?? .venv/.ready", "?? .venv/bin/dvc", "?? asked", "?? made"]
+    assert record["fp32_gflops"] > 0.1 and "differ in the end: 5. ` M params.yaml`" in table
     quickstart = importlib.import_module("quickstart")
     said = quickstart.sentence(record)
     assert readme.read_text() == f"Before.\n<!-- quickstart -->\n{said}<!-- end -->\nAfter.\n"
+    runs = {name: {"wall_s": 60.0 * 10**n} for n, name in enumerate(names)}
+    assert quickstart.total({"runs": runs}) == 10 + 1000 + 10000  # no setting up, no second time
     (source / "Makefile").write_text("repro:\n\tfalse\n")
     subprocess.run(["git", "-C", source, *WHO, "commit", "--quiet", "--all", "--message", "fails"], check=True)
     with pytest.raises(UserError, match=r"make \.venv/\.ready: exited with 2"):
-        quickstart.measure(source)
+        quickstart.measure(source, tmp_path / "other", ["s"])
 
 
 def test_the_readme_says_what_the_quickstart_took(monkeypatch):

@@ -212,6 +212,21 @@ def test_a_page_of_a_run_is_linked_where_it_is(tree, made):
     assert [link for link in links if "pages/" in link] == ["pages/s/teachers/t.html"]
 
 
+def test_an_item_with_tables_and_figures_stands_in_both_parts_under_two_ids(tree):
+    coverage = {
+        "items": [
+            {
+                **COVERAGE["items"][0],
+                "full": [{"study": "s", "table": "overall"}, {"study": "s", "figure": "cls_dist_distance"}],
+            }
+        ]
+    }
+    (tree / "coverage.yaml").write_text(yaml.safe_dump(coverage))
+    assert run(tree) == 0
+    page = Page((tree / "reports/index.html").read_text(encoding="utf-8"))
+    assert [name for name in page.ids if "table-2" in name] == ["deit-lt-item-table-2", "deit-lt-item-table-2-figures"]
+
+
 def test_links_arrive_and_nothing_is_fetched(made, tree):
     assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
     assert all(link.startswith("#") for link in made.links) and not made.sources

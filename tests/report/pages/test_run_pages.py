@@ -256,6 +256,18 @@ def test_the_check_tells_a_page_that_is_out_of_date(tmp_path, capsys, undrawn):
     assert pages(reports, "--check") == 2 and "e.html: out of date" in capsys.readouterr().err
 
 
+def test_pages_of_the_same_files_are_left_alone_on_request(tmp_path, capsys, undrawn):
+    reports = run_files.write(tmp_path)
+    assert pages(reports) == 0
+    capsys.readouterr()
+    left, made = reports / "pages/s/e.html", reports / "pages/s/teachers/t.html"
+    left.write_text(left.read_text() + "<!-- of earlier code -->")
+    made.unlink()
+    assert pages(reports, "--changed") == 0 and made.is_file() and "earlier code" in left.read_text()
+    assert capsys.readouterr().out == f"{made}\n1 of 2 pages are of the same files as before\n"
+    assert pages(reports) == 0 and "earlier code" not in left.read_text()
+
+
 @pytest.mark.parametrize(
     "content, said",
     [
