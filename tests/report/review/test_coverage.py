@@ -68,6 +68,26 @@ def test_a_row_with_a_cache_needs_its_labels_too_and_copied_rows_need_nothing(tm
     assert "RIDE" not in [n.label for n in needs]
 
 
+def test_our_own_rows_beside_the_papers_are_not_counted_as_its(tmp_path):
+    """`Ours alone` has no printed cell. Where nothing of a table is printed, or in a miniature, all its rows count."""
+    values = copy.deepcopy(study_dict())
+    alone = values["tables"][0]["rows"][4]
+    assert alone["label"] == "Ours alone" and "printed" not in alone
+    alone["entry"] = "s-deit_lt"
+
+    def needs(values: dict) -> list[str]:
+        project = Project({"studies": {"s": values}}, tmp_path)
+        return [need.label for need in project.needs(Place(study="s", table="overall"))]
+
+    assert needs(values) == ["Teacher", "ViT", "RIDE", "LDAM 50"]
+    assert needs(values | {"comparable": False})[-1] == "Ours alone"
+    for row in values["tables"][0]["rows"]:
+        row.pop("printed", None)
+        row.setdefault("entry", "s-vit")
+    values["tables"][0]["rows"] = [row for row in values["tables"][0]["rows"] if "teacher" not in row]
+    assert "Ours alone" in needs(values)
+
+
 def test_page(project):
     mini = [{"study": "mini", "figure": "groups"}]
     other = {"item": "Fig. 9", "shows": "settings", "full": []}
