@@ -33,10 +33,11 @@ from longtail.report.claims.rules import BOTH, LEAST_SEEDS, verdict  # noqa: E40
 from longtail.report.published import read  # noqa: E402
 
 DIFFICULTY, OWN, LUCK = 0.5, 0.15, 0.35  # shares of an answer's variance: image, image and method, run
-TEST = {"CIFAR-10-LT": (10_000, 10), "CIFAR-100-LT": (10_000, 100)}  # test images, classes
-TAIL = {"CIFAR-10-LT": 3, "CIFAR-100-LT": 29}  # classes of the printed tail (data/published: groups 36/35/29)
+STRATA = 10  # classes of equal size that images are drawn in; in this model they are alike, so that more change nothing
+TEST = {"CIFAR-10-LT": 10_000, "CIFAR-100-LT": 10_000}  # test images
+TAIL = {"CIFAR-10-LT": 3_000, "CIFAR-100-LT": 2_900}  # of the printed tail: 3 of 10 classes, 29 of 100 (data/published)
 RULES = ("images alone, 1 seed", "images alone, 3 seeds", "seeds alone, 3 seeds", "both, 3 seeds", "both, 6 seeds")
-UNPRINTED = (("imagenet_lt", 50_000, 1000, 59.1), ("inat18", 24_426, 8142, 75.1))  # no standard error is printed
+UNPRINTED = (("imagenet_lt", 50_000, 59.1), ("inat18", 24_426, 75.1))  # no standard error is printed
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ def intervals(d: np.ndarray, labels: np.ndarray, rules: tuple[str, ...]) -> dict
 
 
 def simulate(
-    sides: tuple[Side, Side], images: int, classes: int, trials: int, rules: tuple[str, ...], seed: int = 0
+    sides: tuple[Side, Side], images: int, trials: int, rules: tuple[str, ...], seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """{rule: {covered, verdicts}}: shares of the trials whose interval holds the true difference, and leaves 0 out.
 
-    Classes are of equal size; images are a whole number of each.
+    Images are taken as a whole number of each of STRATA classes.
     """
     rng, truth = np.random.default_rng(seed), (sides[0].accuracy - sides[1].accuracy) / 100
-    labels = np.arange(images // classes * classes) % classes
+    labels = np.arange(images // STRATA * STRATA) % STRATA
     counts = {rule: {"covered": 0, "verdicts": 0} for rule in rules}
     seeds = max(int(rule.partition(", ")[2].split()[0]) for rule in rules)
     for _ in range(trials):
@@ -126,11 +127,9 @@ def coverage(trials: int) -> list[dict]:
     for (dataset, imbalance, head, split), side in table.items():
         if head == "Average" or split not in ("all", "tail"):
             continue
-        images, classes = TEST[dataset]
-        if split == "tail":
-            images, classes = images // classes * TAIL[dataset], TAIL[dataset]
+        images = (TEST if split == "all" else TAIL)[dataset]
         sides = (table[dataset, imbalance, "Average", split], side)
-        found = simulate(sides, images, classes, trials, RULES[1:4], seed=len(rows))
+        found = simulate(sides, images, trials, RULES[1:4], seed=len(rows))
         about = {"dataset": dataset, "imbalance": imbalance, "split": split, "against": head, "images": images}
         rows.append(about | {rule: each["covered"] for rule, each in found.items()})
     return rows
@@ -142,7 +141,6 @@ class Size:
 
     study: str
     images: int
-    classes: int
     side: Side
     source: str
 
@@ -153,10 +151,10 @@ def sizes(reports: Path) -> list[Size]:
     for (dataset, imbalance, head, split), side in table.items():
         if (head, split) == ("Average", "all"):
             name = f"{dataset.removesuffix('-LT').replace('-', '').lower()}_if{imbalance}"
-            found.append(Size(name, *TEST[dataset], side, "Table S.3"))
+            found.append(Size(name, TEST[dataset], side, "Table S.3"))
     widest = max(size.side.spread for size in found)
-    for name, images, classes, accuracy in UNPRINTED:
-        found.append(Size(name, images, classes, Side(accuracy, widest), "not printed: the widest of Table S.3"))
+    for name, images, accuracy in UNPRINTED:
+        found.append(Size(name, images, Side(accuracy, widest), "not printed: the widest of Table S.3"))
     for folder in sorted((reports / "metrics").iterdir()):
         runs = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json")) if path.parent.name != "caches"]
         values = {
@@ -171,7 +169,7 @@ def sizes(reports: Path) -> list[Size]:
             accuracy = float(np.mean([np.mean(each) for each in values.values()]))
             images = len(np.load(predictions[0])["labels"])
             source = f"root mean variance of {len(values)} runs"
-            found.append(Size(folder.name, images, runs[0]["classes"], Side(accuracy, spread), source))
+            found.append(Size(folder.name, images, Side(accuracy, spread), source))
     return found
 
 
@@ -179,8 +177,7 @@ def false_verdicts(trials: int, reports: Path) -> list[dict]:
     """At each size, two methods that are truly alike."""
     rows = []
     for size in sizes(reports):
-        classes = size.classes if size.images >= 4 * size.classes else 100  # fewer, larger strata: the same variance
-        found = simulate((size.side, size.side), size.images, classes, trials, RULES, seed=1000 + len(rows))
+        found = simulate((size.side, size.side), size.images, trials, RULES, seed=1000 + len(rows))
         about = {"study": size.study, "images": size.images, **asdict(size.side), "source": size.source}
         rows.append(about | {rule: each["verdicts"] for rule, each in found.items()})
     return rows

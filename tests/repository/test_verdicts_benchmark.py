@@ -39,7 +39,7 @@ def test_the_model_has_the_accuracy_and_spread_that_it_was_asked_for(verdicts):
 def test_the_interval_covers_and_either_source_alone_does_not(verdicts):
     """600 images, 2 points between seeds, both methods alike, 300 trials: at least 94 % with both sources."""
     side = verdicts.Side(60.0, 2.0)
-    found = verdicts.simulate((side, side), 600, 10, 300, verdicts.RULES[1:4], seed=7)
+    found = verdicts.simulate((side, side), 600, 300, verdicts.RULES[1:4], seed=7)
     assert found["both, 3 seeds"]["covered"] >= 0.94
     assert found["both, 3 seeds"]["verdicts"] == pytest.approx(1 - found["both, 3 seeds"]["covered"])
     assert found["images alone, 3 seeds"]["covered"] < 0.92
@@ -49,7 +49,8 @@ def test_it_writes_a_record_and_puts_it_into_a_page(verdicts, tmp_path, monkeypa
     page = tmp_path / "page.md"
     page.write_text("<!-- verdicts -->\n<!-- end -->\n")
     monkeypatch.setattr(verdicts, "UNPRINTED", ())
-    monkeypatch.setattr(verdicts, "TEST", dict.fromkeys(verdicts.TEST, (200, 100)))
+    monkeypatch.setattr(verdicts, "TEST", dict.fromkeys(verdicts.TEST, 200))
+    monkeypatch.setattr(verdicts, "TAIL", dict.fromkeys(verdicts.TAIL, 100))
     arguments = ["--trials", "2", "--out", tmp_path, "--page", page, "--reports", tmp_path / "none"]
     (tmp_path / "none/metrics").mkdir(parents=True)
     monkeypatch.setattr(sys, "argv", ["verdicts", *map(str, arguments)])
