@@ -139,11 +139,11 @@ class Comparison:
 
 def tree(path: Path, name: str) -> Tree:
     """A checkout or a folder of reports. Raises UserError for anything else."""
-    if (path / "reports/metrics").is_dir():
+    if (path / "reports/tables").is_dir():
         return Tree(name, path / "reports", path / "data")
-    if (path / "metrics").is_dir():
+    if (path / "tables").is_dir():
         return Tree(name, path)
-    raise UserError(f"{path}: neither a checkout with reports/metrics nor a folder of reports with metrics/")
+    raise UserError(f"{path}: neither a checkout with reports/tables nor a folder of reports with tables/")
 
 
 def compare(a: Tree, b: Tree, studies: tuple[str, ...] = ()) -> Comparison:
