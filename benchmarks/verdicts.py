@@ -1,6 +1,6 @@
 """How often the ledger's intervals cover the truth, and how often its rules would find a difference that is not there.
 
-    python benchmarks/verdicts.py --page docs/verdicts.md    # results/verdicts.{json,md}, and into the page
+    python benchmarks/verdicts.py --page docs/verdicts.md    # five minutes: results/verdicts.{json,md}, and the page
     python benchmarks/verdicts.py --trials 20 --out /tmp/v
 
 Two methods are trained with several seeds each and tested on the same images, in a model whose truth is known: an image
@@ -215,7 +215,7 @@ def page(record: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1000, help="of each row")
+    parser.add_argument("--trials", type=int, default=400, help="of each row")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="folder of all reports")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder to write into")
     parser.add_argument("--page", type=Path, help="page between whose marks the tables are put, docs/verdicts.md")
