@@ -159,7 +159,7 @@ def test_every_table_and_figure_of_the_papers_is_listed():
 
 
 def test_the_targets_of_the_papers():
-    """55 numbered tables and figures with results: no settings (S.1, S.2, DiVE Table 7), no drawings (DeiT-LT Figs 1a, 1b
+    """55 numbered tables and figures with results: no settings (S.1, S.2, DiVE Table 7), no drawings (DeiT-LT 1a, 1b
     and 2, DiVE Fig. 2, CBD Fig. 1), not the appendix that nobody has, nothing in the text. "Figs 4, 5 and 6" are
     three."""
     coverage = read(ROOT / "docs/coverage.yaml", params.load_all(ROOT))
