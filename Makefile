@@ -21,6 +21,7 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.quick_dvc repro $$targets
 	@$(BIN)/python -m workflow.lockfile
 	@$(MAKE) --no-print-directory index
+	@-$(BIN)/python stages/compare.py --committed $(STUDY)
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

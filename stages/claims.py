@@ -15,7 +15,8 @@ from pathlib import Path
 
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
-from longtail.report.claims.judge import ledger, load
+from longtail.report.claims import reruns
+from longtail.report.claims.judge import ledger, load, load_reruns
 from longtail.report.claims.ledger import to_csv, to_markdown
 
 
@@ -28,7 +29,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     args = parser.parse_args()
     judged = ledger(load(args.claims), args.reports)
-    texts = {"claims.csv": to_csv(judged, args.published), "claims.md": to_markdown(judged, args.published)}
+    others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
+    texts = {"claims.csv": to_csv(judged, args.published), "claims.md": to_markdown(judged, args.published, others)}
     for name, text in texts.items():
         path = args.out / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:

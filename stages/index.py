@@ -19,7 +19,8 @@ from longtail.base.errors import run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
 from longtail.base.text import note
-from longtail.report.claims.judge import ledger, load
+from longtail.report.claims import reruns
+from longtail.report.claims.judge import ledger, load, load_reruns
 from longtail.report.pages.index import page
 from longtail.report.pages.web import digest, stated
 from longtail.report.review.coverage import read
@@ -46,7 +47,8 @@ def main() -> None:
     judged = ledger(load(args.claims), args.reports)
     everything = params.load(args.params)
     coverage = read(args.coverage, everything, note)
-    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs))
+    others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
+    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs, others))
     print(args.out)
 
 

@@ -38,6 +38,7 @@ class Combined:
     stderr_images: float
     stderr: float
     interval: tuple[float, float]
+    p: float  # of "the mean is 0", two-sided: 1 - the confidence at which the interval ends at 0
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,43 @@ def over_seeds_and_images(difference: np.ndarray, labels: np.ndarray, weights: n
         free += n - 1
     over = float(per_seed.var(ddof=1)) / seeds
     variance = max(over + images - residual, over, images)
-    mean = float(per_seed.mean())
-    t_seeds, t_images = (float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) for degrees in (seeds - 1, free))
-    half = math.hypot(t_seeds * math.sqrt(over), t_images * math.sqrt(variance - over))
-    return Combined(mean, math.sqrt(over), math.sqrt(images), math.sqrt(variance), (mean - half, mean + half))
+    rest = variance - over
+    about = _of_two_sources(float(per_seed.mean()), (over, rest), (seeds - 1, free))
+    return Combined(float(per_seed.mean()), math.sqrt(over), math.sqrt(images), math.sqrt(variance), *about)
+
+
+def over_seeds_and_spread(values: Sequence[float], stderr_images: float, images: int) -> Combined:
+    """As `over_seeds_and_images`, where single images are not known but the standard error over them is.
+
+    values: [S], S >= 2. stderr_images: of the mean over so many images, which are the same for all seeds: it does not
+    shrink with S.
+    """
+    x = np.asarray(values, np.float64)
+    if len(x) < 2 or images < 2:
+        raise ValueError("needs two seeds and two images")
+    over, rest, mean = float(x.var(ddof=1)) / len(x), stderr_images**2, float(x.mean())
+    about = _of_two_sources(mean, (over, rest), (len(x) - 1, images - 1))
+    return Combined(mean, math.sqrt(over), stderr_images, math.sqrt(over + rest), *about)
+
+
+def _of_two_sources(
+    mean: float, variances: tuple[float, float], free: tuple[int, int]
+) -> tuple[tuple[float, float], float]:
+    """(interval, p) of a mean with a variance from two sources: half the interval is the root of the squares of the
+    halves over each (Zou & Donner 2008). free: degrees of freedom of each variance."""
+
+    def half(tail: float) -> float:
+        quantiles = (float(stats.t.isf(tail / 2, degrees)) for degrees in free)
+        return math.hypot(*(t * math.sqrt(each) for t, each in zip(quantiles, variances, strict=True)))
+
+    width = half(1 - CONFIDENCE)
+    interval = (mean - width, mean + width)
+    if mean == 0.0 or not any(variances):
+        return interval, float(mean == 0.0)
+    tiny = 1e-12  # below it p is that
+    if half(tiny) < abs(mean):
+        return interval, tiny
+    return interval, float(optimize.brentq(lambda tail: half(tail) - abs(mean), tiny, 1.0))
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:

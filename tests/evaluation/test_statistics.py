@@ -164,13 +164,27 @@ def test_seeds_and_images_together_spread_as_simulated():
     assert hits / 600 >= 0.93
 
 
+def test_the_chance_of_no_difference_by_hand():
+    """Seeds of 1, 0, 1 on each image: no spread over images, t = (2/3) / (1/3) with 2 degrees of freedom, for which
+    p = 1 - t / sqrt(t^2 + 2). A spread over 2 images alone, twice its standard error off: Cauchy."""
+    found = statistics.over_seeds_and_images(np.array([[1, 1], [0, 0], [1, 1]]), np.array([0, 0]), np.ones(1))
+    assert found.p == pytest.approx(1 - 2 / math.sqrt(6))
+    alone = statistics.over_seeds_and_spread([1.0, 1.0, 1.0], 0.5, 2)
+    assert alone.p == pytest.approx(1 - 2 * math.atan(2) / math.pi) and alone.stderr == 0.5
+    assert alone.interval[1] - 1 == pytest.approx(0.5 / math.tan(0.025 * math.pi))
+    low, high = statistics.over_seeds_and_spread([1.0, 1.5, 2.0], 0.0, 50).interval
+    assert (low, high) == pytest.approx(statistics.over_seeds([1.0, 1.5, 2.0]).interval)
+
+
 def test_seeds_and_images_need_two_of_each():
     with pytest.raises(ValueError, match="needs two seeds"):
         statistics.over_seeds_and_images(np.ones((1, 4)), np.zeros(4, int), np.ones(1))
     with pytest.raises(ValueError, match="class 0 has 1 test images"):
         statistics.over_seeds_and_images(np.ones((2, 1)), np.zeros(1, int), np.ones(1))
     same = statistics.over_seeds_and_images(np.ones((2, 4)), np.zeros(4, int), np.ones(1))
-    assert (same.stderr, same.interval) == (0.0, (1.0, 1.0))
+    assert (same.stderr, same.interval, same.p) == (0.0, (1.0, 1.0), 0.0)
+    with pytest.raises(ValueError, match="needs two seeds and two images"):
+        statistics.over_seeds_and_spread([1.0], 0.5, 50)
 
 
 def test_mcnemar_by_hand():

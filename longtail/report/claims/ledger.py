@@ -5,21 +5,26 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 
 from longtail.base.text import pipe_table, points
-from longtail.report.claims.judge import Claim, Comparison, Judged, Verdict, overall
+from longtail.report.claims import reruns
+from longtail.report.claims.judge import Claim, Comparison, Judged, overall
+from longtail.report.claims.reruns import RerunLine
+from longtail.report.claims.rules import COUNTED, LEAST_SEEDS, LEVEL, Verdict, expected_false, side
 from longtail.report.published import PrintedCell
 
 HEADER = (
     *("id", "paper", "where", "text", "overall", "study", "miniature", "verdict", "difference", "low", "high", "unit"),
-    *("seeds", "method", "reason", "both_low", "both_high", "metric", "higher", "higher_head", "lower", "lower_head"),
+    *("points", "covers", "p", "p_holm", "higher_value", "lower_value"),
+    *("seeds", "method", "reason", "metric", "higher", "higher_head", "lower", "lower_head"),
     *("printed_higher", "printed_lower", "printed_difference", "printed_note", "others"),
 )
 NO_STUDY = "no run yet"
-COUNTED = {"holds": "hold", "not yet run": "not yet run", "undecided": "undecided", "does not hold": "do not hold"}
 
 
 @dataclass(frozen=True)
@@ -78,29 +83,57 @@ def to_csv(ledger: list[Judged], published: Path) -> str:
         claim, pair = judged.claim, judged.comparison
         line = [claim.id, claim.paper, claim.where, claim.text, verdict, pair.study, int(judged.miniature)]
         ends = (judged.difference, *(judged.interval or (None, None)))
-        line += [judged.verdict, *map(_four, ends), judged.unit, judged.seeds, judged.method, judged.reason]
-        line += [*map(_four, judged.interval_both or (None, None)), pair.higher.metric]
-        line += [pair.higher.name, pair.higher.head, pair.lower.name, pair.lower.head]
+        line += [judged.verdict, *map(_four, ends), judged.unit, side(judged.difference), judged.covers]
+        line += map(_four, (judged.p, judged.p_holm, *(judged.values or (None, None))))
+        line += [judged.seeds, judged.method, judged.reason, pair.higher.metric]
+        line += [part for side in pair.sides for part in (" minus ".join(side.runs), side.head)]
         line += [cell.value if cell else "" for cell in (printed.higher, printed.lower)]
         line += [_four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))]
         writer.writerow([*line, reported(claim)])
     return out.getvalue()
 
 
-def to_markdown(ledger: list[Judged], published: Path) -> str:
-    """A page: how verdicts are made, their counts, and a table for each paper."""
+def multiplicity(ledger: list[Judged]) -> str:
+    """How many comparisons were tested at once, and what that does to their verdicts: a sentence or two."""
+    tested = [judged for judged in ledger if judged.p is not None]
+    found = [judged for judged in tested if judged.verdict in ("holds", "does not hold")]
+    stand = [judged for judged in found if judged.p_holm <= LEVEL]
+    if not tested:
+        return "No comparison was tested yet."
+    names = "; ".join(f"{judged.claim.id} in {judged.comparison.study}" for judged in stand)
+    return (
+        f"{len(tested)} comparisons were tested and {len(found)} have a verdict. If none of these differences were "
+        f"real, {expected_false(len(tested)):.1f} verdicts would be expected all the same, at {100 * LEVEL:g} % each; "
+        "verdicts are not corrected for that. With all to be right at once (Holm), "
+        f"{len(stand)} stand{': ' * bool(stand)}{names}."
+    )
+
+
+RULES = (
+    "Each claim is that one number is higher than another. It **holds** where the 95 % interval of the difference "
+    "(last epoch, a teacher's with the weights that teach; seeds paired by number) is above 0, **does not hold** where "
+    f"it is below, and is **undecided** where 0 is in it. A verdict needs {LEAST_SEEDS} seeds of either side and an "
+    "interval that covers training seeds and test images together; with fewer seeds a comparison is **one run** or "
+    "**two runs**, and with an interval over seeds alone it is undecided. Where neither side is above chance it is "
+    "**not informative**; one side at zero and the other above chance is a difference, and classes that a side never "
+    "gets right are named. No interval tells of other subsets of the training images."
+)
+
+
+def to_markdown(ledger: list[Judged], published: Path, others: Sequence[RerunLine] = ()) -> str:
+    """A page: how verdicts are made, their counts, a table for each paper, and who else ran it."""
     lines = [
         "# Claim ledger",
         "",
-        "What the papers claim, in our words, and what our runs say. Each claim is that one number is higher than",
-        "another. It **holds** where the 95 % interval of the difference (last epoch, seeds paired by number) is",
-        "above 0, **does not hold** where it is below, and is **undecided** where 0 is in it. From three seeds on the",
-        "interval is Student's t over seeds; from fewer it is a bootstrap over test images, stratified by class, which",
-        "tells nothing of other training seeds. No interval tells of other subsets of the training images, and none",
-        "is corrected for the number of claims. A claim as a whole has the worst verdict of its full recipes;",
-        "miniatures show whether the pattern appears, and decide nothing. Differences are higher minus lower;",
-        "(?) marks printed numbers that are doubtful, as told in claims.csv. What others report of their own runs",
-        "stands in the last column, with its address, and is no part of a verdict.",
+        "What the papers claim, in our words, and what our runs say.",
+        *wrap(RULES, 118),
+        "A claim as a whole has the worst verdict of its full recipes; miniatures show whether the pattern appears,",
+        "and decide nothing. Differences are higher minus lower; (?) marks printed numbers that are doubtful, as told",
+        "in claims.csv. What others report of their own runs stands in the last column, with its address, and is no",
+        "part of a verdict. `docs/verdicts.md` has the rules at length, and how often such an interval covers the",
+        "truth.",
+        "",
+        *wrap(multiplicity(ledger), 118),
         "",
     ]
     for paper, group in groupby(ledger, key=lambda judged: judged.claim.paper):
@@ -114,10 +147,10 @@ def to_markdown(ledger: list[Judged], published: Path) -> str:
             first = f"**{claim.text}** {claim.where}: *{verdict}*" if claim.id != seen else ""
             rows.append((first, *_row(judged, printed), reported(claim) if first else ""))
             seen = claim.id
-        header = ("claim", "study", "printed", "ours", "95 % interval", "test", "verdict", "others' reproductions")
-        lines += pipe_table(header, "llrrllll", rows)
+        header = ("claim", "study", "printed", "higher", "lower", "ours", "95 % interval", "test", "verdict")
+        lines += pipe_table((*header, "others' reproductions"), "llrrrrllll", rows)
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(reruns.to_markdown(list(others)) if others else ())])
 
 
 def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
@@ -127,7 +160,12 @@ def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
     ends = f"{points(judged.interval[0])} to {points(judged.interval[1])}" if judged.interval else ""
     test = "; ".join(text for text in (judged.method, judged.reason, pair.note) if text)
     mark = " (?)" if printed.notes or pair.note else ""
-    return study, printed.text + mark, ours, ends, test, judged.verdict
+    return study, printed.text + mark, *values(judged), ours, ends, test, judged.told
+
+
+def values(judged: Judged) -> tuple[str, str]:
+    """Both sides as text, in the unit of their difference."""
+    return ("", "") if judged.values is None else tuple(f"{value:.4g}" for value in judged.values)
 
 
 def _four(value: float | None) -> str:
@@ -152,6 +190,9 @@ SIGNS = {  # {verdict: (symbol, class)}: never by colour alone
     "holds": ("✓", "good"),
     "does not hold": ("✗", "bad"),
     "undecided": ("?", "warn"),
+    "one run": ("1", "soft"),
+    "two runs": ("2", "soft"),
+    "not informative": ("○", "soft"),
     "not yet run": ("–", "soft"),
 }
 
@@ -176,6 +217,16 @@ class ClaimLine:
     @property
     def ours(self) -> str:
         return f"{points(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
+
+    @property
+    def sides(self) -> str:
+        """`67.33 − 57.17`: what our difference is of."""
+        return " − ".join(filter(None, values(self.judged)))
+
+    @property
+    def way(self) -> str:
+        """Which way it points where there is no verdict; empty where there is one, or nothing to point."""
+        return self.judged.told.removeprefix(self.judged.verdict).removeprefix(", ")
 
     @property
     def interval(self) -> str:

@@ -23,7 +23,7 @@ from longtail.report.study import ON_VIEWS, Curve, Head, Printed
 Metric = Literal[
     "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
     "ece", "mce", "classwise_ece", "nll", "teacher_top1_on_views",
-    "feature_rank", "attention_distance", "cls_dist_distance", "entropy",
+    "feature_rank", "attention_distance", "cls_dist_distance", "entropy", "epochs_to_95",
 ]
 # fmt: on
 ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
@@ -31,8 +31,11 @@ ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
     "attention_distance": ("attention_distance.csv", "distance_px", "px"),
     "cls_dist_distance": ("cls_dist_distance.csv", "distance", "cosine distance"),
     "entropy": ("entropy_mean.csv", "mean_nats", "nats"),
+    "epochs_to_95": ("curves.csv", "test_top1", "epochs"),  # a column for each head
 }
+ENOUGH = 0.95  # of the accuracy after the last epoch
 BY_IMAGE = ("top1", "head", "mid", "tail", "many", "medium", "few", "balanced")  # means of right or wrong answers
+CHANCE = dict.fromkeys(BY_IMAGE, 1) | {"top5": 5}  # accuracies, and how many classes an answer names
 KINDS = {"entry": ("experiment", ""), "teacher": ("teacher", "teachers"), "cache": ("cache", "caches")}
 
 
@@ -46,15 +49,28 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Minus:
+    """A run of the same study that is taken off, in the same metric and head, and what is printed of it."""
+
+    entry: str
+    printed: Printed | None = None
+
+
+@dataclass(frozen=True)
 class Measure:
-    """A number of one run of ours (none yet: no name), at the last epoch, and its printed counterpart."""
+    """A number of one run of ours (none yet: no name), and its printed counterpart. At the last epoch, with `weights:
+    best` at the epoch that was best on the test set: those of a teacher that teaches with them."""
 
     entry: str | None = None  # under experiments
     teacher: str | None = None  # under teachers
     cache: str | None = None  # under caches: the teacher on views, and its entropy
     head: Head = "avg"
     metric: Metric = "top1"
-    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns; then the mean
+    weights: Literal["last", "best"] = "last"
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns
+    rows: Literal["mean", "min"] = "mean"  # of the rows chosen: their mean, or the smallest
+    study: str | None = None  # where this side alone is of another study than its comparison
+    minus: Minus | None = None  # the number is then a difference
     printed: Printed | None = None
     curve: Point | None = None
 
@@ -65,6 +81,10 @@ class Measure:
             raise ValueError(f"{self.metric} is {'not ' if self.cache else ''}of a cache")
         if self.where and self.metric not in ANALYSES:
             raise ValueError(f"where: chooses rows of an analysis; {self.metric} is none")
+        if self.minus and (self.metric not in BY_IMAGE or not self.entry or self.curve):
+            raise ValueError("minus: takes an entry off an entry, in an accuracy by single test images")
+        if self.weights == "best" and (self.cache or self.metric in ANALYSES):
+            raise ValueError(f"weights: best is of a metrics file; {self.metric} is not in one")
         if self.printed and self.curve:
             raise ValueError("printed and curve: what is printed is one of them")
 
@@ -76,9 +96,23 @@ class Measure:
     def name(self) -> str | None:
         return getattr(self, self.kind)
 
+    def absent(self, study: str, reports: Path) -> tuple[str, ...]:
+        """Those of `runs` that were not run."""
+        alone = (self, None) if not self.minus else (replace(self, minus=None), self._taken_off)
+        return tuple(each.name for each in alone if each and each.by_seed(study, reports) is None)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The names of what it is of."""
+        return tuple(filter(None, (self.name, self.minus and self.minus.entry)))
+
     @property
     def unit(self) -> str:
         return ANALYSES[self.metric][2] if self.metric in ANALYSES else "nats" if self.metric == "nll" else "points"
+
+    def chance(self, classes: int) -> float | None:
+        """The accuracy in % of guessing among so many classes; None for what is no accuracy, or a difference."""
+        return 100 * CHANCE[self.metric] / classes if self.metric in CHANCE and not self.minus else None
 
     def metrics(self, study: str, reports: Path) -> dict | None:
         """The metrics file. Raises UserError as `results.read` does."""
@@ -91,17 +125,53 @@ class Measure:
         Raises UserError for a file that is damaged or of something else, and for a head that the run has not.
         """
         if self.metric in ANALYSES:
-            return self._analysis(reports / "analysis" / study / ("teachers" if self.cache else "") / self.name)
+            return self._analysis(self._folder(study, reports))
         found = self.metrics(study, reports)
         if found is None:
             return None
         values = {}
         for seed, measured in found["seeds"].items():
-            at = measured if self.cache else measured["last"].get(self.head)
+            at = measured if self.cache else measured[self.weights].get(self.head)
             if at is None:
                 raise UserError(f"{self.name} has no head '{self.head}'; it has cls")
             values[int(seed)] = at[self.metric]
-        return {seed: value for seed, value in values.items() if value is not None}
+        known = {seed: value for seed, value in values.items() if value is not None}
+        if not self.minus:
+            return known
+        other = self._taken_off.by_seed(study, reports)
+        return None if other is None else {seed: known[seed] - other[seed] for seed in known if seed in other}
+
+    @property
+    def _taken_off(self) -> Measure:
+        return replace(self, entry=self.minus.entry, printed=self.minus.printed, minus=None)
+
+    def _folder(self, study: str, reports: Path) -> Path:
+        return reports / "analysis" / study / ("teachers" if self.cache else "") / self.name
+
+    def spread(self, study: str, reports: Path, seeds: list[int]) -> tuple[float, int] | None:
+        """(standard error of the mean over images, root mean square over seeds; images), of the histogram of entropies.
+
+        None for other metrics, whose analyses keep no number of single images. Raises UserError for a damaged file.
+        """
+        path = self._folder(study, reports) / "entropy.csv"
+        if self.metric != "entropy" or not path.is_file():
+            return None
+        try:
+            rows = csv_file.read(path, remedy="make the analysis again")
+            chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
+            squares, images = [], []
+            for seed in map(str, seeds):
+                bins = [r for r in chosen if r["seed"] == seed]
+                middle = np.array([(float(r["bin_left"]) + float(r["bin_right"])) / 2 for r in bins])
+                count = np.array([int(r["count"]) for r in bins])
+                n = int(count.sum())
+                if n < 2:
+                    raise ValueError(f"of seed {seed}")
+                squares.append(float(count @ (middle - count @ middle / n) ** 2) / (n - 1) / n)
+                images.append(n)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
+        return float(np.sqrt(np.mean(squares))), min(images)
 
     def _analysis(self, folder: Path) -> dict[int, float] | None:
         name, column, _ = ANALYSES[self.metric]
@@ -111,23 +181,31 @@ class Measure:
         rows = csv_file.read(path, remedy="make the analysis again")
         try:
             chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
+            if self.metric == "epochs_to_95":
+                return _epochs(chosen, f"{column}_{self.head}")
+            of = {"mean": np.mean, "min": np.min}[self.rows]
             seeds = dict.fromkeys(int(row["seed"]) for row in chosen)
-            return {s: float(np.mean([float(r[column]) for r in chosen if int(r["seed"]) == s])) for s in seeds}
+            return {s: float(of([float(r[column]) for r in chosen if int(r["seed"]) == s])) for s in seeds}
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
 
     def by_image(self, study: str, reports: Path, seeds: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
-        """(right, boolean [S, M]; labels, int64 [M]) on the test set; None where the predictions are not there.
+        """(right, int8 [S, M]; labels, int64 [M]) on the test set: 0 or 1, with `minus` -1 to 1. None where the
+        predictions are not there.
 
         Raises UserError for predictions that are damaged or lack a seed.
         """
         path = reports / "runs" / study / KINDS[self.kind][1] / self.name / "predictions.npz"
         if not path.is_file():
             return None
-        names = [f"seed{seed}_last_{self.head}" for seed in seeds]
+        names = [f"seed{seed}_{self.weights}_{self.head}" for seed in seeds]
         arrays = read_npz(path, ("labels", *names))
         labels = arrays["labels"].astype(np.int64)
-        return np.stack([arrays[name] == labels for name in names]), labels
+        right = np.stack([arrays[name] == labels for name in names]).astype(np.int8)
+        if not self.minus:
+            return right, labels
+        other = self._taken_off.by_image(study, reports, seeds)
+        return None if other is None or not np.array_equal(labels, other[1]) else (right - other[0], labels)
 
     def members(self, study: str, reports: Path) -> list[int] | None:
         """The classes whose accuracies are averaged; None for top-1, where every image counts alike."""
@@ -141,7 +219,9 @@ class Measure:
         """What is printed; None where nothing is. Raises UserError for a selector that fits nothing."""
         if self.printed:
             asked = replace(self.printed, columns=(self.metric,))
-            return printed_cells(published, asked, (self.metric,), where)[self.metric]
+            cell = printed_cells(published, asked, (self.metric,), where)[self.metric]
+            other = self._taken_off.counterpart(published, where) if self.minus else None
+            return _difference(cell, other) if other else cell
         if not self.curve:
             return None
         drawn = Curve(self.curve.figure, where, self.curve.method)
@@ -150,3 +230,21 @@ class Measure:
         if not chosen:
             raise UserError(f"{where}: curve '{self.curve.method}' has no point at {self.curve.at}")
         return PrintedCell(f"{np.mean(chosen):.4g}", "", "read off the figure", f"DeiT-LT, {self.curve.figure}")
+
+
+def _epochs(rows: list[dict[str, str]], column: str) -> dict[int, float]:
+    """{seed: epochs trained until the test accuracy is first at 95 % of the one after the last epoch}."""
+    found: dict[int, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row[column]:
+            found.setdefault(int(row["seed"]), []).append((int(row["epoch"]), float(row[column])))
+    return {
+        seed: 1.0 + next(epoch for epoch, value in points if value >= ENOUGH * points[-1][1])
+        for seed, points in found.items()
+    }
+
+
+def _difference(first: PrintedCell, second: PrintedCell) -> PrintedCell:
+    """Of two printed numbers, as one cell."""
+    note = "; ".join(dict.fromkeys(filter(None, (first.note, second.note))))
+    return PrintedCell(f"{float(first.value) - float(second.value):.4g}", "", note, first.source)

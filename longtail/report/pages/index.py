@@ -14,11 +14,22 @@ from pathlib import Path
 from PIL import Image
 
 from longtail.report.claims.judge import Judged
-from longtail.report.claims.ledger import SIGNS, ClaimGroup, claim_groups, decided, miniature_verdicts, verdicts
+from longtail.report.claims.ledger import (
+    RULES,
+    SIGNS,
+    ClaimGroup,
+    claim_groups,
+    decided,
+    miniature_verdicts,
+    multiplicity,
+    verdicts,
+)
+from longtail.report.claims.reruns import RerunLine
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
 from longtail.report.pages.entries import entries
 from longtail.report.pages.study_page import noted, shown_width
+from longtail.report.pages.whole import whole
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, counts, state
@@ -89,8 +100,16 @@ class Item:
     figures: tuple[PlacedFigure, ...]
 
 
-def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, ledger: list[Judged], inputs: str) -> str:
-    """The whole page. ledger: of report.claims.judge. Raises UserError for a damaged or wrong file, by name."""
+def page(
+    params: Mapping,
+    coverage: Coverage,
+    published: Path,
+    reports: Path,
+    ledger: list[Judged],
+    inputs: str,
+    reruns: list[RerunLine],
+) -> str:
+    """The whole page. ledger and reruns: of report.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
     studies = dict(sorted(project.studies.items(), key=lambda named: not named[1].comparable))
     results = {
@@ -115,7 +134,11 @@ def page(params: Mapping, coverage: Coverage, published: Path, reports: Path, le
         papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
         claims=claims,
+        reruns=reruns,
+        whole=whole([(study, cells) for study, _, cells in made.values()], ledger, reports),
         signs=SIGNS,
+        rules=RULES,
+        multiplicity=multiplicity(ledger),
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from longtail.base import csv_file
 from longtail.base.errors import UserError
+from longtail.report.claims.rules import COUNTED
 from longtail.report.review.shares import Share
 
-VERDICTS = {"holds": "hold", "does not hold": "do not hold", "undecided": "undecided", "not yet run": "not yet run"}
 LETTER, HEIGHT = 6.0, 20  # pixels; the text is set to the width it is given, whatever the font
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" aria-label="{all}">
 <title>{all}</title>
@@ -40,10 +40,10 @@ def verdicts(path: Path) -> str:
     """
     rows = csv_file.read(path, ("id", "overall"), "run stages/claims.py again")
     counts = Counter({row["id"]: row["overall"] for row in rows}.values())
-    unknown = sorted(map(str, counts.keys() - VERDICTS.keys()))
+    unknown = sorted(map(str, counts.keys() - COUNTED.keys()))
     if unknown:
-        raise UserError(f"{path}: verdict '{unknown[0]}', expected {', '.join(VERDICTS)}; run stages/claims.py again")
-    told = [f"{counts[verdict]} {text}" for verdict, text in VERDICTS.items() if counts[verdict]]
+        raise UserError(f"{path}: verdict '{unknown[0]}', expected {', '.join(COUNTED)}; run stages/claims.py again")
+    told = [f"{counts[verdict]} {text}" for verdict, text in COUNTED.items() if counts[verdict]]
     return ", ".join(told) or "none"
 
 

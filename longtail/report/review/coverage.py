@@ -201,8 +201,10 @@ class Project:
     def _of_table(self, place: Place) -> list[tuple[str | None, str, str]]:
         metrics = f"metrics/{place.study}"
         found = {}  # by entry: a run may stand in several rows
-        for row in next(t for t in self.studies[place.study].tables if t.name == place.table).rows:
-            if row.copied:
+        rows = next(t for t in self.studies[place.study].tables if t.name == place.table).rows
+        papers = self.studies[place.study].comparable and any(row.printed for row in rows if not row.copied)
+        for row in rows:
+            if row.copied or (papers and not row.printed):  # of others, or ours alone beside the paper's own
                 continue
             kinds = ((row.entry, ""), (row.teacher, "teachers/"), (row.cache, "caches/"))
             named = [(name, row.label, f"{metrics}/{under}{name}.json") for name, under in kinds if name]

@@ -16,6 +16,8 @@ from longtail.base.errors import UserError
 from longtail.cost.upstream import TRAINED, recorded_sizes
 from longtail.cost.workload import Workload
 from longtail.report import machines
+from longtail.report.claims.rules import COUNTED
+from longtail.report.claims.rules import told as in_words
 from longtail.report.machines import Machines
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, Project
@@ -35,7 +37,6 @@ CLAIM_COLUMNS = (
     "high",
 )
 CLAIM_COLUMNS += ("unit", "method", "reason", "higher", "lower")
-VERDICTS = ("holds", "does not hold", "undecided", "not yet run")
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,15 @@ def not_run(name: str, config: StudyConfig, results: Results, table: dict, workl
 
 
 def claims(path: Path) -> list[dict[str, str]] | None:
-    """Rows of the ledger, None where it was not made. Raises UserError where it is something else."""
+    """Rows of the ledger, each with its verdict in words (`told`); None where it was not made.
+
+    Raises UserError where it is something else.
+    """
     if not path.is_file():
         return None
     rows = csv_file.read(path, CLAIM_COLUMNS, "make it again with stages/claims.py")
     for row in rows:
-        if row["verdict"] not in VERDICTS or row["overall"] not in VERDICTS:
-            raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(VERDICTS)}")
+        if row["verdict"] not in COUNTED or row["overall"] not in COUNTED:
+            raise UserError(f"{path}: claim '{row['id']}' has verdict '{row['verdict']}'; one of {', '.join(COUNTED)}")
+        row["told"] = in_words(row["verdict"], float(row["difference"]) if row["difference"] else None)
     return rows

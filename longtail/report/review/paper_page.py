@@ -67,7 +67,7 @@ def _miniatures(rows: list[dict[str, str]]) -> list[str]:
     for row in rows:
         several = sum(other["study"] == row["study"] for other in rows) > 1
         against = f", `{row['higher']}` over `{row['lower']}`" if several else ""
-        told.append(f"{row['study']}{against}: {row['verdict']}")
+        told.append(f"{row['study']}{against}: {row['told']}")
     return told
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from longtail.base.text import points, signed
 from longtail.evaluation.metrics import DECIMALS
+from longtail.report.claims.rules import LEAST_SEEDS
 from longtail.report.study import COLUMN_LABELS, StudyConfig, Table
 from longtail.report.tables.grid import NOT_RUN, Cell, Grid, Record, layout, number
 
 if TYPE_CHECKING:
     from longtail.evaluation.statistics import Estimate
 
-SEEDS_FOR_T = 3
 PAIRS = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3))  # rows of the table: the second is what the first is taken off
 CELLS = "Cells: mean ± standard error over seeds, in %, last epoch."
 PAIRED = (
@@ -43,7 +43,7 @@ class Difference:
         if self.found is None:
             return ""
         told = signed(self.found.mean, 2)
-        if self.found.n < SEEDS_FOR_T:
+        if self.found.n < LEAST_SEEDS:
             return told
         return f"{told} ({' to '.join(points(end) for end in self.found.interval)})"
 

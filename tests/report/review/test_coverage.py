@@ -42,13 +42,12 @@ def told(project: Project, **place) -> list[tuple]:
 
 
 def test_what_a_table_a_figure_and_an_overview_need(project):
-    """RIDE and LDAM 50 have no entry; an entry of several rows counts once; s-vit was never run."""
+    """RIDE and LDAM 50 have no entry; s-vit was never run; `Ours alone` is no row of the paper's."""
     assert project.needs(Place(study="s", table="overall")) == [
         Need("t", "Teacher", "metrics/s/teachers/t.json", True),
         Need("s-vit", "ViT", "metrics/s/s-vit.json", False),
         Need(None, "RIDE", "", False),
         Need(None, "LDAM 50", "", False),
-        Need("s-deit_lt", "Ours alone", "metrics/s/s-deit_lt.json", True),
     ]
     assert told(project, study="s", table="experts") == [("s-deit_lt", True)]
     assert told(project, study="s", figure="test_accuracy") == [("s-vit", False), ("s-deit_lt", True)]
@@ -68,18 +67,36 @@ def test_a_row_with_a_cache_needs_its_labels_too_and_copied_rows_need_nothing(tm
     assert "RIDE" not in [n.label for n in needs]
 
 
+def test_our_own_rows_beside_the_papers_are_not_counted_as_its(tmp_path):
+    """`Ours alone` has no printed cell. Where nothing of a table is printed, or in a miniature, all its rows count."""
+    values = copy.deepcopy(study_dict())
+    alone = values["tables"][0]["rows"][4]
+    assert alone["label"] == "Ours alone" and "printed" not in alone
+    alone["entry"] = "s-deit_lt"
+
+    def needs(values: dict) -> list[str]:
+        project = Project({"studies": {"s": values}}, tmp_path)
+        return [need.label for need in project.needs(Place(study="s", table="overall"))]
+
+    assert needs(values) == ["Teacher", "ViT", "RIDE", "LDAM 50"]
+    assert needs(values | {"comparable": False})[-1] == "Ours alone"
+    for row in values["tables"][0]["rows"]:
+        row.pop("printed", None)
+        row.setdefault("entry", "s-vit")
+    values["tables"][0]["rows"] = [row for row in values["tables"][0]["rows"] if "teacher" not in row]
+    assert "Ours alone" in needs(values)
+
+
 def test_page(project):
     mini = [{"study": "mini", "figure": "groups"}]
     other = {"item": "Fig. 9", "shows": "settings", "full": []}
     third = {"item": "Fig. 10", "shows": "tails", "full": [{"overview": "o"}]}
     made = params.build(Coverage, {"items": [{**ITEM, "miniature": mini}, other, third]}, "coverage")
     text = page(made, project)
-    assert "| Table 9 | nothing | `dvc repro report@s` | 2 of 3 runs, 2 without an entry | 0 of 3 runs |" in text
+    assert "| Table 9 | nothing | `dvc repro report@s` | 1 of 2 runs, 2 without an entry | 0 of 3 runs |" in text
     assert "| Fig. 9 | settings | – | – | – |" in text
     assert "| Fig. 10 | tails | `dvc repro overview@o` | 1 of 2 runs, 1 without an entry | – |" in text
-    assert (
-        "**Table 9.** A note.\n\n* `report@s`, `overall` (full recipe): run: `t`, `s-deit_lt`; not run: `s-vit`" in text
-    )
+    assert "**Table 9.** A note.\n\n* `report@s`, `overall` (full recipe): run: `t`; not run: `s-vit`" in text
     assert "; no entry: “RIDE”, “LDAM 50”\n" in text
 
 
@@ -131,7 +148,8 @@ def test_every_table_and_figure_of_the_papers_is_listed():
     items = yaml_file.read(ROOT / "docs/coverage.yaml")["items"]
     of = {p: [i["item"] for i in items if i["paper"] == p] for p in PAPERS}
     tables = [f"Table {n}" for n in ("1", "2", "3", "4", "5", "6", "S.1", "S.2", "S.3", "S.4")]
-    figures = [f"Fig. {n}" for n in ("1c", "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
+    drawings = ("1a", "1b", "1c", "2")
+    figures = [f"Fig. {n}" for n in (*drawings, "3", "4a", "4b", "4c", "5", "S.1", "S.2", "S.3", "S.4", "S.5")]
     assert of["DeiT-LT"] == [*tables, "Supplement A.3", *figures]
     assert of["LiVT"] == [*(f"Table {n}" for n in range(1, 8)), "Fig. 1", "Fig. 2", "Fig. 3", "Fig. (appendix)"]
     drawn = ["Fig. 1", "Fig. 2", "Fig. 3", "Figs 4, 5 and 6", "Fig. 7", "Fig. 8", "Fig. 9"]
@@ -141,14 +159,15 @@ def test_every_table_and_figure_of_the_papers_is_listed():
 
 
 def test_the_targets_of_the_papers():
-    """55 numbered tables and figures with results: no settings (S.1, S.2, DiVE Table 7), no drawings (DiVE Fig. 2, CBD
-    Fig. 1), not the appendix that nobody has, nothing in the text. "Figs 4, 5 and 6" are three."""
+    """55 numbered tables and figures with results: no settings (S.1, S.2, DiVE Table 7), no drawings (DeiT-LT 1a, 1b
+    and 2, DiVE Fig. 2, CBD Fig. 1), not the appendix that nobody has, nothing in the text. "Figs 4, 5 and 6" are
+    three."""
     coverage = read(ROOT / "docs/coverage.yaml", params.load_all(ROOT))
     assert {paper: coverage.of(paper).targets for paper in PAPERS} == dict(zip(PAPERS, (19, 10, 15, 11), strict=True))
     assert coverage.targets == 55
     none = [(i.paper, i.item) for i in coverage.items if not i.counted]
     assert none == [
-        *(("DeiT-LT", item) for item in ("Table S.1", "Table S.2", "Supplement A.3")),
+        *(("DeiT-LT", item) for item in ("Table S.1", "Table S.2", "Supplement A.3", "Fig. 1a", "Fig. 1b", "Fig. 2")),
         ("LiVT", "Fig. (appendix)"),
         *(("DiVE", item) for item in ("Table 7", "Fig. 2", "Section 1 and footnote 1")),
         *(("CBD", item) for item in ("Fig. 1", "In the text")),
@@ -175,7 +194,7 @@ def test_papers_stand_apart(project):
     coverage = params.build(Coverage, {"items": [ITEM, second]}, "coverage")
     assert coverage.papers == ("DeiT-LT", "LiVT") and len(coverage.of("LiVT").items) == 1
     first, other = page(coverage, project).split("\n## LiVT\n")
-    assert "## DeiT-LT" in first and "2 of 3 runs" in first and "`experts`" not in first
+    assert "## DeiT-LT" in first and "1 of 2 runs" in first and "`experts`" not in first
     assert "| Table 9 | nothing | `dvc repro report@s` | 1 of 1 runs | – |" in other and "A note." not in other
     wrong = {**second, "full": [{"study": "s", "table": "expert"}]}
     with pytest.raises(UserError, match="LiVT, Table 9: table of s: no 'expert'"):
