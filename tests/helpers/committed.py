@@ -19,6 +19,10 @@ PAGES = {  # what is generated and committed: the command that compares it with 
         *("coverage", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
         *("--out", "docs/coverage.md"),
     ),
+    "docs/questions.md": (
+        *("questions", "--reports", "reports", "--published", "data/published", "--methods", "docs/METHODS.md"),
+        *("--judgements", "docs/review.yaml", "--out", "docs/questions.md"),
+    ),
     "reports/review": (
         *("review", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
         *("--judgements", "docs/review.yaml", "--out", "reports/review"),
