@@ -59,12 +59,12 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 		--out reports/review
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
-		--published data/published --out reports/index.html
+		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
 	@$(SUMS) > reports/.pages
 
-readme: $(VENV)/.ready ## put the generated tables and badges into README.md
-	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
-		--readme README.md
+readme: $(VENV)/.ready ## put the generated tables, sentences and badges into README.md and docs/index.md
+	@for file in README.md docs/index.md; do $(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml \
+		--published data/published --words docs/words.yaml --judgements docs/review.yaml --readme $$file || exit 1; done
 
 questions: $(VENV)/.ready ## write docs/questions.md: what users ask, answered with the numbers of the records
 	$(BIN)/python stages/questions.py --reports reports --published data/published --methods docs/METHODS.md \
