@@ -102,18 +102,14 @@ class Share:
 def by_kind(coverage: Coverage, project: Project) -> dict[str, Share]:
     """{"tables", "figures"} of a paper and its supplement, numbered ones with results: no settings. What nothing makes
     yet is one of them that was not run."""
-
     found = {}
     for kind in ("tables", "figures"):
         items = [i for i in coverage.items if i.counted and i.item.startswith("Fig") == (kind == "figures")]
-        counts = [item.counted for item in items]
         shares = []
         for shown in (with_full_recipe, in_miniature):
-            whole = [shown(item, project) for item in items]
-            shares += [
-                sum(n for n, each in zip(counts, whole, strict=True) if each is wanted) for wanted in (True, False)
-            ]
-        found[kind] = Share(sum(counts), *shares)
+            of_each = [(item.counted, shown(item, project)) for item in items]
+            shares += [sum(number for number, whole in of_each if whole is wanted) for wanted in (True, False)]
+        found[kind] = Share(sum(item.counted for item in items), *shares)
     return found
 
 
