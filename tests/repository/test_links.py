@@ -9,7 +9,9 @@ import pytest
 from tests.helpers.root import ROOT
 
 PAGES = ("README.md", "CHANGELOG.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("papers/*/README.md")))
-MADE = re.compile(r"^<!-- (?!end)\S+ -->$.*?^<!-- end -->$|^```.*?^```$", re.MULTILINE | re.DOTALL)  # generated, or code
+MADE = re.compile(
+    r"^<!-- (?!end)\S+ -->$.*?^<!-- end -->$|^```.*?^```$", re.MULTILINE | re.DOTALL
+)  # generated, or code
 
 
 def anchors(text: str) -> set[str]:
