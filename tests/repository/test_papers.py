@@ -56,7 +56,7 @@ def test_what_a_study_says_is_in_no_identity_of_a_run():
     """Titles, notes, captions and labels may be mended: without any of them, every student whose results are in git has
     the configuration that its record tells."""
     everything = params.load_all(ROOT)
-    silent = everything | {"studies": dict.fromkeys(everything["studies"], {})}
+    silent = everything | {"studies": {key: {} for key in everything["studies"]}}
     records = [json.loads(path.read_text()) for path in sorted(ROOT.glob("reports/metrics/*/*.json"))]
     students = [record for record in records if record["kind"] == "experiment"]
     assert len(students) > 10
