@@ -10,7 +10,7 @@ OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # w
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
 
-.PHONY: repro test lint status machines index pages readme papers coverage schema archive site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme questions papers coverage schema archive site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -68,12 +68,16 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 		--out reports/review & beside=$$!; \
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
-		--published data/published --out reports/index.html
+		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
 	@$(call SUMS,$(PAGES)) > reports/.pages && $(call SUMS,$(CODE)) > reports/.code
 
-readme: $(VENV)/.ready ## put the generated tables and badges into README.md
-	$(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \
-		--readme README.md
+readme: $(VENV)/.ready ## put the generated tables, sentences and badges into README.md and docs/index.md
+	@for file in README.md docs/index.md; do $(BIN)/python stages/readme.py --reports reports --coverage docs/coverage.yaml \
+		--published data/published --words docs/words.yaml --judgements docs/review.yaml --readme $$file || exit 1; done
+
+questions: $(VENV)/.ready ## write docs/questions.md: what users ask, answered with the numbers of the records
+	$(BIN)/python stages/questions.py --reports reports --published data/published --methods docs/METHODS.md \
+		--judgements docs/review.yaml --out docs/questions.md
 
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
 	@for folder in $$(dirname papers/*/params.yaml); do name=$$(sed -n '1s/^# //p' $$folder/README.md 2>/dev/null); \

@@ -2,7 +2,9 @@
 # Targets: nothing (all whose raw data are here), a study (`snakemake --cores 2 digits`, or --config study=digits), a stage by
 # its name in dvc.yaml; papers need not be named.
 import sys
+from snakemake.utils import min_version
 
+min_version("9.27")
 sys.path.insert(0, workflow.basedir)
 from workflow import bridge, gpus, resources
 

@@ -24,6 +24,9 @@ from longtail.report.claims.judge import ledger, load, load_reruns
 from longtail.report.pages.index import page
 from longtail.report.pages.web import digest, stated
 from longtail.report.review.coverage import read
+from longtail.report.review.facts import Judgements
+from longtail.report.review.pages import LEFT
+from longtail.report.review.words import Words
 
 
 def main() -> None:
@@ -33,12 +36,15 @@ def main() -> None:
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
     parser.add_argument("--claims", type=Path, required=True, help="the papers' claims, docs/claims.yaml")
     parser.add_argument("--out", type=Path, required=True, help="page to write, reports/index.html")
+    parser.add_argument("--words", type=Path, required=True, help="words of the first screens, docs/words.yaml")
+    parser.add_argument("--judgements", type=Path, required=True, help="assumptions of cost, docs/review.yaml")
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
     tables = {"params.yaml": args.params} if args.params else params.files(Path())
     named = {**tables, "docs/coverage.yaml": args.coverage, "docs/claims.yaml": args.claims}
-    inputs = digest(args.reports, {**named, "data/published": args.published})
+    named |= {"docs/words.yaml": args.words, "docs/review.yaml": args.judgements, "data/published": args.published}
+    inputs = digest(args.reports, named | {f"reports/review/{LEFT}": args.reports / "review" / LEFT})
     if args.check:
         if not args.out.is_file() or stated(args.out.read_text(encoding="utf-8")) != inputs:
             print(f"{args.out}: out of date; run `make index`", file=sys.stderr)
@@ -48,7 +54,8 @@ def main() -> None:
     everything = params.load(args.params)
     coverage = read(args.coverage, everything, note)
     others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
-    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs, others))
+    words, assumed = params.read(Words, args.words), params.read(Judgements, args.judgements).assumptions
+    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs, others, words, assumed))
     print(args.out)
 
 

@@ -2,16 +2,19 @@
 
 Text between a marker on a line of its own and the next `<!-- end -->` is replaced:
 `<!-- table:STUDY/NAME -->` by <reports>/tables/STUDY/NAME.md, `<!-- cost:STUDY -->` by what its training took and where
-(<reports>/machines/STUDY.json), `<!-- reproduced -->` by how much of each paper was run,
-`<!-- badges -->` by badges that say so, which are written to <reports>/badges/. With --check nothing is written and the
-exit code is 1 when the README or a badge is out of date.
+(<reports>/machines/STUDY.json), `<!-- reproduced -->` by how much of each paper was run, `<!-- summary -->` by that in
+three sentences with what the rest would cost, `<!-- introduction -->` and `<!-- words -->` by the subject and the words
+of docs/words.yaml, `<!-- badges -->` by badges, which are written to <reports>/badges/. With --check nothing is written
+and the exit code is 1 when the README or a badge is out of date. docs/index.md has such markers too.
 
-  python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published --readme README.md
+  python stages/readme.py --reports reports --coverage docs/coverage.yaml --published data/published \\
+    --words docs/words.yaml --judgements docs/review.yaml --readme README.md
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Collection
@@ -24,9 +27,10 @@ from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
 from longtail.base.text import note
 from longtail.report import machines, results
-from longtail.report.review import badges, coverage, shares
+from longtail.report.review import badges, coverage, shares, words
+from longtail.report.review.facts import Judgements, claims
 
-START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges) -->$", re.MULTILINE)
+START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges|summary|introduction|words) -->$", re.MULTILINE)
 END = "<!-- end -->"
 
 
@@ -74,6 +78,8 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; badges are written there")
     parser.add_argument("--coverage", type=Path, required=True, help="map of the paper's items, docs/coverage.yaml")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
+    parser.add_argument("--words", type=Path, required=True, help="words of the first screens, docs/words.yaml")
+    parser.add_argument("--judgements", type=Path, required=True, help="assumptions of cost, docs/review.yaml")
     parser.add_argument("--readme", type=Path, required=True, help="file with the markers, rewritten in place")
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is out of date")
@@ -82,17 +88,24 @@ def main() -> None:
         raise UserError(f"{args.readme}: no such file")
     everything = params.load(args.params)
     items, project = coverage.read(args.coverage, everything, note), coverage.Project(everything, args.reports)
-    folder = args.reports / "badges"
+    folder, old = args.reports / "badges", args.readme.read_text(encoding="utf-8")
     ran = {paper: shares.by_kind(items.of(paper), project) for paper in items.papers}
     found = badges.badges({p: s["tables"] + s["figures"] for p, s in ran.items()}, args.reports / "claims.csv")
+    said, assumed = params.read(words.Words, args.words), params.read(Judgements, args.judgements).assumptions
+    left = words.left(project, assumed)
+    up = "" if args.readme.parent == Path() else f"{Path(os.path.relpath(Path(), args.readme.parent)).as_posix()}/"
     made = {
-        "reproduced": shares.markdown(items, project, args.published),
+        "reproduced": shares.markdown(items, project, args.published, left.hours),
         "badges": badges.markdown(found, folder.as_posix()),
+        "introduction": words.introduction(said, up),
+        "words": words.glossary(said),
     }
+    if "<!-- summary -->" in old:
+        stand = words.stand(items, ran, claims(args.reports / "claims.csv") or [], left)
+        made["summary"] = words.summary(said, stand, up)
     for name, study in project.studies.items():
         run = results.load(args.reports / "metrics" / name, name, study)
         made[f"cost:{name}"] = machines.cost(study, run, machines.load(args.reports, name))
-    old = args.readme.read_text(encoding="utf-8")
     new = fill(old, made, args.reports / "tables", str(args.readme), project.studies)
     drawn = {f"{name}.svg": badges.svg(*texts) for name, texts in found.items()}
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}

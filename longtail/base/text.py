@@ -30,7 +30,9 @@ def signed(value: float | None, digits: int) -> str:
 
 
 def points(value: float | None) -> str:
-    """`signed`, to the hundredth, below 1 to the thousandth where it has one."""
+    """`signed`, to the hundredth, below 1 to the thousandth where it has one. Of the value to 4 decimals, as files
+    have it: a page that computes a number and one that reads it say the same."""
+    value = None if value is None else round(value, 4)
     exact = value is None or abs(value) >= 1 or abs(round(value, 2) - value) < 1e-9
     return signed(value, 2 if exact else 3)
 

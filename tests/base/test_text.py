@@ -54,6 +54,12 @@ def test_points(value, text):
     assert points(value) == text
 
 
+@pytest.mark.parametrize("value", [5.61497, 5.6149999, -0.03335, 0.99996, 12.344996])
+def test_a_computed_number_reads_as_the_one_in_a_file(value):
+    """reports/claims.csv has four decimals; the index computes, the reviewers' pages read."""
+    assert points(value) == points(float(f"{value:.4f}"))
+
+
 def test_a_table_escapes_what_would_end_a_cell():
     assert pipe_table(("a", "b|c"), "lr", [("x", 1), ("p|q", "")]) == [
         "| a | b\\|c |",

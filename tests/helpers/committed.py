@@ -12,12 +12,20 @@ import pytest
 
 PAGES = {  # what is generated and committed: the command that compares it with what it was made from
     "README.md and its badges": (
-        *("readme", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
-        *("--published", "data/published", "--readme", "README.md"),
+        *("readme", "--reports", "reports", "--coverage", "docs/coverage.yaml", "--published", "data/published"),
+        *("--words", "docs/words.yaml", "--judgements", "docs/review.yaml", "--readme", "README.md"),
+    ),
+    "docs/index.md": (
+        *("readme", "--reports", "reports", "--coverage", "docs/coverage.yaml", "--published", "data/published"),
+        *("--words", "docs/words.yaml", "--judgements", "docs/review.yaml", "--readme", "docs/index.md"),
     ),
     "docs/coverage.md": (
         *("coverage", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
         *("--out", "docs/coverage.md"),
+    ),
+    "docs/questions.md": (
+        *("questions", "--reports", "reports", "--published", "data/published", "--methods", "docs/METHODS.md"),
+        *("--judgements", "docs/review.yaml", "--out", "docs/questions.md"),
     ),
     "reports/review": (
         *("review", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
@@ -26,7 +34,8 @@ PAGES = {  # what is generated and committed: the command that compares it with 
     "reports/pages": ("run_pages", "--reports", "reports", "--out", "reports/pages"),
     "reports/index.html": (
         *("index", "--reports", "reports", "--coverage", "docs/coverage.yaml", "--claims", "docs/claims.yaml"),
-        *("--published", "data/published", "--out", "reports/index.html"),
+        *("--published", "data/published", "--words", "docs/words.yaml", "--judgements", "docs/review.yaml"),
+        *("--out", "reports/index.html"),
     ),
 }  # fmt: skip
 

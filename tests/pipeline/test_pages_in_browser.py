@@ -72,7 +72,8 @@ def fresh(tmp_path_factory) -> Path:
     absent = ["--figures", reports / "figures/s", "--analysis", reports / "analysis/s"]
     assert run_stage("report", "s", *given, *metrics, *absent, "--tables", out, "--out", reports / "s.html") == 0
     assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
-    sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published]
+    words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
+    sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
     assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
     for run in ("e", "teachers/t"):  # the pages link it, run_files makes none
         (reports / f"runs/s/{run}/predictions.npz").touch()

@@ -91,6 +91,8 @@ def test_links_between_pages_arrive(site):
     ids = {name: set(re.findall(r'\bid="([^"]+)"', html)) for name, html in pages.items()}
     for name, html in pages.items():
         for target in re.findall(r'(?:href|src)="([^"]+)"', html):
+            if f'<a href="{target}"' in html and target.startswith("https:"):
+                continue  # to follow by hand, of a paper or its code; nothing loads it
             assert not re.match(r"[a-z]+:|/", target), f"{name}: {target}"
             path, _, anchor = target.partition("#")
             assert (site / path).exists() or path == ".", f"{name}: {target}"

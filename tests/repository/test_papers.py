@@ -12,6 +12,7 @@ import yaml
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
+from longtail.training.experiment import resolve
 from tests.helpers.projects import WHO, call, paper_project, put, run
 from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
@@ -49,6 +50,18 @@ def test_raw_data_have_one_owner():
         own = params.own(path)
         wanted = {block["raw"] for block in own["datasets"].values()} - {"data/none"}
         assert sorted(own["raw"].values()) == sorted(wanted), file
+
+
+def test_what_a_study_says_is_in_no_identity_of_a_run():
+    """Titles, notes, captions and labels may be mended: without any of them, every student whose results are in git has
+    the configuration that its record tells."""
+    everything = params.load_all(ROOT)
+    silent = everything | {"studies": {key: {} for key in everything["studies"]}}
+    records = [json.loads(path.read_text()) for path in sorted(ROOT.glob("reports/metrics/*/*.json"))]
+    students = [record for record in records if record["kind"] == "experiment"]
+    assert len(students) > 10
+    for record in students:
+        assert params.digest(resolve(silent, record["entry"])[0]) == record["config_hash"], record["entry"]
 
 
 def test_the_root_needs_no_download():

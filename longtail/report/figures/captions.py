@@ -16,37 +16,40 @@ FIGURES = {
     "cls_dist_distance": (
         "Distance between CLS and DIST (Fig. 4a)",
         "1 - cosine similarity of the final CLS and DIST tokens over the training views of an epoch (line: mean over "
-        "seeds, band: standard error; thin dashed: read off the printed figure).",
+        "seeds, band: standard error; with the full recipe alone, thin dashed: read off the printed figure).",
     ),
     "attention_distance": (
         "Mean attention distance (Fig. 4b)",
-        "Per head, on test images of tail classes, heads sorted ascending within a block; solid: block 1, dashed: "
-        "block 2. Rows and columns of CLS and DIST are left out (mean over seeds; thin: read off the printed figure, "
-        "block 1 dashed, block 2 dotted).",
+        "Mean distance in pixels over which each head attends, on test images of tail classes; heads sorted ascending "
+        "within a block; solid: block 1, dashed: block 2. Rows and columns of CLS and DIST are left out (mean over "
+        "seeds; with the full recipe alone, thin: read off the printed figure, block 1 dashed, block 2 dotted).",
     ),
     "attention_distance_train": (
         "Mean attention distance on training images (Fig. S.3)",
-        "As above, on the training images of tail classes under the evaluation transform.",
+        "Mean distance in pixels over which each head attends, on training images of tail classes under the "
+        "evaluation transform; heads sorted ascending within a block; solid: block 1, dashed: block 2. Rows and "
+        "columns of CLS and DIST are left out (mean over seeds).",
     ),
     "feature_rank": (
         "Feature rank by block (Fig. 4c and S.4)",
-        "Directions needed to reconstruct the tail classes' tokens to 1 % of their squared norm, centred by the mean "
-        "of all classes (line: mean over seeds, band: standard error; thin dashed: read off the printed figure). The "
-        "uncentred variant is in the CSV.",
+        "Number of principal components of the tokens of all classes that hold 99 % of the energy of the tail "
+        "classes' tokens, centred by the mean of all classes (line: mean over seeds, band: standard error; with the "
+        "full recipe alone, thin dashed: read off the printed figure). The uncentred variant is in the CSV.",
     ),
     "rollout": (
         "Attention rollout (Fig. 5)",
-        "Where the CLS and DIST tokens look, on images of tail classes: heads averaged, identity added, rows "
+        "Attention rollout of the CLS and DIST tokens on images of tail classes: heads averaged, identity added, rows "
         "normalised, blocks multiplied, each map divided by its maximum.",
     ),
     "rollout_mean": (
         "Attention rollout, CLS and DIST together (Fig. S.2)",
-        "The mean of an image's CLS and DIST maps, divided by its maximum; a plain ViT has the CLS map alone.",
+        "Attention rollout on images of tail classes: the mean of an image's CLS and DIST maps, divided by its "
+        "maximum; a plain ViT has the CLS map alone.",
     ),
     "reconstructions": (
         "What a masked autoencoder reconstructs",
-        "Test images at the views' size; what the encoder sees of them, hidden patches grey; and the decoder's picture "
-        "of the hidden patches, each with its own mean and contrast put back. First seed, last epoch.",
+        "Test images at the views' size; what the encoder sees of them, hidden patches grey; and the decoder's "
+        "picture of the hidden patches, each with its own mean and contrast put back. First seed, last epoch.",
     ),
     "training_loss": (
         "Training loss (Fig. S.1)",
@@ -55,8 +58,8 @@ FIGURES = {
     ),
     "test_accuracy": (
         "Test accuracy during training (Fig. S.5)",
-        "Averaged head, top-1 on the test set at the epochs that were evaluated (line: mean over seeds, band: standard "
-        "error).",
+        "Averaged head, top-1 on the test set at the epochs that were evaluated (line: mean over seeds, band: "
+        "standard error).",
     ),
     "virtual_examples": (
         "Virtual examples by class group (DiVE Fig. 1)",
@@ -66,30 +69,35 @@ FIGURES = {
     ),
     "virtual_examples_settings": (
         "Virtual examples by temperature and power (DiVE Fig. 6)",
-        "As above, at temperatures 1 to 10 and 20. Shaded: what the rule of thumb takes, the smallest temperature from "
-        "1 to 10 at which few-shot classes have more than many-shot ones.",
+        "Virtual examples of a class (the teacher's softmax for it, summed over all training images without "
+        "augmentation), means over the classes of a group, at temperatures 1 to 10 and 20, with and without the "
+        "power. Shaded: what the rule of thumb takes, the smallest temperature from 1 to 10 at which few-shot classes "
+        "have more than many-shot ones.",
     ),
     "virtual_example_curves": (
         "Virtual examples by class (DiVE Fig. 4)",
-        "Classes from the most frequent to the rarest, at temperature 2 without a power; each point is the mean of "
-        "about a twentieth of the classes around it (line: mean over seeds, band: standard error). The printed curves "
-        "were not read off, nor is the paper's smoothing stated.",
+        "Virtual examples of each class (the teacher's softmax for it, summed over all training images), classes from "
+        "the most frequent to the rarest, at temperature 2 without a power; each point is the mean of about a "
+        "twentieth of the classes around it (line: mean over seeds, band: standard error). The printed curves were "
+        "not read off, nor is the paper's smoothing stated.",
     ),
     "virtual_example_curves_tau": (
         "Virtual examples by class and temperature (DiVE Fig. 5)",
-        "As above, at several temperatures; INPUT is the labels themselves.",
+        "Virtual examples of each class (the teacher's softmax for it, summed over all training images), classes from "
+        "the most frequent to the rarest, at several temperatures; each point is the mean of about a twentieth of the "
+        "classes around it (line: mean over seeds, band: standard error). INPUT is the labels themselves.",
     ),
     "tsne": (
         "t-SNE of features (DiVE Fig. 8)",
-        "What the classifier is fed, for at most 100 test images of one class of each of ten frequency groups, or of "
-        "all where there are no more than ten; the legend gives the class' training images. First seed, perplexity 30, "
-        "begun from principal components.",
+        "t-SNE of the features before the classifier, of at most 100 test images of one class of each of ten "
+        "frequency groups, or of all where there are no more than ten; the legend gives the class' training images. "
+        "First seed, perplexity 30, begun from principal components.",
     ),
     "head_smoothing": (
         "Two classes, the head smoothed (DiVE Figs 3 and 7)",
-        "Our recipe, JPEG images. Images of the head class give epsilon of their label to the tail class; R is then "
-        "the tail's share of labels over the head's. Accuracy on the test images of both classes and of each (mean "
-        "and standard deviation over seeds). The printed curves were not read off.",
+        "CIFAR-10 from JPEG copies, our recipe. Images of the head class give epsilon of their label to the tail "
+        "class; R is then the tail's share of labels over the head's. Accuracy on the test images of both classes and "
+        "of each (mean and standard deviation over seeds). The printed curves were not read off.",
     ),
     "sweep": (
         "Accuracy over a setting (CBD Figs 2 and 3)",
@@ -98,15 +106,15 @@ FIGURES = {
     ),
     "neighbours": (
         "Nearest training images under teacher and student (CBD Fig. 4)",
-        "Test images and the training images nearest to them, by cosine of what the classifier is fed, without "
+        "Test images and their nearest training images by cosine of the features before the classifier, without "
         "augmentation, nearest first. Teacher: all teachers of the student, their features joined as in training. "
-        "Solid frame: of the test image's class; dashed frame: of another one, whose number stands in it. Shown is the "
-        "first test image of each group's first classes, first seed; the paper's are hand-picked.",
+        "Solid frame: of the test image's class; dashed frame: of another one, whose number stands in it. Shown is "
+        "the first test image of each group's first classes, first seed; the paper's are hand-picked.",
     ),
     "feature_drift": (
         "Drift of a student's features from its teachers' (ours)",
-        "1 - cosine of the student's feature and of what it is held against, the features of its teachers joined as in "
-        "training, of training and of test images without augmentation: means over the classes of a group (mean over "
-        "seeds, bars: standard error). 0 is the same direction.",
+        "1 - cosine of the student's feature and its target, the features of its teachers joined as in training, of "
+        "training and of test images without augmentation: means over the classes of a group (mean over seeds, bars: "
+        "standard error). 0 is the same direction.",
     ),
 }

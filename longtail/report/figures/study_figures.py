@@ -208,7 +208,8 @@ def test_accuracy(series: Mapping[str, Rows], colors: Colors) -> Drawing | None:
 def over_epochs(
     series: Mapping[str, Rows], column: str, ylabel: str, colors: Colors, printed: Mapping[str, list] | None = None
 ) -> Drawing | None:
-    """A line for each label, a band of one standard error; rows where the column is empty are left out."""
+    """A line for each label, a band of one standard error; rows where the column is empty are left out. Histories
+    count epochs from 0; drawn, and in the CSV, they count from 1, as printed curves do."""
     filled = {label: [row for row in rows if row[column]] for label, rows in series.items()}
     filled = {label: rows for label, rows in filled.items() if rows}  # a plain ViT has no distance
     if not filled:
@@ -217,7 +218,7 @@ def over_epochs(
     out = []
     for label, found in filled.items():
         points = over_seeds(found, ("epoch",), column)
-        x = [int(epoch) for (epoch,) in points]
+        x = [int(epoch) + 1 for (epoch,) in points]
         mean, stderr, n = zip(*points.values(), strict=True)
         line_with_band(
             ax, x, mean, stderr, color=colors[label], label=shown(label), marker="." if len(x) < 40 else None

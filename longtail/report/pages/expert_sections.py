@@ -126,7 +126,7 @@ def agreement(experts: dict | None, stage: str) -> Section:
             for group in GROUPS
             if item["kinds"][kind][group]["views"]
         ]
-        caption = f"Views of epoch {item['epoch']}, counted from 0: %, mean over seeds; number of views of all seeds."
+        caption = f"Views of epoch {item['epoch'] + 1}: %, mean over seeds; number of views of all seeds."
         tables.append(table(caption, ("Views", "Number", *PAIRS.values()), rows))
     return Section("agreement", title, text, tables=tables)
 

@@ -32,7 +32,9 @@ from longtail.report.pages.study_page import noted, shown_width
 from longtail.report.pages.whole import whole
 from longtail.report.results import load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
-from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, counts, state
+from longtail.report.review.facts import Assumptions
+from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, by_kind, counts, state
+from longtail.report.review.words import Words, left, stand
 from longtail.report.study import StudyConfig, Table
 from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
@@ -108,6 +110,8 @@ def page(
     ledger: list[Judged],
     inputs: str,
     reruns: list[RerunLine],
+    words: Words,
+    assumed: Assumptions,
 ) -> str:
     """The whole page. ledger and reruns: of report.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
@@ -124,12 +128,17 @@ def page(
     embedded = sum(len(each.content) for each in drawings.values()) * 4 / 3 <= IMAGES_LIMIT
     items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
+    rest = left(project, assumed)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
     ours = [_mapped(name, coverage.of(name), project, items, made, claims) for name in coverage.papers]
     others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
     return web.page(
         "index.html.j2",
         inputs=inputs,
+        words=words,
+        stand=stand(coverage, {p: by_kind(coverage.of(p), project) for p in coverage.papers}, _rows(claims), rest),
+        left=rest,
+        titles={name: study.title for name, study in studies.items()},
         states=STATES,
         papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
@@ -144,13 +153,25 @@ def page(
         items=items,
         own=[_table(*about) for name, about in made.items() if name not in mapped],
         others=others,
-        venues=[f"{name} ({venue})" for name, (venue, _) in PAPERS.items()],
+        venues={name: venue for name, (venue, _) in PAPERS.items()},
         embedded=embedded,
         runs=[
             (name, study, list(entries(name, study, results[name], params, reports))) for name, study in studies.items()
         ],
         entry_id=entry_id,
     )
+
+
+def _rows(claims: list[ClaimGroup]) -> list[dict[str, str]]:
+    """Of every comparison what counts verdicts."""
+    return [
+        {
+            **{"id": group.claim.id, "overall": group.verdict},
+            **{"miniature": str(int(line.judged.miniature)), "verdict": line.judged.verdict},
+        }
+        for group in claims
+        for line in group.lines
+    ]
 
 
 def _mapped(

@@ -113,7 +113,7 @@ def curves(record: dict) -> Section:
         if series.keys() == {"CLS", "Average"}:  # one head: both are that head
             series = {"Test": series["CLS"]}
         if series:
-            drawing = charts.lines(epochs, series, "Epoch", ylabel)
+            drawing = charts.lines([epoch + 1 for epoch in epochs], series, "Epoch", ylabel)
             drawn.append(chart(f"curve-{name}", caption, drawing))
     text = "Mean over seeds, with a band of one standard error."
     text = text if drawn else "This run was imported: it has no history."

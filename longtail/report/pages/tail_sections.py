@@ -57,8 +57,8 @@ def accuracy(diagnosed: dict, metrics: dict | None) -> Section:
 
 
 def _best(metrics: dict) -> str:
-    epochs = ", ".join(str(seed["best"]["epoch"]) for seed in metrics["seeds"].values())
-    return f"Best epoch on the test set (epoch {epochs}, counted from 0): the papers' protocol, not the result."
+    epochs = ", ".join(str(seed["best"]["epoch"] + 1) for seed in metrics["seeds"].values())
+    return f"Best epoch on the test set (epoch {epochs}): the protocol of DeiT-LT and LiVT, not the result."
 
 
 def _metrics(metrics: dict, phase: str, caption: str) -> Table:

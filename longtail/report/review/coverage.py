@@ -48,6 +48,7 @@ class Place:
     table: str | None = None
     figure: str | None = None
     overview: str | None = None
+    lacks: str = ""  # rows, curves or maps of the item, the authors' own, that it leaves out: it is shown in part
 
     def __post_init__(self) -> None:
         of_study = self.study and (self.table is None) != (self.figure is None) and not self.overview
@@ -288,5 +289,6 @@ def _details(item: PaperItem, project: Project) -> list[str]:
                 "no entry": [f"“{plain(need.label)}”" for need in needs if not need.entry],
             }
             told = "; ".join(f"{state}: {', '.join(dict.fromkeys(names))}" for state, names in groups.items() if names)
-            lines.append(f"* `{place.target}`, `{place.name}` ({kind}): {told}")
+            lacks = f", without {place.lacks}" if place.lacks else ""
+            lines.append(f"* `{place.target}`, `{place.name}` ({kind}{lacks}): {told}")
     return lines

@@ -1,4 +1,5 @@
-"""The reviewers' pages as Markdown: facts of longtail/report/review/facts.py put into templates/review_*.md.j2."""
+"""The reviewers' pages as Markdown: facts of longtail/report/review/facts.py put into templates/review_*.md.j2; and
+what is left to run as a table, which the first screens read."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from longtail.report.machines import cost
 from longtail.report.review.facts import Facts
 
 PAGES = ("reproducibility", "neurips_checklist", "acm_badges", "cost")
+LEFT, LEFT_COLUMNS = "left.csv", ("study", "runs", "flop", "disk")  # trainings, operations and bytes, seeds included
 
 
 def pages(facts: Facts) -> dict[str, str]:
@@ -32,4 +34,11 @@ def pages(facts: Facts) -> dict[str, str]:
     }
     values = {"cost": cost, "facts": facts, "words": facts.judgements, "assumed": facts.judgements.assumptions}
     made = {page: environment.get_template(f"review_{page}.md.j2").render(values) for page in PAGES}
-    return {f"{page}.md": re.sub(r"\n{3,}", "\n\n", words).strip() + "\n" for page, words in made.items()}
+    texts = {f"{page}.md": re.sub(r"\n{3,}", "\n\n", words).strip() + "\n" for page, words in made.items()}
+    return texts | {LEFT: left(facts)}
+
+
+def left(facts: Facts) -> str:
+    """CSV of what is left to run, a line a study."""
+    rows = [(s.name, s.left.runs, f"{s.left.flop:.0f}", s.left.disk) for s in facts.studies if s.left]
+    return "\n".join(",".join(map(str, row)) for row in [LEFT_COLUMNS, *rows]) + "\n"

@@ -19,7 +19,7 @@ from longtail.report.study import COLUMN_LABELS, ON_VIEWS, SHIFTS, StudyConfig, 
 NOT_RUN = "not run"
 CHOSEN = (
     "Ours: mean ± standard error over seeds, in %. The last epoch is the result; best on test picks the epoch on "
-    "the test set, as the papers do."
+    "the test set, as DeiT-LT and LiVT do."
 )
 DRAWN = (
     "Ours: mean ± standard error over seeds, in %, last epoch; what is expected over all draws of such a test set from "

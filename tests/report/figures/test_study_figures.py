@@ -67,9 +67,9 @@ def test_curves_leave_out_epochs_that_were_not_evaluated():
     seeds = rows(keys, (0, 0, 2.0, ""), (0, 1, 1.0, 50.0), (1, 0, 4.0, ""), (1, 1, 2.0, 60.0))
     series = {"A": seeds, "B": rows(keys, (0, 0, 3.0, ""))}
     loss = study_figures.training_loss(series, COLORS)
-    assert loss.rows == [("A", 0, 3.0, 1.0, 2), ("A", 1, 1.5, 0.5, 2), ("B", 0, 3.0, None, 1)]
+    assert loss.rows == [("A", 1, 3.0, 1.0, 2), ("A", 2, 1.5, 0.5, 2), ("B", 1, 3.0, None, 1)]
     accuracy = study_figures.test_accuracy(series, COLORS)
-    assert accuracy.rows == [("A", 1, 55.0, 5.0, 2)]
+    assert accuracy.rows == [("A", 2, 55.0, 5.0, 2)]
     assert [line.get_label() for line in accuracy.figure.axes[0].lines] == ["A"]
 
 

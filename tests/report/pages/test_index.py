@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -16,8 +17,15 @@ from longtail.base.files import write_json
 from longtail.report.pages import index
 from tests.helpers.pages import Page
 from tests.helpers.reporting import PUBLISHED, T2, metrics_file, run_stage, study_dict, write_metrics
+from tests.helpers.root import ROOT
 from tests.helpers.run_files import machines
 
+LINKS = {  # of the papers and their code, which docs/words.yaml has
+    address
+    for paper in yaml_file.read(ROOT / "docs/words.yaml")["papers"].values()
+    for address in (paper["arxiv"], paper["code"])
+    if address
+}
 EVIL = '<script>alert("1")</script>'
 OVERALL = "A <small> study: Overall: all classes."  # the regions of the two tables
 MINI = f"Mini {EVIL}: A miniature."
@@ -120,6 +128,7 @@ def write_predictions(path) -> None:
 def run(tree, *more: str) -> int:
     named = {"params": "params.yaml", "coverage": "coverage.yaml", "claims": "claims.yaml", "reports": "reports"}
     places = [part for key, name in named.items() for part in (f"--{key}", tree / name)]
+    places += ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     return run_stage("index", *places, "--published", PUBLISHED, "--out", tree / "reports/index.html", *more)
 
 
@@ -169,10 +178,10 @@ def test_the_first_table_counts_what_is_reproduced(made):
     """
     name = "How much of each paper is reproduced"
     assert made.row(name, "DeiT-LT") == [
-        *["DeiT-LT", "0", "1", "0", "1", "4 of 7 best on test, 3 at the last epoch"],
+        *["DeiT-LT", "0", "1", "0", "0", "1", "4 of 7 best on test, 3 at the last epoch"],
         *["1 ✓ holds, 1 – not yet run", "none"],
     ]
-    assert made.row(name, "CBD")[:6] == ["CBD", "0", "0", "0", "8", "none yet"]
+    assert made.row(name, "CBD")[:6] == ["CBD", "0", "0", "0", "0", "8"]
 
 
 def test_a_second_paper_has_its_own_items_and_studies(tree):
@@ -184,10 +193,10 @@ def test_a_second_paper_has_its_own_items_and_studies(tree):
     assert run(tree) == 0
     text = (tree / "reports/index.html").read_text(encoding="utf-8")
     page, name = Page(text), "How much of each paper is reproduced"
-    assert page.row(name, "DeiT-LT")[1:6] == ["0", "1", "0", "1", "4 of 7 best on test, 3 at the last epoch"]
-    assert page.row(name, "LiVT")[:6] == ["LiVT", "0", "0", "1", "0", "none yet"]
+    assert page.row(name, "DeiT-LT")[1:7] == ["0", "1", "0", "0", "1", "4 of 7 best on test, 3 at the last epoch"]
+    assert page.row(name, "LiVT")[:7] == ["LiVT", "0", "0", "1", "0", "0", "none yet"]
     for paper in ("deit-lt", "livt"):
-        assert text.count(f'id="{paper}-item-table-2"') == text.count(f'href="#{paper}-item-table-2"') == 1
+        assert text.count(f'id="{paper}-item-table-2"') == 1 and f'href="#{paper}-item-table-2"' in text
     assert "LiVT, Table 2: a miniature" in " ".join(page.text) and "LiVT, Table 3" not in text
 
 
@@ -245,9 +254,31 @@ def test_an_item_with_tables_and_figures_stands_in_both_parts_under_two_ids(tree
 
 def test_links_arrive_and_nothing_is_fetched(made, tree):
     assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
-    assert all(link.startswith("#") for link in made.links) and not made.sources
+    away = {link for link in made.links if not link.startswith("#")}
+    assert away - {"review/cost.md"} == LINKS and not made.sources  # addresses to follow, nothing to load
     html = (tree / "reports/index.html").read_text()
-    assert "https:" not in html and "http:" not in html and "@import" not in html and "url(" not in html
+    rest = re.sub(r'<a href="https:[^"]*">', "", html)
+    assert "https:" not in rest and "http:" not in rest and "@import" not in rest and "url(" not in rest
+
+
+def test_the_first_screen_says_what_was_confirmed_and_what_is_left(tree):
+    """Table 2 is there in part, Fig. 4a not at all; one of two claims was judged and holds. 3.6e18 operations at 790
+    TFLOP/s take 2.53 h at a utilisation of 50 % and 6.33 h at 20 %; what the miniature has left is in no sum."""
+    (tree / "reports/review").mkdir()
+    (tree / "reports/review/left.csv").write_text("study,runs,flop,disk\ns,1,3600000000000000000,8\nm,2,1,8\n")
+    assert run(tree) == 0
+    page = Page((tree / "reports/index.html").read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert (
+        "With the full recipe 0 of 2 tables and figures were made whole, 1 in part; 1 of 2 claims hold, 0 do not."
+        in text
+    )
+    assert "Not run: 1 entries of full recipes, with all their seeds 2.53 to 6.33 hours of one NVIDIA H200" in text
+    assert "A <small> study: 1 of 3 entries, 2.53 to 6.33 hours make repro STUDY=s" in text
+
+
+def test_headings_have_permalinks(made):
+    assert {"#papers", "#claims", "#tables", "#figures", "#entries", "#not-run", "#cite", "#runs-s"} <= set(made.links)
 
 
 def test_names_and_paths_are_escaped(made, tree):
@@ -334,6 +365,6 @@ def test_nothing_run_at_all(tree):
     shutil.rmtree(tree / "reports")
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
-    assert made.row("How much of each paper is reproduced", "DeiT-LT")[1:5] == ["0", "0", "0", "2"]
+    assert made.row("How much of each paper is reproduced", "DeiT-LT")[1:6] == ["0", "0", "0", "0", "2"]
     assert made.lead_nowhere() == set()
     assert "Nothing with a full recipe was run here" in " ".join(made.text)

@@ -13,12 +13,13 @@ from tests.helpers.root import ROOT
 REPORTS = ["--reports", "reports"]
 COVERAGE = ["--coverage", "docs/coverage.yaml"]
 CLAIMS = ["--claims", "docs/claims.yaml", "--published", "data/published"]
+WORDS = ["--words", "docs/words.yaml", "--judgements", "docs/review.yaml"]
 STAGES = {
     "coverage": [*REPORTS, *COVERAGE, "--out", "docs/coverage.md"],
     "review": [*REPORTS, *COVERAGE, "--judgements", "docs/review.yaml", "--out", "reports/review"],
     "run_pages": [*REPORTS, "--out", "reports/pages"],
-    "index": [*REPORTS, *COVERAGE, *CLAIMS, "--out", "reports/index.html"],
-    "readme": [*REPORTS, *COVERAGE, "--published", "data/published", "--readme", "README.md"],
+    "index": [*REPORTS, *COVERAGE, *CLAIMS, *WORDS, "--out", "reports/index.html"],
+    "readme": [*REPORTS, *COVERAGE, "--published", "data/published", *WORDS, "--readme", "README.md"],
     "claims": [*REPORTS, *CLAIMS, "--out", "reports"],
 }
 
@@ -28,7 +29,7 @@ def own(tmp_path, monkeypatch):
     """The shipped docs and README over params with one study that is nobody else's; its runs are there. The ledger of
     the repository, with verdicts on studies that params lacks, is there too."""
     (tmp_path / "docs").mkdir()
-    for name in ("coverage.yaml", "claims.yaml", "review.yaml"):
+    for name in ("coverage.yaml", "claims.yaml", "review.yaml", "words.yaml"):
         shutil.copy(ROOT / "docs" / name, tmp_path / "docs")
     for name in ("README.md", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)

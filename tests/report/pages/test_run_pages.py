@@ -108,7 +108,7 @@ def test_the_numbers_are_those_of_the_files(whole):
     counts = diagnosed["heads"]["dist"]["confusion"]["counts"]
     shares = [f"{100 * n / sum(counts[3]):.2f}" for n in counts[3]]
     assert row(page, "DIST: class predicted, % of the true class.", "dog")[1:] == shares
-    assert row(page, "Top-1 at the epochs evaluated.", "2")[1:3] == ["50.50", "0.50"]
+    assert row(page, "Top-1 at the epochs evaluated.", "3")[1:3] == ["50.50", "0.50"]
     assert row(page, "Each seed.", "1")[1:3] == ["1,800.00", "cpu x1"]
     assert "3,600.0 s in all, 1.00 hours" in whole and "c" * 12 in whole
 
@@ -128,7 +128,7 @@ def test_the_average_the_held_out_choice_and_the_bound_stand_apart(whole):
 
 
 def test_agreement_leaves_out_groups_without_views(whole):
-    (table,) = [rows for caption, rows in Page(whole).tables.items() if caption.startswith("Views of epoch 2")]
+    (table,) = [rows for caption, rows in Page(whole).tables.items() if caption.startswith("Views of epoch 3")]
     assert [cells[0] for cells in table[1:]] == ["unmixed, all", "unmixed, head", "unmixed, mid"]
     assert table[1][1:3] == ["40", "62.50 ± 0.00"]
 
@@ -223,7 +223,7 @@ def test_long_curves_are_thinned_in_their_table_and_keep_the_last_epoch(undrawn)
     for seed in record["seeds"].values():
         seed["curves"] = {"epoch": list(range(200)), "loss": [float(e) for e in range(200)]}
     (rows,) = [r for c, r in Page(html(student(record=record))).tables.items() if c.startswith("Loss over")]
-    assert len(rows) - 1 == 50 <= LONGEST and rows[-1][:2] == ["199", "199.00"] and rows[1][0] == "3"
+    assert len(rows) - 1 == 50 <= LONGEST and rows[-1][:2] == ["200", "199.00"] and rows[1][0] == "4"
 
 
 def test_cells():

@@ -95,7 +95,7 @@ def test_figures_drawn_and_skipped(made):
 
 def test_numbers_behind_the_figures(made):
     distance = (made / "figures/cls_dist_distance.csv").read_text().splitlines()
-    assert distance == ["label,epoch,mean,stderr,n", "DeiT-LT,0,0.5,0.5,2", "DeiT-LT,1,0.6,0.5,2"]
+    assert distance == ["label,epoch,mean,stderr,n", "DeiT-LT,1,0.5,0.5,2", "DeiT-LT,2,0.6,0.5,2"]
     bars = (made / "figures/groups.csv").read_text().splitlines()
     assert bars[1] == "Teacher,head,80.26,,1"
     assert "DeiT-LT,head,88,1.1547,3" in bars and not any(line.startswith("DeiT-LT,tail") for line in bars)

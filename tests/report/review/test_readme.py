@@ -13,6 +13,7 @@ from longtail.report.review import badges
 from longtail.report.review.coverage import Coverage, Project
 from longtail.report.review.shares import Share, by_kind, markdown
 from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
+from tests.helpers.root import ROOT
 
 STUDIES = {"s": study_dict(), "mini": {**study_dict(), "comparable": False}}
 TABLES = {"item": "Table 9", "shows": "x", "full": [{"study": "s", "table": "overall"}]}
@@ -39,8 +40,26 @@ def test_shares_count_items_that_show_results(project):
     found = by_kind(coverage(*ITEMS["items"]), project)
     assert found == {"tables": Share(2, full=1, part=1, miniature=0), "figures": Share(1, full=0, part=1, miniature=0)}
     assert str(found["tables"]) == "1 of 2 with the full recipe and 1 in part, 0 in miniature"
-    write_metrics(project.reports / "metrics/mini")
-    assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"].miniature == 1
+
+
+def test_a_miniature_counts_whole_where_all_of_it_is_there_and_nothing_is_lacking(project):
+    """The figure shows s-vit and the teacher too; in a second study all is there; a place says what it leaves out."""
+    reports = project.reports / "metrics"
+    write_metrics(reports / "mini")
+    assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"] == Share(1, 0, 1, 0, miniature_part=1)
+    whole = project.reports / "metrics/mini/s-vit.json"
+    whole.write_text((reports / "mini/s-deit_lt.json").read_text())
+    assert by_kind(coverage(FIGURE | OF_MINI), project)["figures"] == Share(1, 0, 1, 1)
+    lacking = {"miniature": [{"study": "mini", "figure": "groups", "lacks": "the curve of a CNN"}]}
+    found = by_kind(coverage(FIGURE | lacking), project)["figures"]
+    assert (
+        found == Share(1, 0, 1, 0, 1)
+        and str(found) == "0 of 1 with the full recipe and 1 in part, 0 in miniature and 1 in part"
+    )
+    (reports / "s/s-vit.json").write_text(whole.read_text())
+    full = {"full": [{"study": "s", "figure": "groups", "lacks": "a map"}]}
+    assert by_kind(coverage(FIGURE), project)["figures"].full == 1
+    assert by_kind(coverage(FIGURE | full), project)["figures"] == Share(1, 0, 1, 0)
 
 
 def test_an_item_counts_as_its_targets_and_what_nothing_makes_is_not_run(project):
@@ -112,6 +131,7 @@ def place(tmp_path, project) -> list:
     reports, told = tmp_path / "reports", ["--params", tmp_path / "params.yaml", "--published", PUBLISHED]
     out = reports / "tables/s"
     assert run_stage("tables", "s", "--metrics", reports / "metrics/s", "--out", out, *told) == 0
+    told += ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     return [*told, "--reports", reports, "--coverage", tmp_path / "coverage.yaml", "--readme", tmp_path / "README.md"]
 
 
