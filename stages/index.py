@@ -55,7 +55,8 @@ def main() -> None:
     coverage = read(args.coverage, everything, note)
     others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
     words, assumed = params.read(Words, args.words), params.read(Judgements, args.judgements).assumptions
-    write_text(args.out, page(everything, coverage, args.published, args.reports, judged, inputs, others, words, assumed))
+    made = page(everything, coverage, args.published, args.reports, judged, inputs, others, words, assumed)
+    write_text(args.out, made)
     print(args.out)
 
 
