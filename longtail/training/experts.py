@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from longtail.losses.dive import dive_loss
-from longtail.losses.ride import class_temperatures, divergence, over_experts, router_loss
+from longtail.losses.ride import divergence, over_experts, router_loss
 from longtail.models.experts import chosen, running_means
 from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.training.shared_batch import whole
 from longtail.training.supervised import Supervised
 from longtail.training.taught import Distilled
-from longtail.training.teacher import Source, diversity_reweighted
+from longtail.training.teacher import Source, diversity_reweighted, diversity_temperatures
 from longtail.training.teacher_config import TeacherConfig
 
 if TYPE_CHECKING:
@@ -114,9 +114,11 @@ class ExpertDiversity:
     """The diversity term of an entry, or 0 where it has none: (each expert's output, 0-based epoch) to a scalar."""
 
     def __init__(self, config: TeacherConfig, data: LongTail, device: torch.device) -> None:
-        self.config, self.of = config, config.diversity
-        reweight = self.of.reweight if self.of is not None else 0.0
-        self.temperatures = [class_temperatures(data.class_counts, by).to(device) for by in (0.0, reweight)]
+        self.config, self.of, self.temperatures = config, config.diversity, []
+        if self.of is not None:
+            epochs = -1, self.of.reweight_epoch or 0  # before and after the step; without one both are before
+            made = (diversity_temperatures(config, data.class_counts, epoch) for epoch in epochs)
+            self.temperatures = [temperature.to(device) for temperature in made]
 
     def __call__(self, each: Tensor, epoch: int) -> Tensor | float:
         if self.of is None:

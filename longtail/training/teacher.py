@@ -24,6 +24,7 @@ from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
 from longtail.losses.cbd import FeatureDistillation
+from longtail.losses.ride import class_temperatures
 from longtail.models.build import CnnParts, build_cnn
 from longtail.models.combined import width_of
 from longtail.training.experts_config import check_router
@@ -56,6 +57,12 @@ def diversity_reweighted(config: TeacherConfig, epoch: int) -> bool:
     """Whether the diversity of experts has a temperature for each class in a 0-based epoch (RIDE)."""
     first = config.diversity.reweight_epoch if config.diversity is not None else None
     return first is not None and epoch >= first
+
+
+def diversity_temperatures(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
+    """float32 [C] in a 0-based epoch, of an entry with `diversity`."""
+    reweight = config.diversity.reweight if diversity_reweighted(config, epoch) else 0.0
+    return class_temperatures(class_counts, reweight)
 
 
 def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
