@@ -58,8 +58,10 @@ def divergence(each: Tensor, temperature: Tensor) -> Tensor:
     weight = temperature.mean() ** 2
     return over_experts(
         each,
-        lambda logits: weight
-        * F.kl_div(F.log_softmax(logits / temperature, dim=1), shares, reduction="batchmean", log_target=True),
+        lambda logits: (
+            weight
+            * F.kl_div(F.log_softmax(logits / temperature, dim=1), shares, reduction="batchmean", log_target=True)
+        ),
     )
 
 

@@ -54,7 +54,9 @@ def check_sources(
     if distil is not None:
         _check_distillation(distil, named, loss, drw_epoch)
     elif loss == "none" and (start is None or start.train != "router"):
-        raise ValueError("loss none is for an entry with `distil`, which learns from its teacher alone, or for a router")
+        raise ValueError(
+            "loss none is for an entry with `distil`, which learns from its teacher alone, or for a router"
+        )
     if start is not None and loss == "paco":
         raise ValueError("start goes with a loss on labels, not with paco")
     if start is not None and len(named) > 1 and (start.train, start.classifier) != ("nothing", "kept"):

@@ -19,7 +19,7 @@ LN3 = math.log(3)
 
 
 def test_dives_loss_of_each_expert_by_hand():
-    """Experts (2, 1.5, 0) and (1, 1, 1), teacher's mean (3, 1, -1), n (100, 20, 5), class 2, tau 3, power 1/2, alpha 3/4:
+    """Experts (2, 1.5, 0), (1, 1, 1), teacher (3, 1, -1), n (100, 20, 5), class 2, tau 3, power 1/2, alpha 3/4:
     of each .25 · BSCE + .75 · 9 · KL, not of their mean."""
     config, terms = of(alpha=0.75), []
 
@@ -45,12 +45,14 @@ def test_temperatures_of_classes_by_hand():
 
 @pytest.mark.parametrize(("t", "expected"), [(1.0, math.log(4 / 3)), (2.0, 4 * math.log((1 + 3**0.5) ** 2 / 48**0.5))])
 def test_the_divergence_of_two_experts_from_their_mean_by_hand(t, expected):
-    """Experts (log 3, 0) and (0, log 3), whose mean is even: KL(1/2, 1/2 || p, q) is -1/2 log 4pq of each; at 1 p is 3/4,
+    """Experts (log 3, 0) and (0, log 3), mean even: KL(1/2, 1/2 || p, q) is -1/2 log 4pq of each; at 1 p is 3/4,
     at 2 the root of 3 over 1 + it."""
     each = torch.tensor([[[LN3, 0.0], [0.0, LN3]]], dtype=torch.float64)
     temperature = torch.full((2,), t, dtype=torch.float64)
     assert divergence(each, temperature).item() == pytest.approx(expected, abs=1e-12)
-    assert divergence(each.repeat(5, 1, 1), temperature).item() == pytest.approx(expected, abs=1e-12)  # mean over images
+    assert divergence(each.repeat(5, 1, 1), temperature).item() == pytest.approx(
+        expected, abs=1e-12
+    )  # mean over images
 
 
 def test_the_gradient_of_the_divergence_is_the_formulas_and_leaves_the_mean_alone():

@@ -253,7 +253,12 @@ FULL = [  # one of each loss and each net that the published studies have, of th
     *("kd_full_tau3-cifar100_if100", "dive_x50-imagenet_lt", "dive_e200-inat18"),
     *("eps0-airplane_automobile_5000_500", "eps40-airplane_dog_500_50", "lws_x50-imagenet_lt"),
     *("dive_student6-cifar10_if100-jpeg", "dive_factor36-digits_if20-again", "dive_student6-cifar100_if100"),
-    *("ride_bsce-cifar100_if100", "ride_dive-cifar100_if100", "ride_dive_routed-cifar100_if100", "ride_dive-imagenet_lt"),
+    *(
+        "ride_bsce-cifar100_if100",
+        "ride_dive-cifar100_if100",
+        "ride_dive_routed-cifar100_if100",
+        "ride_dive-imagenet_lt",
+    ),
 ]
 
 

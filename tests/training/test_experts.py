@@ -147,11 +147,19 @@ def test_an_interrupted_router_ends_in_the_same_bytes(taught, data, tmp_path):
     [
         (RIDE, {"experts": 0}, "teachers.t: experts: 0; at least 1, the plain network (RIDE: 2 to 6)"),
         (RIDE, {"experts": 1}, "teachers.t: diversity is among experts that are trained"),
-        (RIDE, {"projection": 64}, "teachers.t: experts: 3 go with losses on logits; not with loss paco or a projection"),
+        (
+            RIDE,
+            {"projection": 64},
+            "teachers.t: experts: 3 go with losses on logits; not with loss paco or a projection",
+        ),
         (RIDE, {"momentum": 0.0}, "teachers.t: nesterov: true needs a momentum above 0"),
         (ROUTED, {"experts": 1}, "teachers.t: router: it chooses among experts; write experts: 4"),
         (ROUTED, {"router": None}, "teachers.t: router and start.train: router go together"),
-        (ROUTED, {"start": {"train": "classifier", "classifier": "kept"}}, "teachers.t: loss none is for an entry with"),
+        (
+            ROUTED,
+            {"start": {"train": "classifier", "classifier": "kept"}},
+            "teachers.t: loss none is for an entry with",
+        ),
         (
             ROUTED,
             {"start": {"train": "classifier", "classifier": "new"}, "router": None, "loss": "ce"},
@@ -161,7 +169,11 @@ def test_an_interrupted_router_ends_in_the_same_bytes(taught, data, tmp_path):
         (ROUTED, {"loss": "ce"}, "teachers.t: start.train: router has a loss of its own; write loss: none, found ce"),
         (ROUTED, {"diversity": RIDE["diversity"]}, "teachers.t: diversity is among experts that are trained"),
         (ROUTED, {"router": ROUTED["router"] | {"top": 0}}, "teachers.t.router: at least 1: top, hidden; found 0, 16"),
-        (ROUTED, {"router": ROUTED["router"] | {"pos_weight": 0.0}}, "teachers.t.router: pos_weight: 0.0 must be above 0"),
+        (
+            ROUTED,
+            {"router": ROUTED["router"] | {"pos_weight": 0.0}},
+            "teachers.t.router: pos_weight: 0.0 must be above 0",
+        ),
         (
             TAUGHT,
             {"distil": {"kind": "feature", "teachers": 1, "beta": 40.0, "tau": None, "alpha": 0.4}},
@@ -182,7 +194,9 @@ def test_sources_that_do_not_fit_are_one_line(taught, data, tmp_path):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "has experts 3, the entry that starts from it experts 2" in refused(teacher_of(**ROUTED | {"experts": 2}), taught)
+    assert "has experts 3, the entry that starts from it experts 2" in refused(
+        teacher_of(**ROUTED | {"experts": 2}), taught
+    )
     many = teacher_of(**ROUTED | {"router": ROUTED["router"] | {"top": 30}})
     assert "router.top: 30 of the logits, of 10 classes; write at most 10" in refused(many, taught)
     folder = tmp_path / "routed"
