@@ -4,8 +4,8 @@ Reads <run>/seed<k>/{predictions.npz,identity.json,config.yaml,history.csv} of e
 file's labels and groups. Seconds with 10 classes. Formats: docs/schema.
 --out, reports/metrics/<study>/[teachers/]<entry>.json: top-1/5, per-class and group accuracies (both group rules),
 balanced accuracy, macro-F1, ECE, MCE, class-wise ECE and NLL of every head (cls, dist, and avg = mean of their raw
-logits), at the last epoch and, beside it, at the best epoch on the test set (the papers' protocol), with mean and
-standard error over seeds.
+logits), and how many experts answered where a network has several, at the last epoch and, beside it, at the best epoch
+on the test set (the papers' protocol), with mean and standard error over seeds.
 --details, reports/runs/<study>/[teachers/]<entry>/: run.json (configuration, identity, curves), diagnostics.json
 (at the last epoch: confusions, per-class accuracy, reliability, fusion of the heads, shifted test sets) and
 predictions.npz (top-1 classes of every test image; numpy reads it).
@@ -27,7 +27,7 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder, write_json
 from longtail.base.options import add_params
 from longtail.evaluation.diagnostics import classes_file, combine, measure, top1
-from longtail.evaluation.metrics import SCALARS, summarise
+from longtail.evaluation.metrics import EXPERTS, SCALARS, summarise
 from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
 from longtail.evaluation.run_record import read_seed, record, same_config
 
@@ -70,7 +70,8 @@ def evaluate(about: dict, seeds: list[int], run: Path, dataset: Path, details: P
 def summary(per_seed: list[dict], phase: str) -> dict:
     """{head: {metric: {mean, stderr, n}}} over seeds."""
     heads = [head for head in per_seed[0][phase] if head != "epoch"]
-    return {h: {m: summarise([seed[phase][h][m] for seed in per_seed]) for m in SCALARS} for h in heads}
+    measured = [*SCALARS, *([EXPERTS] if EXPERTS in per_seed[0][phase][heads[0]] else [])]
+    return {h: {m: summarise([seed[phase][h][m] for seed in per_seed]) for m in measured} for h in heads}
 
 
 def main() -> None:

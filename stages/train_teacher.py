@@ -8,7 +8,9 @@ OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best o
 predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
 again; a run that was killed continues where it stopped. An entry with `distil` learns from others, its `sources`, whose
 folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20; one with `start` goes on from
-their weights, or, with 0 epochs, is what they make together. Engine compiled replays the steps as CUDA graphs;
+their weights, or, with 0 epochs, is what they make together. One with `experts` is one network of several (RIDE), and
+with `start: {train: router}` what chooses among them is trained alone; predictions.npz then holds experts_last and
+experts_best too, how many answered each test image. Engine compiled replays the steps as CUDA graphs;
 --precision and --engine are no part of the recipe. Several GPUs train one CNN: LONGTAIL_NPROC=4 in the environment
 here, `torchrun` on several machines (docs/cluster.md); its batch stays one, for batch statistics too, and the result is
 that of one process but for the order of float sums. Cost: ResNet-8 on the 438 digits, batch 32, 0.2 s an epoch with SAM

@@ -21,6 +21,7 @@ SCALARS = (
     *AUTHOR_GROUPS,
     *COUNT_GROUPS,
 )
+EXPERTS = "experts"  # how many of a network's experts answered, mean over test images: of networks that have several
 
 
 def average_heads(*logits: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ NumPy alone: metrics are recomputable from the files of a run without torch and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,15 @@ from longtail.base import intact
 from longtail.base.errors import UserError
 from longtail.base.files import npz
 from longtail.data.long_tail import check_labels
-from longtail.evaluation.metrics import AUTHOR_GROUPS, COUNT_GROUPS, all_metrics, average_heads, group_indices
+from longtail.evaluation.metrics import (
+    AUTHOR_GROUPS,
+    COUNT_GROUPS,
+    DECIMALS,
+    EXPERTS,
+    all_metrics,
+    average_heads,
+    group_indices,
+)
 
 PHASES = ("last", "best")
 HEADS = ("cls", "dist")
@@ -43,6 +51,7 @@ class Predictions:
     epochs: dict[str, int]  # {"last": ..., "best": ...}
     class_order: str
     logit_scale: float  # 30 where logits are cosines (LDAM), else 1
+    experts: dict[str, float] = field(default_factory=dict)  # {"last": mean number that answered, "best": ...}, if any
 
 
 def read_npz(path: Path, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -76,10 +85,12 @@ def load_test_set(path: Path) -> TestSet:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """predictions.npz of one seed of a run; the `dist` head is there for distilled students only."""
+    """predictions.npz of one seed of a run; the `dist` head is there for distilled students only, the number of experts
+    for networks of several."""
     keys = ("labels", "logits_last_cls", "logits_best_cls", "last_epoch", "best_epoch", "class_order", "logit_scale")
     intact.check(path.parent, path.name)
-    data = read_npz(path, keys, optional=("logits_last_dist", "logits_best_dist"))
+    counted = {p: f"experts_{p}" for p in PHASES}
+    data = read_npz(path, keys, optional=("logits_last_dist", "logits_best_dist", *counted.values()))
     logits = {p: {h: data[f"logits_{p}_{h}"] for h in HEADS if f"logits_{p}_{h}" in data} for p in PHASES}
     for phase in PHASES:
         for head, z in logits[phase].items():
@@ -93,6 +104,7 @@ def load_predictions(path: Path) -> Predictions:
         epochs={p: int(data[f"{p}_epoch"]) for p in PHASES},
         class_order=str(data["class_order"]),
         logit_scale=float(data["logit_scale"]),
+        experts={p: float(data[name].mean()) for p, name in counted.items() if name in data},
     )
 
 
@@ -146,9 +158,12 @@ def _reconcile(labels: np.ndarray, names: list[str] | None, test: TestSet) -> st
 
 
 def phase_metrics(predictions: Predictions, test: TestSet, phase: str) -> dict:
-    """{"epoch", "avg": metrics, "cls": metrics, ...} of the last or best epoch; avg is the mean of raw logits."""
+    """{"epoch", "avg": metrics, "cls": metrics, ...} of the last or best epoch; avg is the mean of raw logits. Of
+    networks of several experts, each with `experts`, the mean number of them that answered."""
     heads = predictions.logits[phase]
     groups = {name: members for rule in test.groups.values() for name, members in rule.items()}
     named = {"avg": average_heads(*heads.values()), **heads}
     metrics = {h: all_metrics(z, predictions.labels, groups, predictions.logit_scale) for h, z in named.items()}
+    if phase in predictions.experts:
+        metrics = {h: m | {EXPERTS: round(predictions.experts[phase], DECIMALS)} for h, m in metrics.items()}
     return {"epoch": predictions.epochs[phase], **metrics}

@@ -61,6 +61,10 @@ def read_run(folder: Path) -> Run:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder / weights}: missing, damaged or cut short ({error}); make it again") from None
+    if "fc.heads.0.weight" in state:
+        raise UserError(
+            f"{folder}: a network of several experts, for which other code has no names known here; no export"
+        )
     return Run(kind, config, facts, unscaled(state), about)
 
 

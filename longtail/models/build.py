@@ -24,19 +24,29 @@ from torch import Tensor, nn
 from longtail.base.errors import nearest
 from longtail.base.params import build
 from longtail.models.combined import Mean, ScaledLinear, glorot_, project, width_of, zero_last_gammas_
+from longtail.models.experts import CifarExperts, RoutedHeads, RouterSizes
 from longtail.models.resnet import CIFAR_DEPTHS, Head, cifar_resnet
 from longtail.models.vit import ModelConfig, build_vit
 
 
-def _torchvision(name: str, num_classes: int, head: Head = "linear") -> nn.Module:
+def _cifar(depth: int, num_classes: int, head: Head = "linear", experts: int = 1) -> nn.Module:
+    if experts > 1:
+        return CifarExperts((depth - 2) // 6, num_classes, head, experts)
+    return cifar_resnet(depth, num_classes, head)
+
+
+def _torchvision(name: str, num_classes: int, head: Head = "linear", experts: int = 1) -> nn.Module:
     """Imported when it is asked for: CIFAR teachers need no torchvision, which takes seconds."""
-    from longtail.models.resnet50 import DEPTHS, RESNEXT, ResNet50
+    from longtail.models.resnet50 import DEPTHS, RESNEXT, ExpertResNet50, ResNet50
 
-    return ResNet50(num_classes, head, DEPTHS[name], **(RESNEXT if name == "resnext50" else {}))
+    shape = RESNEXT if name == "resnext50" else {}
+    if experts > 1:
+        return ExpertResNet50(num_classes, head, DEPTHS[name], experts, **shape)
+    return ResNet50(num_classes, head, DEPTHS[name], **shape)
 
 
-ARCHITECTURES: dict[str, Callable[[int, Head], nn.Module]] = {
-    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in CIFAR_DEPTHS},
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {  # of classes, head and number of experts
+    **{f"resnet{depth}": partial(_cifar, depth) for depth in CIFAR_DEPTHS},
     **{name: partial(_torchvision, name) for name in ("resnet50", "resnext50", "resnet101", "resnet152")},
 }
 
@@ -52,6 +62,9 @@ class CnnParts:
     glorot: bool = False  # first weights: Keras' instead of the architecture's own
     zero_gamma: bool = False  # of the last norm of each block
     scaled: bool = False  # each class' logit by a learnt number
+    experts: int = 1  # of one network; 1 = the plain one
+    router: RouterSizes | None = None  # asks how many of the experts an image needs
+    scale: float = 1.0  # of cosines, where a router sees logits
 
 
 def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
@@ -59,7 +72,7 @@ def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
     if parts.members > 1:
         one = replace(parts, members=1)
         return Mean([build_cnn(one, num_classes) for _ in range(parts.members)])
-    network = ARCHITECTURES[parts.arch](num_classes, parts.head)
+    network = ARCHITECTURES[parts.arch](num_classes, parts.head, parts.experts)
     if parts.projection is not None:
         project(network, parts.projection, num_classes, parts.head)
     if parts.glorot:
@@ -68,6 +81,9 @@ def build_cnn(parts: CnnParts, num_classes: int) -> nn.Module:
         zero_last_gammas_(network)
     if parts.scaled:
         network.fc = ScaledLinear(width_of(network), num_classes)
+    if parts.router is not None:
+        own = network.fc.width, num_classes, parts.head, parts.router, parts.scale, network.kaiming_fc
+        network.fc = RoutedHeads(parts.experts, *own)
     return network
 
 

@@ -70,9 +70,9 @@ class CifarResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, 1)
-        self.layer2 = self._stage(16, 32, blocks, 2)
-        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.layer1 = self.stage(16, 16, blocks, 1)
+        self.layer2 = self.stage(16, 32, blocks, 2)
+        self.layer3 = self.stage(32, 64, blocks, 2)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(64, num_classes) if head == "linear" else NormedLinear(64, num_classes)
         for module in self.modules():  # NormedLinear is deliberately not among these (trap 25)
@@ -80,7 +80,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     @staticmethod
-    def _stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
+    def stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
         first = BasicBlock(in_planes, planes, stride)
         return nn.Sequential(first, *(BasicBlock(planes, planes, 1) for _ in range(blocks - 1)))
 

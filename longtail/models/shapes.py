@@ -77,6 +77,7 @@ def teacher(parts: CnnParts, classes: int, size: int) -> Shape:
         network = build_cnn(replace(parts, glorot=False, zero_gamma=False), classes)  # weights are not counted
     name = parts.arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-")
     name += f", features of {parts.projection}" if parts.projection else ""
+    name = f"{parts.experts}-expert {name}" if parts.experts > 1 else name
     return measured(network, size, f"{parts.members} x {name}" if parts.members > 1 else name)
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from longtail.evaluation.metrics import EXPERTS
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(ge=0)]
 Percent = Annotated[Number, Field(ge=0, le=100)]
@@ -78,10 +80,14 @@ class HeadMetrics(TypedDict):
     medium: Percent | None
     few: Percent | None
     per_class: list[Percent | None]
+    experts: NotRequired[
+        Annotated[Positive, Field(description="Of a network of several: how many answered, mean over test images.")]
+    ]
 
 
-SCALARS = tuple(key for key in HeadMetrics.__annotations__ if key != "per_class")
-Summary = each("Summary", SCALARS, OverSeeds, "One head, over seeds.")
+SCALARS = tuple(key for key in HeadMetrics.__annotations__ if key not in ("per_class", EXPERTS))
+Summary = TypedDict("Summary", dict.fromkeys(SCALARS, OverSeeds) | {EXPERTS: NotRequired[OverSeeds]})
+Summary.__doc__ = "One head, over seeds."
 
 
 class Phase(TypedDict):

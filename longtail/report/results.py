@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longtail.base import typed
 from longtail.base.errors import UserError
-from longtail.evaluation.metrics import DECIMALS, summarise
+from longtail.evaluation.metrics import DECIMALS, EXPERTS, summarise
 from longtail.report.reading import diagnostics
 from longtail.report.records import CacheMetrics, Metrics
 from longtail.report.study import COUNT_RULE, ON_VIEWS, SHIFTS, Column, Row, StudyConfig
@@ -54,6 +54,8 @@ class Results:
             raise UserError(f"row '{row.label}': {metrics['entry']} has no head '{row.head}'; it has cls")
         if row.groups == "count_images" and column in COUNT_RULE:
             return self._by_images(row, metrics, phase, COUNT_RULE[column])
+        if column == EXPERTS:
+            return heads[row.head].get(column, summarise([]))  # a network without experts has no number of them
         return heads[row.head][row.measured(column)]
 
     def by_seed(self, row: Row, column: Column) -> dict[int, float]:
@@ -63,7 +65,7 @@ class Results:
         if metrics is None or column == ON_VIEWS or column in SHIFTS or row.groups == "count_images":
             return {}
         self.value(row, column, "last")
-        found = {int(s): of["last"][row.head][row.measured(column)] for s, of in metrics["seeds"].items()}
+        found = {int(s): of["last"][row.head].get(row.measured(column)) for s, of in metrics["seeds"].items()}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def _by_images(self, row: Row, metrics: dict, phase: str, group: str) -> dict | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longtail.base.errors import nearest
+from longtail.evaluation.metrics import EXPERTS
 from longtail.evaluation.shifts import TESTS
 from longtail.report.figures.captions import FIGURES
 from longtail.report.panels import Smoothing, Square, Sweep, check_listed
@@ -19,7 +20,7 @@ from longtail.report.panels import Smoothing, Square, Sweep, check_listed
 Column = Literal[
     "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
     "ece", "mce", "classwise_ece", "nll",
-    "teacher_top1_on_views",
+    "teacher_top1_on_views", "experts",
     "forward-50", "forward-25", "forward-10", "forward-5", "forward-2", "uniform-1",
     "backward-2", "backward-5", "backward-10", "backward-25", "backward-50",
 ]
@@ -55,6 +56,7 @@ COLUMN_LABELS = {
     "classwise_ece": "Class-wise ECE",
     "nll": "NLL",
     ON_VIEWS: "Teacher on views",
+    EXPERTS: "Experts used",
 } | {shift: shift.capitalize().replace("-", " ").removesuffix(" 1") for shift in SHIFTS}
 
 

@@ -21,8 +21,9 @@ class Start:
     their logits, of which nothing is trained further."""
 
     # classifier: the rest stays as it is, batch statistics too; scales: so does the classifier, and of its logits each
-    # class' is multiplied by a number that is learnt, 1 at first (LWS, METHODS 2.8)
-    train: Literal["all", "classifier", "scales", "nothing"]
+    # class' is multiplied by a number that is learnt, 1 at first (LWS, METHODS 2.8); router: all of the source stays,
+    # and what chooses among its experts is learnt (RIDE)
+    train: Literal["all", "classifier", "scales", "router", "nothing"]
     # new: first weights; class_means: of the training images' features, the nearest one by cosine is the answer (NCM)
     classifier: Literal["kept", "new", "class_means"]
     dataset: str | None = None  # entry of `datasets` that the sources were trained on, where it is another one
@@ -30,7 +31,7 @@ class Start:
     def __post_init__(self) -> None:
         if self.classifier == "class_means" and self.train != "nothing":
             raise ValueError("a classifier of class_means is not trained; write train: nothing")
-        if self.classifier == "new" and self.train in ("nothing", "scales"):
+        if self.classifier == "new" and self.train in ("nothing", "scales", "router"):
             raise ValueError("a new classifier that is not trained answers at random; write train: classifier or all")
 
 
@@ -52,8 +53,10 @@ def check_sources(
         raise ValueError(f"sources: {named} names one twice; give each teacher an entry and a seed of its own")
     if distil is not None:
         _check_distillation(distil, named, loss, drw_epoch)
-    elif loss == "none":
-        raise ValueError("loss none is for an entry with `distil`, which learns from its teacher alone")
+    elif loss == "none" and (start is None or start.train != "router"):
+        raise ValueError(
+            "loss none is for an entry with `distil`, which learns from its teacher alone, or for a router"
+        )
     if start is not None and loss == "paco":
         raise ValueError("start goes with a loss on labels, not with paco")
     if start is not None and len(named) > 1 and (start.train, start.classifier) != ("nothing", "kept"):

@@ -24,8 +24,10 @@ from longtail.base.files import file_digest
 from longtail.data.long_tail import LongTail, check_class_order
 from longtail.losses import losses
 from longtail.losses.cbd import FeatureDistillation
+from longtail.losses.ride import class_temperatures
 from longtail.models.build import CnnParts, build_cnn
 from longtail.models.combined import width_of
+from longtail.training.experts_config import check_router
 from longtail.training.labels import seed_folder
 from longtail.training.teacher_config import TeacherConfig, check_floor
 from longtail.views.eval_views import EvalViews
@@ -40,13 +42,27 @@ def recipe(config: TeacherConfig) -> dict[str, Any]:
 
 
 def build_model(config: TeacherConfig, classes: int) -> nn.Module:
-    """The untrained network, initialised from torch's global generator."""
+    """The untrained network, initialised from torch's global generator. Raises UserError where a router is to see more
+    logits than there are classes."""
+    check_router(config, classes)
     return build_cnn(config.parts, classes)
 
 
 def reweighted(config: TeacherConfig, epoch: int) -> bool:
     """Whether the classes have weights in a 0-based epoch (DRW)."""
     return config.drw_epoch is not None and epoch >= config.drw_epoch
+
+
+def diversity_reweighted(config: TeacherConfig, epoch: int) -> bool:
+    """Whether the diversity of experts has a temperature for each class in a 0-based epoch (RIDE)."""
+    first = config.diversity.reweight_epoch if config.diversity is not None else None
+    return first is not None and epoch >= first
+
+
+def diversity_temperatures(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
+    """float32 [C] in a 0-based epoch, of an entry with `diversity`."""
+    reweight = config.diversity.reweight if diversity_reweighted(config, epoch) else 0.0
+    return class_temperatures(class_counts, reweight)
 
 
 def class_weights(config: TeacherConfig, class_counts: Sequence[int], epoch: int) -> Tensor:
@@ -167,6 +183,8 @@ def _load_source(config: TeacherConfig, folder: Path, data: LongTail, device: to
         raise UserError("{}: was trained on views of {}, would be shown {}; both see one view".format(folder, *sizes))
     if config.start is not None and found.parts.scaled:
         raise UserError(f"{folder}: its logits have learnt scales (train: scales); start from an entry without them")
+    if config.start is not None and found.router is not None:
+        raise UserError(f"{folder}: it has a router (train: router); start from the entry that it was trained on")
     if config.start is not None and (said := _unlike(found.parts, config.parts, fresh)):
         raise UserError(f"{folder}: has {said[0]}, the entry that starts from it {said[1]}; write the same")
     if found.normalization != config.normalization:
@@ -186,7 +204,7 @@ def _shown_size(config: TeacherConfig, data: LongTail) -> int | None:
 
 def _unlike(found: CnnParts, own: CnnParts, fresh: bool) -> tuple[str, str] | None:
     """Why weights of one network do not fit in the other; None where they do. fresh: the classifier stays behind."""
-    for name in ("arch", "projection") if fresh else ("arch", "projection", "head"):
+    for name in ("arch", "projection", "experts", *(() if fresh else ("head",))):
         its, mine = getattr(found, name), getattr(own, name)
         if its != mine:
             return f"{name} {its}", f"{name} {mine}"

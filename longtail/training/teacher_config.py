@@ -15,8 +15,10 @@ from longtail.base.errors import UserError, nearest
 from longtail.base.files import npz
 from longtail.base.params import later
 from longtail.losses.losses import PaCoWeights
+from longtail.losses.ride import Diversity
 from longtail.models.build import ARCHITECTURES, CnnParts
 from longtail.models.paco import PaCoSizes
+from longtail.training.experts_config import Router, check_experts
 from longtail.training.sources_config import NONE, Distillation, Start, check_sources
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import LargeViewRecipe, PaCoViewRecipe
@@ -129,17 +131,25 @@ class TeacherConfig:
     # families of draws are independent, first weights among them, with one seed too: teachers of one student, and it
     # itself, must not be the same network (longtail/base/rng.py)
     family: int = later(0)
+    nesterov: bool = later(False)  # momentum looks ahead (RIDE)
+    # RIDE: so many experts of one network, three quarters as wide in its last two stages; the mean of them answers
+    experts: int = later(1)
+    diversity: Diversity | None = later(None)  # noqa: RUF009 (frozen); rewards experts that differ
+    router: Router | None = later(None)  # noqa: RUF009 (frozen); with start.train: router, how many experts an image needs
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch: '{self.arch}' is unknown{nearest(self.arch, ARCHITECTURES)}")
         self._check_loss()
         self._check_distillation()
+        check_experts(self)
         self._check_schedule()
         self._check_views()
         least = self.warmup_epochs, self.crop_padding or 0
         if (self.start is not None and self.start.train == "nothing") != (self.epochs == 0):
             raise ValueError(f"epochs: {self.epochs}; 0 goes with start.train: nothing, and nothing else does")
+        if self.nesterov and self.momentum <= 0:
+            raise ValueError(f"nesterov: true needs a momentum above 0, found {self.momentum}")
         if self.family < 0:
             raise ValueError(f"family: {self.family} must not be negative")
         if min(self.epochs or 1, self.batch_size, self.eval_every) < 1 or min(least) < 0:
@@ -230,7 +240,8 @@ class TeacherConfig:
     def untaught(self) -> TeacherConfig:
         """The same network and views without its teachers."""
         loss = "ce" if self.loss == "none" else self.loss
-        return replace(self, sources=NONE, distil=None, start=None, epochs=max(self.epochs, 1), loss=loss)
+        alone = {"sources": NONE, "distil": None, "start": None, "router": None}
+        return replace(self, **alone, epochs=max(self.epochs, 1), loss=loss)
 
     def key(self, seed: int) -> int:
         """The seed of all that a run of one seed draws."""
@@ -254,4 +265,5 @@ class TeacherConfig:
         members = sum(name != "none" for name in self.sources) if self.start is not None else 1
         head = "linear" if self.scale is None else "normed"
         scaled = self.start is not None and self.start.train == "scales"
-        return CnnParts(self.arch, head, self.projection, members, self.init == "glorot", self.zero_gamma, scaled)
+        own = self.arch, head, self.projection, members, self.init == "glorot", self.zero_gamma, scaled, self.experts
+        return CnnParts(*own) if self.router is None else CnnParts(*own, self.router, self.logit_scale)

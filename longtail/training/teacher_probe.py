@@ -16,7 +16,7 @@ from longtail.runs.probe_numbers import checksum, epochs_of, norm, norm_and_proj
 from longtail.runs.saver import copied
 from longtail.training.optimizer import sam_radius
 from longtail.training.supervised import Order
-from longtail.training.teacher import Source, TestSet, class_weights
+from longtail.training.teacher import Source, TestSet, class_weights, diversity_temperatures
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
 from longtail.views.paco_views import PaCoViews
@@ -34,12 +34,13 @@ LISTED = 16  # positions, as they stand in the order of an epoch
 
 
 def teacher_epochs(config: TeacherConfig) -> list[int]:
-    """The first, the last, and those where the warm-up ends or the rate, SAM's radius or the class weights step; none
-    where nothing is trained."""
+    """The first, the last, and those where the warm-up ends or the rate, SAM's radius, the class weights or the
+    diversity's temperatures step; none where nothing is trained."""
     if not config.epochs:
         return []
     radii = [end for end, _ in config.sam_rho if end] if isinstance(config.sam_rho, tuple) else []
-    return epochs_of(config.epochs, [config.warmup_epochs, config.drw_epoch, *config.milestones, *radii])
+    parted = config.diversity.reweight_epoch if config.diversity is not None else None
+    return epochs_of(config.epochs, [config.warmup_epochs, config.drw_epoch, parted, *config.milestones, *radii])
 
 
 @one_thread()
@@ -83,6 +84,9 @@ def teacher_facts(
         close[f"lr at epoch {epoch}"] = [learning_rate(config, epoch)]
         close[f"SAM radius at epoch {epoch}"] = [sam_radius(config.sam_rho, epoch) or 0.0]
         close[f"class weights at epoch {epoch}"] = norm_and_projection(class_weights(config, data.class_counts, epoch))
+        if config.diversity is not None:
+            temperatures = diversity_temperatures(config, data.class_counts, epoch)
+            close[f"diversity's temperatures at epoch {epoch}"] = norm_and_projection(temperatures)
     return probe
 
 

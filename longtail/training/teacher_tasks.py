@@ -17,6 +17,7 @@ from longtail.losses.losses import log_prior, paco_loss
 from longtail.models.paco import PaCo
 from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE, Team
+from longtail.training.experts import DistilledExperts, Experts, Routing
 from longtail.training.shared_batch import whole
 from longtail.training.supervised import Order, Supervised, Task, in_memory
 from longtail.training.taught import Distilled, Started
@@ -125,7 +126,10 @@ def build_task(
 
     Raises UserError where the images are files and the entry has views of images in memory alone."""
     if config.distil is not None:
-        return Distilled(config, data, seed, device, execution, sources, team)
+        taught = Distilled if config.experts == 1 else DistilledExperts
+        return taught(config, data, seed, device, execution, sources, team)
     if config.start is not None:
-        return Started(config, data, seed, device, execution, sources, team)
-    return (Contrastive if config.loss == "paco" else Supervised)(config, data, seed, device, execution, team)
+        begun = Started if config.router is None else Routing
+        return begun(config, data, seed, device, execution, sources, team)
+    alone = Contrastive if config.loss == "paco" else Supervised if config.experts == 1 else Experts
+    return alone(config, data, seed, device, execution, team)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from longtail.base import rng
 from longtail.base.errors import UserError
+from longtail.models.experts import Counted, counts_experts
 from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.training.engine import steps_of
@@ -31,7 +32,15 @@ from longtail.training.optimizer import sam_radius, teacher_cosine_lr, teacher_l
 from longtail.training.sam import sam_step
 from longtail.training.shared_batch import SharedTest, check_share, share_statistics
 from longtail.training.supervised import Task
-from longtail.training.teacher import WEIGHTS, Source, load_sources, recipe, reweighted, save_weights
+from longtail.training.teacher import (
+    WEIGHTS,
+    Source,
+    diversity_reweighted,
+    load_sources,
+    recipe,
+    reweighted,
+    save_weights,
+)
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_tasks import build_task
 
@@ -78,13 +87,13 @@ class Teacher:
         lr, how = config.lr, {"foreach": True}
         if config.schedule == "cosine_steps" and execution.engine == "compiled" and device.type == "cuda":
             lr, how = torch.tensor(config.lr, device=device), {"fused": True}  # foreach takes a number alone
-        self.optimizer = uncompiled(
-            torch.optim.SGD, self.task.weights, lr, config.momentum, weight_decay=config.weight_decay, **how
-        )
+        how |= {"weight_decay": config.weight_decay, "nesterov": config.nesterov}
+        self.optimizer = uncompiled(torch.optim.SGD, self.task.weights, lr, config.momentum, **how)
 
     def step_of(self, epoch: int, done: float = 0.0) -> tuple[Callable[..., Tensor], tuple]:
         """step(*batch) of a 0-based epoch of which a share is done, one SGD or SAM step, float64 [2] as `_step` has it;
-        and what it depends on: learning rate, SAM's radius, whether the classes have weights."""
+        and what it depends on: learning rate, SAM's radius, how many kinds of weights the classes have (DRW's, and the
+        experts' diversity's)."""
         lr, rho = learning_rate(self.config, epoch, done), sam_radius(self.config.sam_rho, epoch)
         if isinstance(self.optimizer.param_groups[0]["lr"], Tensor):  # a number that a CUDA graph reads at every replay
             self.optimizer.param_groups[0]["lr"].fill_(lr)
@@ -92,7 +101,7 @@ class Teacher:
         else:
             self.optimizer.param_groups[0]["lr"] = lr
         step = partial(_step, partial(self.task.forward, epoch), self.optimizer, self.gradients, rho)
-        return step, (lr, rho, reweighted(self.config, epoch))
+        return step, (lr, rho, reweighted(self.config, epoch) + diversity_reweighted(self.config, epoch))
 
 
 def train_teacher(
@@ -122,6 +131,7 @@ def train_teacher(
     sources = load_sources(config, taught_by, data, seed, device)
     teacher = Teacher(config, data, seed, device, execution, sources, team)
     task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
+    tested = Counted(model) if counts_experts(model) else model
     test, test_labels = SharedTest(config, data, device, team), torch.from_numpy(data.test_labels).to(device)
     now = _restore(workspace.load(), task, optimizer, device)
     team.copy_first_([*task.network.parameters(), *task.network.buffers()])  # processors may differ in a last bit
@@ -141,8 +151,8 @@ def train_teacher(
             now.step += 1
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
-        logits = test.logits(model) if due else None
-        _close_epoch(now, learning_rate(config, epoch), total, logits, test_labels, model)
+        answers = test.logits(tested) if due else None
+        _close_epoch(now, learning_rate(config, epoch), total, answers, test_labels, model)
         row, done = now.history[-1], now.epoch / config.epochs
         workspace.log(
             f"epoch {now.epoch}/{config.epochs}, loss {row['train_loss']:.4f}, train {row['train_top1']:.1f}, "
@@ -151,10 +161,10 @@ def train_teacher(
         )
     if not config.epochs:
         task.settle(data)
-        logits = _close_untrained(now, test.logits(model), test_labels, model)
+        answers = _close_untrained(now, test.logits(tested), test_labels, model)
     if not team.leads:
         return
-    _write(workspace, config, data, now, model, logits.cpu().numpy())
+    _write(workspace, config, data, now, model, answers.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
     if sources:
         facts[TEACHER] = ",".join(source.digest for source in sources)
@@ -223,33 +233,35 @@ def _restore(saved: dict | None, task: Task, optimizer: torch.optim.Optimizer, d
     return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
 
 
-def _close_epoch(now: Progress, lr: float, total: int, logits: Tensor | None, labels: Tensor, model) -> None:
-    """Write the epoch's row, keep the best on the test set (the first of equals), go to the next epoch."""
+def _close_epoch(now: Progress, lr: float, total: int, answers: Tensor | None, labels: Tensor, model) -> None:
+    """Write the epoch's row, keep the best on the test set (the first of equals), go to the next epoch. answers: test
+    logits [M, C], of several experts with their number in a further column."""
     loss, correct = now.sums.tolist()  # the epoch's only wait for the device
     if not np.isfinite(loss):
         raise UserError(f"teacher diverged: training loss is {loss} in epoch {now.epoch}; lower lr or sam_rho")
     row = {"train_loss": loss / total, "train_top1": 100 * correct / total, "test_top1": None}
-    if logits is not None:
-        row["test_top1"] = _keep_best(now, logits, labels, model)
+    if answers is not None:
+        row["test_top1"] = _keep_best(now, answers, labels, model)
     now.history.append({"epoch": now.epoch, "lr": lr, **row})
     now.epoch, now.step = now.epoch + 1, 0
     now.sums.zero_()
 
 
-def _keep_best(now: Progress, logits: Tensor, labels: Tensor, model: nn.Module) -> float:
-    """Accuracy in %."""
+def _keep_best(now: Progress, answers: Tensor, labels: Tensor, model: nn.Module) -> float:
+    """Accuracy in %. The epoch's answers, as they came, are the best one's `logits`."""
+    logits = answers[:, :-1] if counts_experts(model) else answers
     top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
     if top1 > now.best["top1"]:
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        now.best = {"epoch": now.epoch, "top1": top1, "logits": logits.cpu(), "model": state}
+        now.best = {"epoch": now.epoch, "top1": top1, "logits": answers.cpu(), "model": state}
     return top1
 
 
-def _close_untrained(now: Progress, logits: Tensor | None, labels: Tensor, model: nn.Module) -> Tensor | None:
-    """A row without loss and rate, of an entry that trains nothing. Returns the logits."""
-    top1 = None if logits is None else _keep_best(now, logits, labels, model)
+def _close_untrained(now: Progress, answers: Tensor | None, labels: Tensor, model: nn.Module) -> Tensor | None:
+    """A row without loss and rate, of an entry that trains nothing. Returns the answers."""
+    top1 = None if answers is None else _keep_best(now, answers, labels, model)
     now.history.append({"epoch": 0, "lr": 0.0, "train_loss": None, "train_top1": None, "test_top1": top1})
-    return logits
+    return answers
 
 
 def _text(value: float | None) -> str:
@@ -262,8 +274,12 @@ def _write(
     data: LongTail,
     now: Progress,
     model: nn.Module,
-    logits: np.ndarray,
+    answers: np.ndarray,
 ) -> None:
+    by_epoch, experts = {"last": answers, "best": now.best["logits"].numpy()}, {}
+    if counts_experts(model):
+        experts = {f"experts_{phase}": told[:, -1].astype(np.int64) for phase, told in by_epoch.items()}
+        by_epoch = {phase: np.ascontiguousarray(told[:, :-1]) for phase, told in by_epoch.items()}
     with open(workspace.result / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -273,10 +289,10 @@ def _write(
     np.savez(
         workspace.result / "predictions.npz",
         labels=data.test_labels.astype(np.int64),
-        logits_last_cls=logits,
-        logits_best_cls=now.best["logits"].numpy(),
+        **{f"logits_{phase}_cls": logits for phase, logits in by_epoch.items()},
         best_epoch=now.best["epoch"],
         last_epoch=max(config.epochs - 1, 0),
         class_order=data.class_order,
         logit_scale=config.logit_scale,
+        **experts,
     )

@@ -56,6 +56,9 @@ TEACHERS = {
     "lws": "lws_x50-imagenet_lt",
     "focal": "focal_bbn-cifar100_if100",
     "dive_large": "dive-inat18",
+    "ride": "ride_bsce-cifar100_if100",
+    "ride_dive": "ride_dive-imagenet_lt",
+    "ride_routed": "ride_dive_routed-cifar100_if100",
     "cbd_ens": "cbd_ens-cifar10_if100-mini",
     "cbd_crt": "crt-imagenet_lt",
 }
@@ -88,6 +91,8 @@ def teacher_entry(table: dict, name: str) -> tuple[TeacherConfig, LongTail]:
     """A teacher's entry with a ResNet-8 and, on large images, few views of few pixels."""
     config = params.build(TeacherConfig, table["teachers"][name], f"teachers.{name}")
     changes = {"arch": "resnet8", "batch_size": 16, "paco": config.paco and replace(config.paco, queue=64)}
+    if config.router is not None:
+        changes["router"] = replace(config.router, top=5)  # of ten classes
     if config.views is not None:
         changes |= {"views": replace(config.views, size=SIDE), "eval_resize": SIDE + 4}
         if config.paco is not None:

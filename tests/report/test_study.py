@@ -9,7 +9,7 @@ import pytest
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
-from longtail.evaluation.metrics import SCALARS
+from longtail.evaluation.metrics import EXPERTS, SCALARS
 from longtail.evaluation.shifts import TESTS
 from longtail.report.published import printed_cells, printed_curve
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, SHIFTS, Column, StudyConfig
@@ -18,7 +18,7 @@ from tests.helpers.root import ROOT
 
 
 def test_columns_are_the_metrics():
-    assert set(typing.get_args(Column)) == set(SCALARS) | {ON_VIEWS} | set(SHIFTS) == set(COLUMN_LABELS)
+    assert set(typing.get_args(Column)) == set(SCALARS) | {ON_VIEWS, EXPERTS} | set(SHIFTS) == set(COLUMN_LABELS)
     assert tuple(f"{direction}-{factor}" for direction, factor in TESTS) == SHIFTS
 
 

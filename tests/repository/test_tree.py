@@ -32,7 +32,6 @@ MAY_IMPORT = {  # folder: those below it that it may import, each of them above 
 WITHOUT_TORCH = ("data", "evaluation", "report")
 SHORT, LONG = 60, 310  # lines
 ALONE = {  # short, and imported by one other: why it stands alone
-    "models/resnet50.py": "loads torchvision, which CIFAR's teachers do without",
     "training/sam.py": "SAM is looked for by its name",
     "analysis/tsne.py": "a part of the stage that another kind of features could use, tested without files",
 }

@@ -81,7 +81,7 @@ def test_large_sets_by_a_cosine_an_epoch(name, arch, images, steps, batch, lr, e
     )
 
 
-@pytest.mark.parametrize("name", [name for name, entry in DIVE.items() if entry.get("distil")])
+@pytest.mark.parametrize("name", [n for n, entry in DIVE.items() if entry.get("distil") and not n.startswith("ride")])
 def test_a_student_is_its_teacher_but_for_what_the_table_compares(name):
     """Architecture, schedule and views are one recipe; seeds and data too, except for FULL's."""
     config = config_of(name)
@@ -106,7 +106,8 @@ def test_table_6_and_the_printed_settings():
         of = config.distil
         return config.loss, of.tau, of.power, of.targets, of.power_of, of.of_student, of.weight
 
-    assert {config_of(name).distil.alpha for name, entry in DIVE.items() if entry.get("distil")} == {0.5}
+    distilled = [config_of(name) for name, entry in DIVE.items() if entry.get("distil")]
+    assert {of.distil.alpha for of in distilled if of.experts == 1} == {0.5}
     assert told("dive") == ("balanced_softmax", 3, 0.5, "teacher", None, 3, 9)
     assert told("dive_row2") == ("none", 1, 0.5, "mixed", "mixed", 1, 1)
     assert told("dive_row2_power_first") == ("none", 1, 0.5, "mixed", "teacher", 1, 1)
@@ -181,12 +182,83 @@ def test_a_few_steps_of_the_miniature_on_cifar(name):
     assert lr == pytest.approx(1e-3) and losses == sorted(losses, reverse=True) and losses[3] < losses[0]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "arch", "images", "steps", "batch", "lr", "epochs", "decay", "milestones", "factor", "factors"),
+    [
+        ("cifar100_if100", "resnet32", 10_847, 85, 128, 0.1, 200, 5e-4, (160, 180), (-0.1, 0.05, 160), [1e-2, 1e-4]),
+        ("imagenet_lt", "resnext50", 115_846, 453, 256, 0.1, 100, 2e-4, (60, 80), (-0.2, 0.02, 80), [0.1, 0.01]),
+        ("inat18", "resnet50", 437_513, 855, 512, 0.2, 100, 2e-4, (60, 80), (-0.2, 0.015, 80), [0.1, 0.01]),
+    ],
+)
+def test_rides_recipe_of_teacher_and_student(
+    dataset, arch, images, steps, batch, lr, epochs, decay, milestones, factor, factors
+):
+    """Warm-up by fifths of the rate, Nesterov; the student is its teacher with four experts, held against its mean."""
+    teacher, student = config_of(f"ride_bsce-{dataset}"), config_of(f"ride_dive-{dataset}")
+    assert epoch_size(teacher, images) == (steps, images)
+    assert (teacher.arch, teacher.batch_size, teacher.epochs, teacher.weight_decay) == (arch, batch, epochs, decay)
+    assert (teacher.nesterov, teacher.momentum, teacher.scale, teacher.drw_epoch) == (True, 0.9, 30.0, None)
+    assert (teacher.loss, teacher.experts, teacher.sources) == ("balanced_softmax", 6, NONE)
+    of = teacher.diversity
+    assert (of.factor, of.reweight, of.reweight_epoch) == factor
+    last = milestones[-1]
+    rates = [learning_rate(teacher, e) / lr for e in (0, 1, 4, 5, milestones[0] - 1, milestones[0], last - 1, last)]
+    assert rates == pytest.approx([0.2, 0.4, 1, 1, 1, factors[0], factors[0], factors[1]], rel=1e-9)
+    made, own = Teacher(replace(teacher, arch="resnet8"), digits(), 0, torch.device("cpu")), ("sources", "distil")
+    assert made.optimizer.param_groups[0]["nesterov"]
+    assert len({made.step_of(e)[1][2] for e in (0, of.reweight_epoch - 1)}) == 1
+    assert made.step_of(of.reweight_epoch)[1][2] != made.step_of(0)[1][2]  # a CUDA graph is of one set of temperatures
+    expected = {"experts": 4, "diversity": None, "must_reach": None, **{name: getattr(student, name) for name in own}}
+    assert student == replace(teacher, **expected) and student.sources == (f"ride_bsce-{dataset}", *NONE[1:])
+    soft = {"cifar100_if100": (3, 0.5, 9), "imagenet_lt": (3, 1, 9), "inat18": (2, 0.5, 4)}[dataset]
+    assert (student.distil.tau, student.distil.power, student.distil.weight, student.distil.alpha) == (*soft, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images", "steps", "top"),
+    [("cifar100_if100", 10_847, 22, 30), ("imagenet_lt", 115_846, 227, 50), ("inat18", 437_513, 855, 50)],
+)
+def test_rides_router_alone(dataset, images, steps, top):
+    """Five epochs of 512 in class-balanced draws, a cosine an epoch from .01."""
+    config, student = config_of(f"ride_dive_routed-{dataset}"), config_of(f"ride_dive-{dataset}")
+    assert epoch_size(config, images) == (steps, images) and config.sampler == "class_balanced"
+    assert (config.start.train, config.start.classifier) == ("router", "kept")
+    assert config.sources == (f"ride_dive-{dataset}", *NONE[1:])
+    assert (config.router.top, config.router.hidden, config.router.pos_weight) == (top, 16, 100)
+    assert (config.epochs, config.batch_size, config.weight_decay, config.nesterov) == (5, 512, 5e-4, True)
+    rates = [learning_rate(config, epoch) for epoch in (0, 1, 4)]
+    cosines = [0.005 * (1 + math.cos(math.pi * epoch / 5)) for epoch in (0, 1, 4)]
+    assert rates == pytest.approx(cosines, rel=1e-12)
+    same = ("arch", "experts", "scale", "views", "eval_resize", "crop_padding", "hflip", "normalization", "dataset")
+    assert all(getattr(config, name) == getattr(student, name) for name in same)
+
+
+def test_a_routers_work_is_forward_alone():
+    full = Workload(TABLE)
+    router, student = (full.of("train_teacher", f"ride_dive{of}-cifar100_if100") for of in ("_routed", ""))
+    assert [(load.part, load.count) for load in router.loads] == [
+        ("batch", 5 * 10_847),
+        ("forward", 5 * 10_847),
+        ("forward", 10_000),
+    ]
+    six = full.teacher_shape("ride_bsce-cifar100_if100")
+    asked = [load for load in student.loads if load.entry == "teachers.ride_bsce-cifar100_if100"]
+    assert [(load.part, load.count, load.shape) for load in asked] == [("forward", 200 * 10_847, six)]
+    assert router.memory < student.memory
+
+
 FULL = [  # one of each loss and each net that the published studies have, of the two classes, of the four cells
     *("ce_bbn-cifar100_if100", "focal_bbn-cifar100_if100", "balanced_softmax_bbn_sam-cifar100_if100"),
     *("dive-cifar100_if100", "dive_row3-cifar100_if50", "dive_row6-cifar100_if10", "dive_tau6-cifar10_if100"),
     *("kd_full_tau3-cifar100_if100", "dive_x50-imagenet_lt", "dive_e200-inat18"),
     *("eps0-airplane_automobile_5000_500", "eps40-airplane_dog_500_50", "lws_x50-imagenet_lt"),
     *("dive_student6-cifar10_if100-jpeg", "dive_factor36-digits_if20-again", "dive_student6-cifar100_if100"),
+    *(
+        "ride_bsce-cifar100_if100",
+        "ride_dive-cifar100_if100",
+        "ride_dive_routed-cifar100_if100",
+        "ride_dive-imagenet_lt",
+    ),
 ]
 
 
@@ -206,7 +278,7 @@ def test_a_few_steps_of_a_full_recipe(name):
     teacher = Teacher(config, data, 0, torch.device("cpu"), sources=sources)
     decayed = config.milestones[0] if config.milestones else config.epochs - 1
     step, (lr, _, _) = teacher.step_of(decayed)
-    assert lr == pytest.approx(config.lr * 0.01 if config.milestones else learning_rate(config, decayed))
+    assert lr == pytest.approx(config.lr * config.factors[0] if config.milestones else learning_rate(config, decayed))
     teacher.task.train()
     batch = teacher.task.batch(decayed, slice(0, 8))
     before = teacher.task.weights[-1].detach().clone()
