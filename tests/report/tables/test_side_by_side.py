@@ -60,7 +60,7 @@ def test_states_of_a_papers_items(tmp_path):
     assert of([("s", "overall")]) == "part"
     assert of([("s", "experts"), ("x", "experts")]) == "part"
     assert of([("x", "experts")], [("m", "experts")]) == "miniature"
-    assert of([], [("m", "overall")]) == "miniature"
+    assert of([], [("m", "overall")]) == "miniature_part"
     assert of([("x", "overall")]) == "none"
     assert of([]) is None
 
