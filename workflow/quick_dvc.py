@@ -17,11 +17,12 @@ from pathlib import Path
 
 import dvc.dvcfile
 from dvc.cli import main
-from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml
+from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from longtail.base.files import atomic_write
 
 HEADER = "schema: '2.0'\nstages:\n"
+SHARED = re.compile(r"[&*]id\d{3}")  # an anchor of ruamel.yaml's, where a value stands in two places
 STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # deeper lines are a stage's own, folded text among them
 
 
@@ -47,13 +48,16 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
         return
     yield data
     now = data["stages"]
+    changed = {name: stage for name, stage in now.items() if stage != before.get(name)}
+    made = {name: dumps_yaml({"stages": {name: stage}}).removeprefix("stages:\n") for name, stage in changed.items()}
     if list(data) != ["schema", "stages"] or list(now)[: len(before)] != list(before):
         whole = dumps_yaml(data)  # more than a stage that ran: a data set, say
+    elif any(SHARED.search(lines) for name in made for lines in (made[name], parts.get(name, ""))):
+        all_of_it = parse_yaml_for_update(text, str(path))  # anchors are numbered through the whole file
+        all_of_it["stages"].update(changed)
+        whole = dumps_yaml(all_of_it)
     else:
-        for name, stage in now.items():
-            if stage != before.get(name):
-                parts[name] = dumps_yaml({"stages": {name: stage}}).removeprefix("stages:\n")
-        whole = HEADER + "".join(parts.values())
+        whole = HEADER + "".join((parts | made).values())
     if whole != text:
         atomic_write(file, lambda temporary: temporary.write_text(whole, encoding="utf-8"))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 import sys
 
 import pytest
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml
 
 from tests.helpers.root import ROOT
-from workflow.quick_dvc import modify, texts
+from workflow.quick_dvc import HEADER, modify, texts
 
 LOCK = (ROOT / "papers/dive/dvc.lock").read_text()
 STAGE = {
@@ -86,6 +87,24 @@ def test_what_is_laid_out_otherwise_goes_dvcs_way(tmp_path, text):
 
     theirs, ours = both(tmp_path, text, edit)
     assert ours == theirs and "tables@s" in ours
+
+
+def test_anchors_are_numbered_through_the_file(tmp_path):
+    """A list that params.yaml uses twice is written once, and the numbers of such lists are the whole file's."""
+    shared = [1, 2]
+    anchored = {"cmd": "c", "params": {"params.yaml": {"a": {"x": shared, "y": shared}}}}
+    text = dumps_yaml({"schema": "2.0", "stages": {"a": anchored, "b": {"cmd": "d"}, "c": copy.deepcopy(anchored)}})
+    assert text.startswith(HEADER) and "&id002" in text
+    for number, edit in enumerate(
+        (
+            lambda data: data["stages"].update(b=copy.deepcopy(anchored)),  # one more, between
+            lambda data: data["stages"].update(a={"cmd": "d"}),  # one less: those after it are counted anew
+            lambda data: data["stages"].update(b={"cmd": "e"}),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        theirs, ours = both(tmp_path / str(number), text, edit)
+        assert ours == theirs and parse_yaml(ours, "dvc.lock")["stages"]["c"] == anchored
 
 
 def test_more_than_a_stage_is_written_too(tmp_path):
