@@ -35,10 +35,13 @@ DESKTOP = {"width": 1280, "height": 900}
 # element, which takes a minute where a page has thousands of cells
 ONE_OF_A_KIND = """() => {
   const seen = new Set();
-  for (const element of document.querySelectorAll('tr, li, dt, dd, details, figure')) {
+  for (const element of document.querySelectorAll('tr, li, dd, details, figure')) {
     const tags = element.outerHTML.replace(/>[^<]*/g, '>').replace(/ (?!class=|style=|fill=)[a-z-]+="[^"]*"/g, '');
     const kind = `${element.parentElement.closest('[class]')?.className} ${tags}`;
-    if (seen.has(kind)) element.remove();
+    if (seen.has(kind)) {
+      if (element.previousElementSibling?.tagName === 'DT') element.previousElementSibling.remove();
+      element.remove();
+    }
     seen.add(kind);
   }
 }"""

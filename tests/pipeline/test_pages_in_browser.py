@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from longtail.base import yaml_file
 from tests.helpers import browser, run_files
 from tests.helpers.reporting import PUBLISHED, run_stage
 from tests.helpers.root import ROOT
@@ -25,6 +26,8 @@ INDEX = ROOT / "reports/index.html"
 OF_RUNS = sorted((ROOT / "reports/pages").glob("**/*.html"), key=lambda path: (path.stat().st_size, path))
 IN_GIT = [path for path in (INDEX, *OF_RUNS[-1:]) if path.is_file()]
 MEGABYTES = {"index.html": 4.0}  # of any other page: half a megabyte
+ABOUT = yaml_file.read(ROOT / "docs/words.yaml")["papers"].values()
+ELSEWHERE = {about[kind] for about in ABOUT for kind in ("arxiv", "code")}
 SORTED = 2, 2  # tables of a page, headings of each; each takes several clicks
 
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
@@ -110,13 +113,17 @@ def test_its_links_arrive(seen, path):
 
 
 def links_arrive(seen: browser.Seen, path: Path) -> None:
-    """Within the page, and to files beside it, but for those that git leaves to be made."""
+    """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers and the
+    authors' code alone."""
     ids = seen.page.evaluate(IDS)
     assert len(ids) == len(set(ids))
     for link in sorted(set(seen.page.evaluate(LINKS))):
         parts = urlsplit(link)
+        if parts.scheme:
+            assert link in ELSEWHERE
+            continue
         target = path.parent / unquote(parts.path) if parts.path else path
-        assert not parts.scheme and (target.exists() or ignored(target)), link
+        assert target.exists() or ignored(target), link
         if parts.fragment and target.exists():
             anchors = seen.page.evaluate(IDS) if target == path else re.findall('id="([^"]+)"', target.read_text())
             assert unquote(parts.fragment) in anchors, link

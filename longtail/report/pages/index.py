@@ -224,16 +224,18 @@ def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable
 
 
 def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
-    """{place: its drawing}: the smaller of SVG and PNG, where there is one."""
+    """{place: its drawing}, where there is one: the smaller of SVG and PNG, and where both are large the PNG, as that can
+    be reduced."""
     found = {}
     for item in coverage.items:
         for place in (*item.full, *item.miniature):
             if not place.table:
                 folder = f"overviews/{place.overview}" if place.overview else f"figures/{place.study}"
                 both = (project.reports / folder / f"{place.name}.{suffix}" for suffix in ("svg", "png"))
-                there = [path for path in both if path.is_file()]
-                if there:
-                    found[place] = min(there, key=lambda path: path.stat().st_size)
+                sizes = {path: path.stat().st_size for path in both if path.is_file()}
+                if sizes:
+                    png_first = min(sizes.values()) > REDUCED
+                    found[place] = min(sizes, key=(lambda path: path.suffix) if png_first else sizes.get)
     return found
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from longtail.base import yaml_file
 from longtail.base.files import write_json
 from longtail.report.pages import index
+from longtail.report.review.coverage import read
 from tests.helpers.pages import Page
 from tests.helpers.reporting import PUBLISHED, T2, metrics_file, run_stage, study_dict, write_metrics
 from tests.helpers.root import ROOT
@@ -316,6 +317,21 @@ def test_a_large_png_is_reduced_in_the_page(tmp_path):
     shown = Image.open(io.BytesIO(made.content))
     assert (shown.size, made.width) == ((200, 150), 160) and len(made.content) < path.stat().st_size / 4
     assert abs(np.asarray(shown.convert("RGB"), float).mean() - pixels.mean()) < 3
+
+
+@pytest.mark.parametrize(
+    "svg, png, shown", [(10, 20, "svg"), (20, 10, "png"), (9, None, "svg"), (110, 120, "png"), (110, None, "svg")]
+)
+def test_the_smaller_drawing_is_shown_and_of_two_large_ones_the_png(tree, monkeypatch, svg, png, shown):
+    monkeypatch.setattr(index, "REDUCED", 100)
+    drawn = tree / "reports/figures/s/cls_dist_distance"
+    drawn.parent.mkdir(parents=True)
+    for suffix, size in {".svg": svg, ".png": png}.items():
+        if size:
+            drawn.with_suffix(suffix).write_bytes(b"x" * size)
+    project = index.Project(params_dict(), tree / "reports")
+    found = index.image_files(read(tree / "coverage.yaml", params_dict(), print), project)
+    assert [path.suffix for path in found.values()] == [f".{shown}"]
 
 
 def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(tree, tmp_path_factory, made):
