@@ -78,8 +78,10 @@ def fresh(tmp_path_factory) -> Path:
     words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
     assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
-    for run in ("e", "teachers/t"):  # the pages link it, run_files makes none
-        (reports / f"runs/s/{run}/predictions.npz").touch()
+    (reports / "review").mkdir()
+    linked = ("review/cost.md", "runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
+    for name in linked:  # from the pages; nothing here makes them
+        (reports / name).touch()
     return reports
 
 
