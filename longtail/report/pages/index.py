@@ -224,7 +224,7 @@ def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable
 
 
 def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
-    """{place: its drawing}, where there is one: the smaller of SVG and PNG; where both are large the PNG, as that can be
+    """{place: its drawing}, where there is one: the smaller of SVG and PNG; where both are large the PNG, which can be
     reduced."""
     found = {}
     for item in coverage.items:
