@@ -31,7 +31,7 @@ import limits
 import recording
 import torch
 
-from longtail.base import params
+from longtail.base import params, workers
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
 
@@ -121,7 +121,7 @@ def sentence(record: dict) -> str:
     first, again, where = record["runs"][FIRST], record["runs"][AGAIN], record["environment"]
     return (
         f"`make repro` takes {first['wall_s'] / 60:.1f} minutes ({first['cpu_s']:.0f} CPU seconds) on "
-        f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s in float32), once `.venv` "
+        f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s a core in float32), once `.venv` "
         f"is there, and {again['wall_s']:.0f} s where there is nothing to do; all embedded studies take "
         f"{total(record):.0f} minutes (`benchmarks/results/quickstart_cpu.md`).\n"
     )
@@ -133,7 +133,7 @@ def table(record: dict) -> str:
     scripts = [(script, row["runs"], row["cpu_s"]) for script, row in record["stages"].items()]
     lines = [
         f"The embedded studies in a fresh clone on {where['processor']}, {where['cores']} cores, "
-        f"{record['fp32_gflops']:.0f} GFLOP/s in products of float32 matrices, load before {where['load'][0]} "
+        f"{record['fp32_gflops']:.0f} GFLOP/s a core in products of float32 matrices, load before {where['load'][0]} "
         f"(torch {where['torch']}).",
         "",
         *pipe_table(("command, one after the other", "wall s", "CPU s"), "lrr", runs),
@@ -158,7 +158,8 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cpu")
     studies = list(params.own(args.source / "params.yaml")["studies"])
-    rate = limits.matmul_rate(device, 8, 384, torch.float32) / 1e9
+    with workers.one_thread():
+        rate = limits.matmul_rate(device, 8, 384, torch.float32) / 1e9
     record = {"environment": recording.machine(device), "fp32_gflops": round(rate, 1)}
     with tempfile.TemporaryDirectory() as folder:
         record |= measure(args.source, args.clone or Path(folder, "clone"), studies)
