@@ -60,7 +60,7 @@ index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pag
 
 pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
-		test ! -d reports/metrics/$$study -o -d reports/figures/$$study || echo $$study; done | \
+		test ! -d reports/metrics/$$study || test -d reports/figures/$$study -a -n "$(CHANGED)" || echo $$study; done | \
 		xargs -P 2 -I STUDY $(BIN)/python stages/figures.py STUDY --metrics reports/metrics/STUDY \
 		--analysis reports/analysis/STUDY --published data/published --out reports/figures/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports

@@ -121,8 +121,8 @@ def sentence(record: dict) -> str:
     first, again, where = record["runs"][FIRST], record["runs"][AGAIN], record["environment"]
     return (
         f"`make repro` takes {first['wall_s'] / 60:.1f} minutes ({first['cpu_s']:.0f} CPU seconds) on "
-        f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s a core in float32), once `.venv` "
-        f"is there, and {again['wall_s']:.0f} s where there is nothing to do; all embedded studies take "
+        f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s a core in float32), once "
+        f"`.venv` is there, and {again['wall_s']:.0f} s where there is nothing to do; all embedded studies take "
         f"{total(record):.0f} minutes (`benchmarks/results/quickstart_cpu.md`).\n"
     )
 
