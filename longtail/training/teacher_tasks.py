@@ -97,8 +97,9 @@ class Contrastive:
             index = order[positions]
             made = (make(epoch, positions, index) for make in (self.views.query, self.views.key))
             self._window = (epoch, first), *(m.contiguous(memory_format=torch.channels_last) for m in made)
-        own = share(size).stop - share(size).start
-        before = (rows.start - first) // size * own
+        of_step, own = (share(count).stop - share(count).start for count in (size, rows.stop - rows.start))
+        steps_before, rows_before = divmod(rows.start - first, size)  # a probe takes a few rows of a step
+        before = steps_before * of_step + rows_before
         inside = slice(before, before + own)
         return self._window[1][inside], self._window[2][inside]
 

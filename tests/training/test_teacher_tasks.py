@@ -152,3 +152,19 @@ def test_a_step_moves_the_queue_once_with_sam_too(data):
     task.forward(0, *batch)
     torch.testing.assert_close(task.paco.key_encoder.conv1.weight, moved)
     assert torch.equal(task.paco.queue_labels[:32], labels)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 8), slice(8, 16), slice(40, 48)])
+def test_a_few_rows_of_a_step_are_those_rows(data, rows):
+    """As a probe asks for them: fewer than a batch, labels and both views of the same images."""
+    config = config_of(**SHORT)
+    torch.manual_seed(0)
+    task = build_task(config, data, 0, CPU)
+    size = config.batch_size
+    step = rows.start // size
+    whole = [pixels.clone() for pixels in task._pixels(0, slice(step * size, (step + 1) * size))]
+    few = task._pixels(0, rows)
+    inside = slice(rows.start - step * size, rows.stop - step * size)
+    assert all((a == b[inside]).all() for a, b in zip(few, whole, strict=True))
+    labels, queries, contrast, contrast_labels = task.batch(0, rows)
+    assert len(labels) == len(queries) == 8 and len(contrast) == len(contrast_labels) == 8 + config.paco.queue
