@@ -1,7 +1,7 @@
 """DVC's command line, with a quicker and safer way to write dvc.lock: `python -m workflow.quick_dvc repro`.
 
-After every stage DVC reads the whole dvc.lock with ruamel.yaml's round-trip parser and writes it anew in place: three
-seconds for the root's 350 kB, a quarter of `make repro`, and a kill in that moment leaves a torn file. Here the text of
+After every stage DVC reads the whole dvc.lock with ruamel.yaml's round-trip parser and writes it anew in place: seconds
+for the root's, a good part of `make repro`, and a kill in that moment leaves a torn file. Here the text of
 the stage that ran is replaced, and the file goes in by rename. The bytes are those that DVC writes; what does not look
 as DVC leaves it goes DVC's own way. Everything else is DVC itself, and a plain `dvc repro` does the same, slower.
 """

@@ -87,8 +87,8 @@ class RoutedHeads(ExpertHeads):
         return torch.cat(said, 1).float()
 
     def used(self, x: Tensor, each: Tensor) -> Tensor:
-        """How many experts answer, int64 [B]: up to the first that does not ask for the next."""
-        return 1 + (self.asked(x, each) > 0).long().cumprod(1).sum(1)
+        """How many experts answer, int64 [B]."""
+        return in_use(self.asked(x, each))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.routed(x)[0]
@@ -98,6 +98,11 @@ class RoutedHeads(ExpertHeads):
         each = self.each(x)
         used = self.used(x, each)
         return chosen(running_means(each), used), used
+
+
+def in_use(asked: Tensor) -> Tensor:
+    """How many experts answer, int64 [B]: up to the first that does not ask for the next. asked: logits [B, K - 1]."""
+    return 1 + (asked > 0).long().cumprod(1).sum(1)
 
 
 def chosen(means: Tensor, used: Tensor) -> Tensor:

@@ -20,14 +20,7 @@ from longtail.base.text import pipe_table, signed
 from longtail.report import machines
 from longtail.report.claims.rules import LEVEL, holm
 
-MADE = (
-    "metrics",
-    "tables",
-    "runs",
-    "analysis",
-    "scores",
-    "experts",
-)  # folders of reports/, by study, that stages write
+MADE = "metrics", "tables", "runs", "analysis", "scores", "experts"  # folders of reports/, by study, that stages write
 TABLE = ("label", "column", "head", "entry", "last_mean", "last_stderr", "last_n")
 SHRINK = 2  # degrees of freedom by which the spread of the study's other cells counts in a cell's own
 KINDS = {"experiments": "students", "teachers": "teachers"}

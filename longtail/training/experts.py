@@ -14,7 +14,7 @@ from torch import Tensor
 
 from longtail.losses.dive import dive_loss
 from longtail.losses.ride import divergence, over_experts, router_loss
-from longtail.models.experts import chosen, running_means
+from longtail.models.experts import chosen, in_use, running_means
 from longtail.runs.execution import Execution
 from longtail.runs.parallel import ALONE, Team
 from longtail.training.shared_batch import whole
@@ -106,8 +106,7 @@ class Routing(Supervised):
                 each = fc.each(features)
             asked = fc.asked(features, each)
         asked, means = (whole(made, len(labels), self.team) for made in (asked, running_means(each)))
-        used = 1 + (asked.detach() > 0).long().cumprod(1).sum(1)
-        return chosen(means, used), router_loss(asked, means, labels, self.config.router.pos_weight)
+        return chosen(means, in_use(asked)), router_loss(asked, means, labels, self.config.router.pos_weight)
 
 
 class ExpertDiversity:

@@ -44,15 +44,12 @@ def check_experts(config: TeacherConfig) -> None:
         raise ValueError(f"experts: {config.experts} go with losses on logits; not with loss paco or a projection")
     if isinstance(config.distil, FeatureDistillation):
         raise ValueError(f"experts: {config.experts} have no one feature; write distil of kind soft")
-    if config.start is not None and (config.start.train not in ("router", "nothing") or _replaced(config)):
+    start = config.start
+    if start is not None and (start.train not in ("router", "nothing") or start.classifier != "kept"):
         raise ValueError(
             f"experts: {config.experts} that go on from weights: write start.train: router (or nothing, of an ensemble)"
             " and classifier: kept"
         )
-
-
-def _replaced(config: TeacherConfig) -> bool:
-    return config.start.classifier != "kept"
 
 
 def check_router(config: TeacherConfig, classes: int) -> None:
