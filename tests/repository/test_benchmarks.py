@@ -112,7 +112,7 @@ def test_one_command_measures_all(run, tmp_path):
     assert "| 24 px: torch | " in text and "`digits-deit_lt`, build: 1 worker" in text and "| copy, read" in text
     # what benchmarks/views.py and cache.py measure is in the record, and in files of their own
     sizes, default = record["views"]["sizes"], record["views"]["environment"]["default"]["24"]
-    assert set(sizes) == {"24"} and set(sizes["24"]) == {"timm", "timm, loader", "pil", "torch"}
+    assert set(sizes) == {"24"} and set(sizes["24"]) == {"timm", "timm, loader", "pil", "torch", "pil, workers"}
     assert all(row["views_per_second"] > 0 for row in sizes["24"].values())
     rate = sizes["24"][default]["views_per_second"]
     assert f"| 24 | {default} | {rate:,} |" in (tmp_path / "views_cpu.md").read_text()
