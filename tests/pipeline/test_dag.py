@@ -139,6 +139,7 @@ def test_command_lines_hold_no_number():
             "cache",
             "start-from",
             "run",
+            "others",
             "runs",
             "metrics",
             "published",
