@@ -63,13 +63,12 @@ def read(table: dict, name: str) -> tuple[Comparison, list[int]]:
     shown = params.build(Comparison, params.entry(table, "compare_predictions", name), where)
     if name in shown.others:
         raise UserError(f"{where}.others: names the student itself; name the networks that it is held against")
-    for of in (name, *shown.named):
-        its = params.entry(table, "teachers", of).get("dataset")
-        if its != shown.dataset:
-            raise UserError(f"{where}.dataset: {shown.dataset}, but teachers.{of}.dataset is {its}; write the same")
-    if not (seeds := table["teachers"][name].get("seeds")):
+    student = params.entry(table, "teachers", name)
+    if (its := student.get("dataset")) != shown.dataset:
+        raise UserError(f"{where}.dataset: {shown.dataset}, but teachers.{name}.dataset is {its}; write the same")
+    if not student.get("seeds"):
         raise UserError(f"teachers.{name}.seeds: missing; the comparison needs it")
-    return shown, seeds
+    return shown, student["seeds"]
 
 
 def answers(run: Path, seed: int, test: TestSet, dataset: Path) -> np.ndarray:

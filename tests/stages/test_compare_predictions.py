@@ -92,14 +92,12 @@ def test_beside_one_other_alone(place):
         ({"others": ["bsce", "bsce"]}, {}, "others: ['bsce', 'bsce']; name one or two different entries, else none"),
         ({"others": ["none", "none"]}, {}, "others: ['none', 'none']; name one or two different entries, else none"),
         ({"others": ["ce", "dive"]}, {}, "compare_predictions.dive.others: names the student itself"),
-        ({"others": ["ce", "bcse"]}, {}, "teachers.bcse: no such entry in params.yaml; did you mean 'bsce'?"),
         ({"images": 0}, {}, "images: 0; at least 1"),
         ({"dataset": "x"}, {}, "compare_predictions.dive.dataset: x, but teachers.dive.dataset is tiny; write"),
-        ({}, {"ce": {"dataset": "x"}}, "compare_predictions.dive.dataset: tiny, but teachers.ce.dataset is x"),
         ({}, {"dive": {"dataset": "tiny"}}, "teachers.dive.seeds: missing"),
         ({}, {"dive": {"dataset": "tiny", "seeds": [2]}}, "ce/seed2"),
     ],
-    ids=["twice", "nobody", "itself", "unknown", "no image", "dataset", "others' dataset", "no seeds", "not trained"],
+    ids=["twice", "nobody", "itself", "no image", "dataset", "no seeds", "not trained"],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_one_line(place, capsys, shown, teachers, said):
     assert stage(shown, **teachers) == 2
@@ -111,6 +109,8 @@ def test_predictions_of_another_test_set_are_one_line(place, tiny, capsys):
     change(place / "bsce/seed0", labels=tiny.test_labels[::-1])
     assert stage() == 2
     assert "bsce/seed0: test image 0 has label 9, but tiny.npz says 0" in capsys.readouterr().err
+    assert stage(others=("ce", "bcse")) == 2
+    assert "bcse/seed0/identity.json: no such file" in capsys.readouterr().err
 
 
 def test_a_file_of_another_dataset_is_one_line(place, tiny, capsys):
