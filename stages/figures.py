@@ -1,11 +1,9 @@
 """The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
 
-Accuracy by class group, and over a setting, from the metrics files; teacher entropy, CLS-DIST distance, attention
-distance, feature rank, rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples, maps,
-neighbours and drift of features from the analysis folders. What a caption says of the numbers drawn is a text beside
-the figure. Which entries a figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out,
-and a figure without any is skipped.
-Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
+Accuracy by class group and over a setting from the metrics files, all else from the analysis folders: curves by epoch,
+attention, rank, rollout, reconstructions, entropy, virtual examples, maps, neighbours, drift, answers to test images.
+What a caption says of the numbers drawn is a text beside the figure. Which entries a figure shows stands under
+studies.<STUDY>.figures; those not run are left out, and a figure without any. Thin dashes are read off printed figures.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
       --published data/published --out reports/figures/digits
@@ -24,7 +22,7 @@ from longtail.base.errors import run_main
 from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
-from longtail.report.figures import dive_figures, study_figures
+from longtail.report.figures import dive_figures, predictions, study_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.cbd_figures import NEIGHBOUR_KEYS, feature_drift, neighbours, sweep
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
@@ -68,6 +66,8 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
         return study_figures.attention_distance(found, images, colors, printed)
 
     examples, compared = (partial(read, under=folder) for folder in ("virtual_examples", "compare_features"))
+    of_images = "predictions", "predictions.npz", predictions.KEYS, "compare_predictions"
+    alone = read("predictions", "counts.csv", "images", "right_alone", "wrong_alone", under="compare_predictions")
 
     def epochs(figure: str, column: str) -> tuple[dict, dict]:
         return read(figure, "curves.csv", "epoch", column), colors
@@ -112,6 +112,7 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
             examples("virtual_example_curves_tau", *of_class)
         ),
         "tsne": dive_figures.tsne(examples("tsne", "tsne.csv", "class", "images", "x", "y")),
+        "predictions": predictions.predictions(arrays(*of_images), alone, study.teachers),
         "head_smoothing": dive_figures.head_smoothing(smoothing),
         "sweep": sweep(study.sweeps, results.teachers),
         "neighbours": neighbours(

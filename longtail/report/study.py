@@ -37,7 +37,11 @@ OF_TEACHERS = (
     "virtual_example_curves_tau",
     "tsne",
 )
-OF_STUDENTS = ("neighbours", "feature_drift")  # drawn from stages/compare_features.py, of those that `figures` names
+OF_STUDENTS = {  # {figure: the stage that it is drawn from}, of the students that `figures` names
+    "neighbours": "compare_features",
+    "feature_drift": "compare_features",
+    "predictions": "compare_predictions",
+}
 COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
 
 COLUMN_LABELS = {
@@ -247,7 +251,7 @@ class StudyConfig:
             panels = self.smoothing if figure == "head_smoothing" else self.sweeps
             named = {name for panel in panels for name in panel.names}
             return tuple(item for item in self.teachers if item.name in named)
-        if figure in OF_TEACHERS + OF_STUDENTS:
+        if figure in OF_TEACHERS or figure in OF_STUDENTS:
             return self.teachers
         return self.teachers + self.experiments if figure == "groups" else self.experiments
 

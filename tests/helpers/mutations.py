@@ -161,6 +161,32 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("lws", "models.combined:ScaledLinear.forward", "* self.scales", "* self.scales * 1.001"),
     ("lws", "training.taught:Started.__init__", "[fc.scales]", "[fc.scales, fc.bias]"),
     ("focal", "losses.losses:focal_loss", "** gamma", "** (gamma + 0.01)"),
+    # several experts and their router
+    ("ride", "training.experts:ExpertDiversity.__call__", "self.of.factor *", "-self.of.factor *"),
+    ("ride", "training.experts:ExpertDiversity.__call__", "each * self.config.logit_scale", "each"),
+    ("ride", "training.experts:Experts.forward", "+ self.diversity(each, epoch)", "+ self.diversity(each, -1)"),
+    ("ride", "training.teacher:diversity_reweighted", "epoch >= first", "epoch > first"),
+    ("ride", "training.teacher:build_loss", "else config.scale * logits", "else logits"),
+    ("ride", "losses.ride:class_temperatures", "weights / weights.max()", "weights / weights.mean()"),
+    ("ride", "losses.ride:divergence", "temperature.mean() ** 2", "temperature.mean()"),
+    ("ride", "losses.ride:divergence", "each.detach().mean(1)", "each.detach()[:, 0]"),
+    ("ride", "losses.ride:over_experts", ".sum()", ".mean()"),
+    ("ride", "models.resnet:NormedLinear.forward", "F.normalize(x.float(), dim=1)", "x.float()"),
+    ("ride_dive", "training.experts:DistilledExperts.forward", "logits * self.config.logit_scale", "logits"),
+    (
+        "ride_dive",
+        "training.experts:DistilledExperts.forward",
+        "over_experts(each, loss)",
+        "each.shape[1] * loss(each.mean(1))",
+    ),
+    ("ride_dive", "training.taught:Distilled._answers", "source.logit_scale * source.network", "source.network"),
+    ("ride_dive", "models.experts:ExpertHeads.forward", "self.each(x).mean(1)", "self.each(x)[:, 0]"),
+    ("ride_routed", "losses.ride:router_loss", "torch.full_like(asked[0], pos_weight)", "torch.ones_like(asked[0])"),
+    ("ride_routed", "losses.ride:experts_wanted", "~right[:, :-1] & later", "later"),
+    ("ride_routed", "models.experts:in_use", "asked > 0", "asked > 2"),  # its first weights ask for all
+    ("ride_routed", "models.experts:running_means", "each.cumsum(1) / counts[:, None]", "each"),
+    ("ride_routed", "models.experts:RoutedHeads.asked", "self.scale * running_means", "running_means"),
+    ("ride_routed", "training.experts:Routing.train", "self.model.eval()", "self.model.train()"),
     # labels
     (
         "cache",

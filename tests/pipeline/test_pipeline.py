@@ -25,7 +25,7 @@ def repo(made_by_dvc, tmp_path_factory) -> Path:
 
 def test_every_output_is_there(repo):
     lock = yaml_file.read(repo / "dvc.lock")["stages"]
-    assert len(lock) == 23
+    assert len(lock) == 24
     for stage in lock.values():
         for out in stage["outs"]:
             path = repo / out["path"]

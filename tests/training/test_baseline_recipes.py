@@ -154,7 +154,7 @@ WITH_DRW |= {f"{d}_if100-deit_lt_paco-b": "paco" for d in ("cifar10", "cifar100"
 
 
 def like(name: str) -> dict:
-    """The DeiT-LT entry of the same data and size with the L-D-SAM teacher, as a plain mapping without names."""
+    """The DeiT-LT entry of the same data and size with the LDAM-DRW + SAM teacher, as a plain mapping without names."""
     dataset, _, rest = name.partition("-")
     config, _ = resolve(PARAMS, f"{dataset}-deit_lt-{rest.split('-')[1]}")
     return params.plain(config) | {"experiment": name}

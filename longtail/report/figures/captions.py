@@ -93,6 +93,12 @@ FIGURES = {
         "frequency groups, or of all where there are no more than ten; the legend gives the class' training images. "
         "First seed, perplexity 30, begun from principal components.",
     ),
+    "predictions": (
+        "Test images on which DiVE alone is right or wrong (DiVE Fig. 9)",
+        "Test images that DiVE answers rightly and the networks above it wrongly; then those of the opposite kind, as "
+        "both can be found for any networks. Of each kind the first ones in the order of the test set; the paper's are "
+        "hand-picked. Beneath an image its class and what each network says, bold where right. First seed, last epoch.",
+    ),
     "head_smoothing": (
         "Two classes, the head smoothed (DiVE Figs 3 and 7)",
         "CIFAR-10 from JPEG copies, our recipe. Images of the head class give epsilon of their label to the tail "

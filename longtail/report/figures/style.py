@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 matplotlib.use("Agg")
 
 matplotlib.style.use("longtail.report.figures.longtail")  # longtail.mplstyle, beside this file
+matplotlib.rcParams["figure.max_open_warning"] = 0  # all figures of a study are drawn before the first is saved
 COLORS = tuple(matplotlib.rcParams["axes.prop_cycle"].by_key()["color"])
 GREYS = ("#8a8a8a", "#b9b9b9", "#5c5c5c", "#d6d6d6")
 PRINTED = {"linestyle": (0, (4, 3)), "linewidth": 0.8}  # a thin dashed line
