@@ -59,14 +59,15 @@ class Minus:
 @dataclass(frozen=True)
 class Measure:
     """A number of one run of ours (none yet: no name), and its printed counterpart. At the last epoch, with `weights:
-    best` at the epoch that was best on the test set: those of a teacher that teaches with them."""
+    best` at the epoch that was best on the test set: those of a teacher that teaches with them; with `weights:
+    validation` at the one chosen on validation images."""
 
     entry: str | None = None  # under experiments
     teacher: str | None = None  # under teachers
     cache: str | None = None  # under caches: the teacher on views, and its entropy
     head: Head = "avg"
     metric: Metric = "top1"
-    weights: Literal["last", "best"] = "last"
+    weights: Literal["last", "best", "validation"] = "last"
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns
     rows: Literal["mean", "min"] = "mean"  # of the rows chosen: their mean, or the smallest
     study: str | None = None  # where this side alone is of another study than its comparison
@@ -83,8 +84,8 @@ class Measure:
             raise ValueError(f"where: chooses rows of an analysis; {self.metric} is none")
         if self.minus and (self.metric not in BY_IMAGE or not self.entry or self.curve):
             raise ValueError("minus: takes an entry off an entry, in an accuracy by single test images")
-        if self.weights == "best" and (self.cache or self.metric in ANALYSES):
-            raise ValueError(f"weights: best is of a metrics file; {self.metric} is not in one")
+        if self.weights != "last" and (self.cache or self.metric in ANALYSES):
+            raise ValueError(f"weights: {self.weights} is of a metrics file; {self.metric} is not in one")
         if self.printed and self.curve:
             raise ValueError("printed and curve: what is printed is one of them")
 
@@ -131,6 +132,8 @@ class Measure:
             return None
         values = {}
         for seed, measured in found["seeds"].items():
+            if not self.cache and self.weights not in measured:
+                continue  # not measured: no validation images
             at = measured if self.cache else measured[self.weights].get(self.head)
             if at is None:
                 raise UserError(f"{self.name} has no head '{self.head}'; it has cls")
