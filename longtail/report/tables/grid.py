@@ -25,6 +25,10 @@ DRAWN = (
     "Ours: mean ± standard error over seeds, in %, last epoch; what is expected over all draws of such a test set from "
     "the balanced one."
 )
+EXPLORATORY = (
+    "Exploratory: the best of these rows would be chosen by the test accuracies shown. It is no result, and no claim "
+    "rests on it."
+)
 BY_IMAGES = (
     "Our head, mid and tail are the test images of classes with more than 100, 20 to 100, fewer than 20 training "
     "images; every image counts alike, as in print, where elsewhere every class does."
@@ -137,6 +141,7 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     if sources:
         grid.remarks.append(f"Printed: {'; '.join(sources)}.")
     grid.remarks.append(DRAWN if table.shifted else CHOSEN)
+    grid.remarks += [EXPLORATORY] if table.exploratory else []
     grid.remarks += [VALIDATED] if ON_VALIDATION in called else []
     by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
     if by_count:

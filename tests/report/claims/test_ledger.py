@@ -302,6 +302,20 @@ def test_who_else_ran_it_names_runs_of_theirs_and_printed_numbers():
                 assert abs(float(other.value) - float(line.printed)) < 15, (line.setting, other.value)
 
 
+def test_no_claim_rests_on_a_run_of_an_exploratory_table_alone():
+    """A sweep that chooses on the test set: what it shares with another table of its study may be claimed, no more."""
+    claimed = {name for _, pair, _ in PAIRS for side in pair.sides for name in side.runs}
+    marked = 0
+    for study in TABLE["studies"].values():
+        shown = {True: set(), False: set()}
+        for table in study["tables"]:
+            named = {row.get("entry") or row.get("teacher") for row in table["rows"]}
+            shown[table.get("exploratory", False)] |= named
+        marked += bool(shown[True])
+        assert not claimed & (shown[True] - shown[False]), study["title"]
+    assert marked >= 3
+
+
 def test_every_study_and_every_paper_is_there():
     studies = {pair.of(side) for _, pair, _ in PAIRS for side in pair.sides} - {None}
     assert studies == set(TABLE["studies"]) - {

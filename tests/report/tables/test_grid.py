@@ -244,3 +244,11 @@ def test_a_third_epoch_stands_beside_the_two_where_a_run_has_one(tmp_path):
     shown = side_by_side(table, cells, study())
     assert [line.groups["validation"][0].text for line in shown.lines][:5:4] == ["80.90", "not measured"]
     assert "not measured" in to_html(layout(table, cells, study()))
+
+
+def test_a_sweep_that_chooses_on_the_test_set_says_so(results):
+    told = "Exploratory: the best of these rows would be chosen by the test accuracies shown."
+    for exploratory in (True, False):
+        table = dataclasses.replace(study().tables[0], exploratory=exploratory)
+        text = to_markdown(layout(table, records(table, results, PUBLISHED), study()))
+        assert (told in text) == exploratory
