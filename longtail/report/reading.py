@@ -33,8 +33,9 @@ def diagnostics(folder: Path) -> dict[str, Any] | None:
 
 
 def top1(folder: Path) -> dict[str, np.ndarray] | None:
-    """predictions.npz: `labels` and `seed<k>_<last|best>_<cls|dist|avg>`, predicted classes, int64 [M]; `class_counts`
-    and `groups_author` (0 head, 1 mid, 2 tail), int64 [C]. Raises UserError where it is damaged or lacks one of these.
+    """predictions.npz: `labels` and `seed<k>_<last|best|validation>_<cls|dist|avg>`, predicted classes, int64 [M];
+    `class_counts` and `groups_author` (0 head, 1 mid, 2 tail), int64 [C]. Raises UserError where it is damaged or lacks
+    one of these.
     """
     path = folder / "predictions.npz"
     if not path.is_file():
@@ -44,7 +45,7 @@ def top1(folder: Path) -> dict[str, np.ndarray] | None:
     for name in ("labels", "class_counts", "groups_author"):
         if name not in arrays:
             raise UserError(f"{path}: no '{name}' in it; {AGAIN}")
-    seeds = [name for name in arrays if re.fullmatch(r"seed\d+_(last|best)_(cls|dist|avg)", name)]
+    seeds = [name for name in arrays if re.fullmatch(r"seed\d+_(last|best|validation)_(cls|dist|avg)", name)]
     for name in seeds:
         if arrays[name].shape != arrays["labels"].shape:
             raise UserError(f"{path}: {name} has shape {arrays[name].shape}, labels {arrays['labels'].shape}; {AGAIN}")

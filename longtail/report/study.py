@@ -133,6 +133,8 @@ class Table:
     rows: tuple[Row, ...]
     copied: Copied | None = None
     square: Square | None = None  # four rows as a 2 x 2
+    # a sweep whose best row would be chosen by the test accuracies that it shows: it says so, and no claim rests on it
+    exploratory: bool = False
 
     @property
     def shifted(self) -> bool:

@@ -396,7 +396,8 @@ def test_rows_with_gaps_are_the_bytes_that_pandas_writes(tmp_path):
 def test_history_and_evaluations(trained, data):
     history = pd.read_csv(trained / "history.csv")
     heads = ["test_top1_cls", "test_top1_dist", "test_top1_avg"]
-    assert list(history.columns) == ["epoch", "lr", "loss", "cls_dist_distance", *heads]  # no clock
+    columns = ["epoch", "lr", "loss", "cls_dist_distance", *heads, "test_cls_dist_distance"]
+    assert list(history.columns) == columns  # no clock
     assert history["epoch"].tolist() == [0, 1, 2]
     evaluated = history[heads].notna().all(axis=1).tolist()
     assert evaluated == [False, True, True]  # every second epoch, and the last

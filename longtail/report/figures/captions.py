@@ -107,7 +107,8 @@ FIGURES = {
     ),
     "sweep": (
         "Accuracy over a setting (CBD Figs 2 and 3)",
-        "Top-1 on the study's test list at the last epoch (mean over seeds, bars: standard error). The values are "
+        "Top-1 on the study's test list at the last epoch (mean over seeds, bars: standard error). Where that list is "
+        "the test set and no validation list, the figure is exploratory: nothing is chosen by it. The values are "
         "ours; of the printed figures neither they nor the curves were read off.",
     ),
     "neighbours": (
