@@ -308,7 +308,6 @@ def test_every_study_and_every_paper_is_there():
         "livt-imagenet_bal",
         "livt-released",
         "livt-digits-budget",
-        "cifar10_if100-jpeg",  # teachers alone, beside the authors' own
         "cbd-digits_sweeps",  # exploratory: it chooses on the test set
         "common-digits",  # no paper's: nobody claims anything
         "common-cifar100_if100",
