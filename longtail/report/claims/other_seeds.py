@@ -85,7 +85,9 @@ def side_by_side(claims: Path, a: str, b: str) -> list[Both]:
             seen[study, key] += 1
             found[study][*key, seen[study, key]] = row["text"], _outcome(row)
     if lacking := [study for study in (a, b) if not found[study]]:
-        raise UserError(f"{claims}: no claim is compared in a study '{lacking[0]}'; docs/claims.yaml says where they are")
+        raise UserError(
+            f"{claims}: no claim is compared in a study '{lacking[0]}'; docs/claims.yaml says where they are"
+        )
     both = [key for key in found[a] if key in found[b]]
     if not both:
         raise UserError(f"{claims}: {a} and {b} have no comparison in common")
