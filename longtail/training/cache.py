@@ -42,7 +42,7 @@ class CacheConfig:
     epochs: int  # at least those of every student that reads it
     top_k: int  # classes kept with their log probabilities; 0 = labels only, enough for hard distillation
     seeds: tuple[int, ...]
-    must_reach: Floor | None = later(None)  # of the teacher here, in the place of its own entry's; null = its own
+    must_reach: Floor | None = later(None)  # noqa: RUF009 (frozen); of the teacher, in the place of its own entry's
 
     def __post_init__(self) -> None:
         if self.must_reach and self.teacher_kind != "teachers":

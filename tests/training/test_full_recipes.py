@@ -227,8 +227,8 @@ def test_the_recipe_is_the_published_one(name):
 )
 def test_mixing_and_smoothing_go_together_to_the_start_of_drw_or_to_the_end(name):
     """Of every entry, miniatures too: without DRW nothing is switched off (METHODS 3.4), but in a control that leaves
-    out its weights alone. On the large sets DRW leaves both on; where nothing is mixed the released code smooths nothing
-    either (plain cross-entropy)."""
+    out its weights alone. On the large sets DRW leaves both on; where nothing is mixed the released code smooths
+    nothing either (plain cross-entropy)."""
     config, _ = resolve(PARAMS, name)
     end, views = config.train.epochs, config.views
     drw = getattr(config.loss, "drw_epoch", None)
