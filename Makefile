@@ -62,7 +62,8 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
 		test ! -d reports/metrics/$$study || test -d reports/figures/$$study -a -n "$(CHANGED)" || echo $$study; done | \
 		xargs -P 2 -I STUDY $(BIN)/python stages/figures.py STUDY --metrics reports/metrics/STUDY \
-		--analysis reports/analysis/STUDY --published data/published --out reports/figures/STUDY
+		--analysis reports/analysis/STUDY --runs reports/runs/STUDY --published data/published --words docs/words.yaml \
+		--out reports/figures/STUDY --print reports/figures_print/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \

@@ -64,7 +64,8 @@ IN_ORDER = "(texts) => texts.every((t, i) => !i || texts[i - 1].localeCompare(t,
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Path:
-    """reports/ of a study with a student and a teacher that were run and a student that was not; no figures."""
+    """reports/ of a study with a student and a teacher that were run and a student that was not; of its figures those
+    that metrics are enough for."""
     root = tmp_path_factory.mktemp("fresh")
     reports = run_files.write(root)
     (root / "coverage.yaml").write_text(yaml.safe_dump({"items": [COVERED]}))
@@ -72,8 +73,12 @@ def fresh(tmp_path_factory) -> Path:
     given, metrics = ["--params", root / "params.yaml"], ["--metrics", reports / "metrics/s"]
     published, out = ["--published", PUBLISHED], reports / "tables/s"
     assert run_stage("tables", "s", *given, *metrics, *published, "--out", out) == 0
-    absent = ["--figures", reports / "figures/s", "--analysis", reports / "analysis/s"]
-    assert run_stage("report", "s", *given, *metrics, *absent, "--tables", out, "--out", reports / "s.html") == 0
+    for_print = ["--print", reports / "figures_print/s"]
+    drawn, absent = ["--out", reports / "figures/s", *for_print], ["--analysis", reports / "analysis/s"]
+    runs = ["--runs", reports / "runs/s"]
+    assert run_stage("figures", "s", *given, *metrics, *runs, *absent, *published, *drawn) == 0
+    shown = ["--figures", reports / "figures/s", *for_print, *absent]
+    assert run_stage("report", "s", *given, *metrics, *shown, "--tables", out, "--out", reports / "s.html") == 0
     assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
     words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
