@@ -70,6 +70,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
+	$(BIN)/python stages/browse.py --reports reports --words docs/words.yaml
 	@$(call SUMS,$(PAGES)) > reports/.pages && $(call SUMS,$(CODE)) > reports/.code
 
 readme: $(VENV)/.ready ## put the generated tables, sentences and badges into README.md and docs/index.md

@@ -222,6 +222,40 @@ def test_there_are_tables_to_sort(chromium, fresh, name):
         assert seen.page.locator("table.sortable").count() >= 1
 
 
+SHOWN = "image => image.currentSrc"
+LETTERS = """() => [...document.querySelectorAll('text')].map(
+  (text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().d)"""
+
+
+def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromium, fresh):
+    """s.html has drawings for both; the run's page has its drawings in the page's own ink."""
+    sources = {}
+    for scheme in ("light", "dark"):
+        with browser.opened(chromium, fresh / "s.html", scheme) as seen:
+            image = seen.page.locator("figure.plot img").first
+            sources[scheme] = image.evaluate(SHOWN)
+            before, button = image.bounding_box()["width"], seen.page.locator("button.enlarge").first
+            for activate in (button.click, lambda button=button: button.press("Enter")):
+                activate()
+                large = seen.page.locator("dialog[open] img")
+                assert large.evaluate(SHOWN) == sources[scheme] and large.bounding_box()["width"] > 1.3 * before
+                seen.page.keyboard.press("Escape")
+                assert seen.page.locator("dialog[open]").count() == 0
+            assert seen.complaints == []
+    assert sources["light"] != sources["dark"]
+    with browser.opened(chromium, fresh / "pages/s/e.html") as seen:
+        seen.page.locator("button.enlarge").first.click()
+        assert seen.page.locator("dialog[open] svg").count() == 1
+
+
+def test_letters_of_a_figure_are_large_enough(chromium, fresh):
+    """Its smallest letters, of 7.5 points, are 11 pixels high or more where a page shows the figure as wide as it is."""
+    for path in (fresh / "figures/s").glob("*.svg"):
+        with browser.opened(chromium, path) as seen:
+            sizes = seen.page.evaluate(LETTERS)
+        assert sizes and min(sizes) >= 11, path
+
+
 def test_the_other_pages_of_runs(chromium):
     smallest = {path.parent: path for path in OF_RUNS[:-1][::-1]}  # of students and of teachers, of each study
     for path in OF_RUNS[:-1]:

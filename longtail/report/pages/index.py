@@ -38,7 +38,7 @@ from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
 from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printed_tables, side_by_side
 
-IMAGES_LIMIT = 6_000_000  # bytes of images inside the page, encoded; beyond it they are linked
+IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
 
 
 @dataclass(frozen=True)
