@@ -224,7 +224,7 @@ def test_there_are_tables_to_sort(chromium, fresh, name):
 
 SHOWN = "image => image.currentSrc"
 LETTERS = """() => [...document.querySelectorAll('text')].map(
-  (text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().d)"""
+  (text) => parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))"""
 
 
 def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromium, fresh):
@@ -249,7 +249,7 @@ def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromi
 
 
 def test_letters_of_a_figure_are_large_enough(chromium, fresh):
-    """Its smallest letters, of 7.5 points, are 11 pixels high or more where a page shows the figure as wide as it is."""
+    """Its smallest letters, of 7.5 points, are at least 11 pixels high where it is shown as wide as it is."""
     for path in (fresh / "figures/s").glob("*.svg"):
         with browser.opened(chromium, path) as seen:
             sizes = seen.page.evaluate(LETTERS)
