@@ -35,7 +35,7 @@ from longtail.report.figures.style import (
 Rows = list[dict[str, str]]  # a CSV
 Looks = Mapping[str, Look]
 DOMAINS = {"in": ("in distribution", look(0)), "out": ("out of distribution", look(1))}
-HEADS = {"cls": "CLS, learns from labels", "dist": "DIST, learns from the teacher", "avg": "their average"}
+HEADS = {"cls": "CLS, from labels", "dist": "DIST, from the teacher", "avg": "their average"}
 READ_OFF = "Thin dashed: read off the printed figure."
 
 

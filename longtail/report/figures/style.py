@@ -63,10 +63,11 @@ def new_figure(columns: int = 1, rows: int = 1, width: float = PANEL, height: fl
 
 
 def legend_above(figure: Figure, *entries, columns: int = 3) -> None:
-    """A legend above the axes, in as many columns as fit the figure; entries: handles and labels, else all of it."""
+    """A legend above the axes, in as many columns as fit the figure, also in letters somewhat wider than here; entries:
+    handles and labels, else all of it."""
     for number in range(columns, 0, -1):
         legend = figure.legend(*entries, loc="outside upper center", ncols=number)
-        if number == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if number == 1 or legend.get_window_extent().width <= 0.95 * figure.bbox.width:
             return
         legend.remove()
 

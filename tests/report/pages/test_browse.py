@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import yaml
 
+from longtail.base import csv_file, yaml_file
 from longtail.base.errors import UserError
 from longtail.report.pages import browse
 from longtail.report.review.coverage import Project
@@ -103,3 +105,20 @@ def test_the_first_figures_stand_side_by_side(reports):
     ):
         with pytest.raises(UserError, match=message):
             browse.front([wrong], project, reports.parent)
+
+
+def test_what_the_readme_says_of_its_figures_is_in_their_numbers():
+    """Of the files in git: CLS above DIST on the head and below it on the tail; the heads of DeiT-LT's first block
+    attend over shorter distances, on average, than those of ViT's."""
+    says = {each["figure"]: each["study"] for each in yaml_file.read(ROOT / "docs/words.yaml")["figures"]}
+    assert set(says) == {"experts", "attention_distance"}
+
+    def numbers(figure: str, **wanted: str) -> list[float]:
+        rows = csv_file.read(ROOT / f"reports/figures/{says[figure]}/{figure}.csv", ("label",), "")
+        value = "mean" if figure == "experts" else "mean_px"
+        return [float(row[value]) for row in rows if wanted.items() <= row.items()]
+
+    cls, dist = ([numbers("experts", head=h, group=g)[0] for g in ("head", "tail")] for h in ("cls", "dist"))
+    assert cls[0] > dist[0] and cls[1] < dist[1]
+    ours, plain = (np.mean(numbers("attention_distance", label=label, block="0")) for label in ("DeiT-LT", "ViT"))
+    assert ours < plain
