@@ -43,8 +43,9 @@ An entry that was not run has no file, and its cells are empty or say so.
 ## Predictions
 
 `reports/runs/<study>/<entry>/predictions.npz` holds the top-1 class of every test image and its true class (`labels`):
-`seed<s>_<last|best>_<cls|dist|avg>`, at the last epoch and at the best one on the test set, for each head and their
-average. `class_counts` are the training images of each class. With NumPy alone, top-1 in %:
+`seed<s>_<last|best|validation>_<cls|dist|avg>`, at the last epoch, at the best one on the test set and, of data sets
+with validation images, at the one chosen on these, for each head and their average. `class_counts` are the training
+images of each class. With NumPy alone, top-1 in %:
 
 ```python
 import numpy as np
