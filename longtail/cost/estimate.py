@@ -23,9 +23,10 @@ from longtail.base import params
 from longtail.base.files import npz
 from longtail.base.options import add_device, add_params
 from longtail.base.text import DAY, SIZES, TIMES, with_unit
+from longtail.cost.images import Images
 from longtail.cost.speed import Rate, Speeds
 from longtail.cost.upstream import Stage, needed_by, stages
-from longtail.cost.workload import Images, Load, Workload
+from longtail.cost.workload import Load, Workload
 
 
 @dataclass(frozen=True)
