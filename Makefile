@@ -10,7 +10,7 @@ OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # w
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
 
-.PHONY: repro test lint status machines index pages readme questions papers coverage schema archive site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme questions papers coverage schema archive crate site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -92,6 +92,9 @@ schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in r
 
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip
+
+crate: $(VENV)/.ready ## the run of a study (STUDY=digits) as a Workflow Run RO-Crate, STUDY.crate.zip
+	$(BIN)/python stages/crate.py $(STUDY) --out $(STUDY).crate.zip
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
