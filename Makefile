@@ -83,6 +83,7 @@ questions: $(VENV)/.ready ## write docs/questions.md: what users ask, answered w
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
 	@for folder in $$(dirname papers/*/params.yaml); do name=$$(sed -n '1s/^# //p' $$folder/README.md 2>/dev/null); \
 		$(BIN)/python stages/paper.py $$folder --reports reports --published data/published --review docs/review.yaml \
+		--coverage docs/coverage.yaml --claims docs/claims.yaml \
 		$${name:+--name "$$name"} || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
