@@ -25,12 +25,15 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check $(RULES)
 	@$(DECLARED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.ready ## ruff, and put the format right; is every import declared in pyproject.toml?
-	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+lint: $(VENV)/.ready ## ruff and snakefmt, and put the format right; is every import declared in pyproject.toml?
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt $(RULES)
 	@$(DECLARED)
+
+RULES := Snakefile workflow/figures.smk
 
 # what runs may import no package of the extra `dev`; tests and benchmarks may
 DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignore DEP002,DEP004"; do \
