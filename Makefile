@@ -10,7 +10,7 @@ OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # w
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
 
-.PHONY: repro test lint status machines index pages readme questions papers coverage schema archive crate site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme questions papers coverage verified schema archive crate site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -91,6 +91,9 @@ papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the 
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
+
+verified: $(VENV)/.ready ## write docs/verified.md: when all of it was last verified, where and how; after a commit of records
+	$(BIN)/python stages/verified.py --out docs/verified.md
 
 schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
 	$(BIN)/python stages/schema.py --out docs/schema
