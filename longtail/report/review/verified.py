@@ -1,7 +1,7 @@
 """When all of it was last verified, where and how: commit, day, machine and command of each record.
 
-Records are reports/machines/<study>.json (trainings) and benchmarks/results/*.json (speed, parity, kills). They tell the
-commit at which they were made and no clock; the day is that on which the record was last committed.
+Records are reports/machines/<study>.json (trainings) and benchmarks/results/*.json (speed, parity, kills). They tell
+the commit at which they were made and no clock; the day is that on which the record was last committed.
 """
 
 from __future__ import annotations
