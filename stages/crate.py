@@ -16,6 +16,7 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import atomic_write
+from longtail.base.text import note
 from longtail.report.cards.run_crate import build, pack
 
 
@@ -42,6 +43,8 @@ def main() -> None:
         raise UserError(f"--date {day}: a day is needed, e.g. 2026-01-31") from None
     metadata, files = build(args.study, root, params.load(None), day)
     atomic_write(args.out, lambda path: pack(metadata, files, root, path))
+    if told := metadata["@graph"][0]["description"].partition("Not run: ")[2]:
+        note(f"not in it, since it was not run: {told}")
     print(f"{args.out}: {len(metadata['@graph'])} entities, {args.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -38,7 +38,14 @@ ALWAYS = (
     "requirements.lock",
     "data/published",
 )  # beside what was read and made
-IN_GIT = ("metrics", "runs", "analysis", "experts", "tables")  # folders of reports/ whose outputs lie in the crate
+IN_GIT = (
+    "metrics",
+    "runs",
+    "analysis",
+    "experts",
+    "tables",
+    "figures",
+)  # folders of reports/ whose outputs lie in the crate
 TRAINS = {"train_teacher": "teacher", "train_student": "experiment"}
 FORMATS = {  # encodingFormat by suffix
     **{".py": "text/x-python", ".yaml": "application/yaml", ".lock": "text/plain", ".json": "application/json"},
@@ -71,25 +78,29 @@ class Step:
         return next(word for word in self.command.split() if word.startswith("stages/"))
 
 
-def recorded(study: str, root: Path, table: dict) -> list[Step]:
-    """What a study's report was made by, each step after its inputs. table: of all params files.
+def recorded(study: str, root: Path, table: dict) -> tuple[list[Step], list[str]]:
+    """What a study's report was made by, each step after its inputs, and the stages of it that no dvc.lock has: entries
+    that were not run. table: of all params files.
 
-    Raises UserError where something of it is in no dvc.lock.
+    Raises UserError where the report was never made.
     """
     locks: dict[str, dict] = {}
     for path in (root / "dvc.lock", *sorted(root.glob("papers/*/dvc.lock"))):
         if path.is_file():
             locks |= yaml_file.read(path)["stages"]
-    steps = []
+    if f"report@{study}" not in locks:
+        raise UserError(f"report@{study}: in no dvc.lock, so it was not run; make repro STUDY={study}")
+    steps, lacking = [], []
     for stage in needed_by(f"report@{study}", stages(root / "dvc.yaml", table)):
         if stage.name not in locks:
-            raise UserError(f"{stage.name}: in no dvc.lock, so it was not run; make repro STUDY={study}")
+            lacking.append(stage.name)
+            continue
         lock = locks[stage.name]
         numbers = {key: value for of in lock.get("params", {}).values() for key, value in of.items()}
         command = " ".join(lock["cmd"].split())
         read = {dep["path"]: dep for dep in lock.get("deps", ())}  # a teacher's five places may name one input twice
         steps.append(Step(stage.name, command, tuple(read.values()), tuple(lock.get("outs", ())), numbers))
-    return steps
+    return steps, lacking
 
 
 def build(study: str, root: Path, table: dict, day: str) -> tuple[dict[str, Any], list[str]]:
@@ -98,13 +109,15 @@ def build(study: str, root: Path, table: dict, day: str) -> tuple[dict[str, Any]
     Raises UserError where the study was not run or the package rocrate is not installed.
     """
     config = params.build(StudyConfig, params.entry(table, "studies", study), f"studies.{study}")
-    return _Crate(study, config, root, recorded(study, root, table), table, day).finished()
+    return _Crate(study, config, root, *recorded(study, root, table), table, day).finished()
 
 
 class _Crate:
     """The entities, in the order in which a reader meets them; each has an @id of its own, so none is made up anew."""
 
-    def __init__(self, study: str, config: StudyConfig, root: Path, steps: list[Step], table: dict, day: str) -> None:
+    def __init__(
+        self, study: str, config: StudyConfig, root: Path, steps: list[Step], lacking: list[str], table: dict, day: str
+    ) -> None:
         try:
             from rocrate.rocrate import ROCrate  # an extra: nothing else needs it
         except ImportError:
@@ -119,6 +132,8 @@ class _Crate:
         top = self.crate.root_dataset
         top["name"] = f"longtail: {config.title}"
         top["description"] = f"The run of study {study}: raw images to tables, with every number of its recipes."
+        if lacking:
+            top["description"] = f"{top['description']} Not run: {', '.join(lacking)}."
         top["datePublished"] = day
         top["license"] = self.thing("https://spdx.org/licenses/MIT", "CreativeWork", name="MIT licence")
         profiles = [self.thing(url, "CreativeWork", name=name, version=of) for url, (name, of) in PROFILES.items()]
@@ -139,7 +154,9 @@ class _Crate:
 
     def data(self, path: str, about: dict[str, Any] | None = None, **properties: Any) -> Any:
         """A file or folder: in the crate where git has it, else by name. about: its block in dvc.lock."""
-        inside = path in (*ALWAYS, self.params_file) or path.startswith("stages/") or path == self.workflow_file
+        inside = (
+            path in (*ALWAYS, self.params_file) or path.startswith(("stages/", "docs/")) or path == self.workflow_file
+        )
         inside |= path.startswith("reports/") and path.split("/")[1] in (*IN_GIT, "machines")
         facts = {"name": path} | properties
         if about:

@@ -14,6 +14,7 @@ import rocrate
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
+from longtail.cost.upstream import needed_by, stages
 from longtail.report.cards.run_crate import METADATA, build, pack
 from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
@@ -106,6 +107,10 @@ def test_every_stage_that_made_the_report_is_an_action(entities):
     lock = yaml_file.read(ROOT / "dvc.lock")["stages"]
     actions = {name.removeprefix("#action/"): of for name, of in entities.items() if name.startswith("#action/")}
     assert "report@digits" in actions and "report@digits-livt" not in actions and set(actions) <= set(lock)
+    wanted = needed_by("digits", stages(ROOT / "dvc.yaml", params.load_all(ROOT)))
+    lacking = [stage.name for stage in wanted if stage.name not in lock]
+    assert len(actions) + len(lacking) == len(wanted)
+    assert entities["./"]["description"].endswith(f"Not run: {', '.join(lacking)}." if lacking else "recipes.")
     student = actions["train_student@digits-deit_lt"]
     assert student["description"] == " ".join(lock["train_student@digits-deit_lt"]["cmd"].split())
     read = {each["@id"] for each in student["object"]}
