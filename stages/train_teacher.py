@@ -5,6 +5,7 @@
 
 Every number stands in the entry's block of params.yaml (section `teachers`). Each of its seeds gets a folder
 OUT/seed<k>/ with model.safetensors (last epoch), model_best.safetensors (best on the test set, the papers' protocol),
+model_validation.safetensors (chosen on validation images, where the dataset has some),
 predictions.npz, history.csv, config.yaml, identity.json and probe.json. Seeds that are there already are not trained
 again; a run that was killed continues where it stopped. An entry with `distil` learns from others, its `sources`, whose
 folders are passed in their order: --teacher data/teachers/balanced_softmax-digits_if20; one with `start` goes on from

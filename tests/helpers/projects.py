@@ -18,7 +18,7 @@ from tests.helpers.stage_processes import TINY
 
 ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
 CODE = "workflow/dvc.yaml"  # its stage `code` says what each script is made of
-TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none")
+TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none", "docs/words.yaml")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 
 

@@ -146,6 +146,8 @@ def test_command_lines_hold_no_number():
             "tables",
             "figures",
             "analysis",
+            "print",
+            "words",
         }
         assert names <= paths | {"kind", "params", "folder"}, stage
 

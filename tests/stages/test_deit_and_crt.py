@@ -127,8 +127,10 @@ def test_the_analysis_of_a_cnn_says_so_and_writes_what_applies(made):
     assert {p.name: len(p.read_text().splitlines()) for p in out.iterdir()} == {
         "attention_distance.csv": 1,
         "cls_dist_distance.csv": 1,
+        "cls_dist_test.csv": 1,
         "curves.csv": 1 + 3,  # of its training, which it has as any other
         "feature_rank.csv": 1,
+        "image_spread.csv": 1,
     }
 
 

@@ -182,6 +182,10 @@ def test_an_experiment_is_resolved_with_its_overrides():
             "method vit_ldam takes hard labels, but views.v mixes images; its mix_prob must be 0, found 0.5",
         ),
         ([("experiments.e.cache", "none")], "experiments.e: method deit_lt needs a teacher; name a cache, or"),
+        (
+            [("experiments.e.set", {"loss": {"dist_labels": "own"}})],
+            "experiments.e: dist_labels own learns from no teacher; write none for cache and teacher",
+        ),
         ([("views.v.mix_group", 7)], "views.v: mix_group must be even"),
     ],
 )
@@ -200,6 +204,8 @@ def test_a_teacher_online_and_a_method_without_one_need_no_cache():
     assert resolve(changed(("experiments.e.cache", "none"), ("experiments.e.teacher", "t")), "e")[0].teacher == "t"
     plain_vit, _ = resolve(changed(("experiments.e.cache", "none"), ("experiments.e.method", "vit")), "e")
     assert plain_vit.loss == load_method("vit").Config(smoothing=0.1, smoothing_until=2)
+    own = {"loss": {"dist_labels": "own"}}
+    assert resolve(changed(("experiments.e.cache", "none"), ("experiments.e.set", own)), "e")[0].teacher == "none"
 
 
 # ---- the published recipe

@@ -189,7 +189,8 @@ class Measure:
         where = {key: values for key, values in self.where.items() if key != "epoch"}
         mine = [r for r in rows if r["metric"] == self.metric and r["rows"] == self.rows]
         found = [r for r in mine if all(r[key] in values for key, values in where.items())]
-        return (float(found[0]["stderr"]) ** 2, int(found[0]["n"])) if len(found) == 1 else None
+        several = len(found) == 1 and int(found[0]["n"]) > 1
+        return (float(found[0]["stderr"]) ** 2, int(found[0]["n"])) if several else None
 
     def _analysis(self, folder: Path) -> dict[int, float] | None:
         name, column, _ = ANALYSES[self.metric]

@@ -19,7 +19,9 @@ HOLDS = {  # what stands under reports/
     "metrics": "accuracy, calibration and their mean and standard error over seeds, a JSON for each entry",
     "scores": "the few numbers of metrics/ that `dvc metrics` shows",
     "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx) and HTML",
-    "figures": "each figure as PDF, SVG and PNG, with the numbers drawn as CSV",
+    "figures": "each figure as SVG, for light and dark, or PNG where it shows pictures, with the numbers drawn as CSV",
+    "figures_print": "each figure for print, as PDF and as PNG of 300 pixels to the inch",
+    "studies": "a page for each study, in Markdown, with all its tables and figures",
     "overviews": "what is compared over studies, as figure and table",
     "analysis": "feature rank, attention, entropy and curves, measured on the trained models",
     "runs": "what each run was (run.json), how it does on the long tail (diagnostics.json), what it predicts",
@@ -42,8 +44,9 @@ An entry that was not run has no file, and its cells are empty or say so.
 ## Predictions
 
 `reports/runs/<study>/<entry>/predictions.npz` holds the top-1 class of every test image and its true class (`labels`):
-`seed<s>_<last|best>_<cls|dist|avg>`, at the last epoch and at the best one on the test set, for each head and their
-average. `class_counts` are the training images of each class. With NumPy alone, top-1 in %:
+`seed<s>_<last|best|validation>_<cls|dist|avg>`, at the last epoch, at the best one on the test set and, of data sets
+with validation images, at the one chosen on these, for each head and their average. `class_counts` are the training
+images of each class. With NumPy alone, top-1 in %:
 
 ```python
 import numpy as np

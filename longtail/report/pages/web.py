@@ -23,7 +23,8 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "sort.js"))
+    style, *scripts = (loader.get_source(environment, name)[0] for name in ("style.css", "sort.js", "enlarge.js"))
+    script = "".join(scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment.globals |= {"style": Markup(style), "script": Markup(script), "script_hash": f"sha256-{digest}"}
     return environment
@@ -45,7 +46,15 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-REPORTS = ("metrics", "tables", "analysis", "runs", "experts", "machines")  # folders of reports/ that are in git
+REPORTS = (
+    "metrics",
+    "tables",
+    "figures",
+    "analysis",
+    "runs",
+    "experts",
+    "machines",
+)  # folders of reports/ that are in git
 META = re.compile(r'<meta name="inputs" content="([0-9a-f]{64})">')
 
 

@@ -322,7 +322,6 @@ def test_every_study_and_every_paper_is_there():
         "livt-imagenet_bal",
         "livt-released",
         "livt-digits-budget",
-        "cifar10_if100-jpeg",  # teachers alone, beside the authors' own
         "cbd-digits_sweeps",  # exploratory: it chooses on the test set
         "digits-validation",  # no paper claims anything of how an epoch is chosen
         "common-digits",  # no paper's: nobody claims anything
