@@ -10,7 +10,7 @@ OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # w
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
 
-.PHONY: repro test lint status machines index pages readme questions papers coverage schema archive site screenshots lock clean help
+.PHONY: repro test lint status machines index pages readme questions papers coverage verified schema archive crate site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,12 +25,15 @@ repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (ST
 
 test: $(VENV)/.ready ## lint, then all tests, in two processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check $(RULES)
 	@$(DECLARED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.ready ## ruff, and put the format right; is every import declared in pyproject.toml?
-	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+lint: $(VENV)/.ready ## ruff and snakefmt, and put the format right; is every import declared in pyproject.toml?
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt $(RULES)
 	@$(DECLARED)
+
+RULES := Snakefile workflow/figures.smk
 
 # what runs may import no package of the extra `dev`; tests and benchmarks may
 DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignore DEP002,DEP004"; do \
@@ -67,6 +70,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \
+	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards && \
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
@@ -84,16 +88,23 @@ questions: $(VENV)/.ready ## write docs/questions.md: what users ask, answered w
 papers: $(VENV)/.ready ## bring papers/ up to date: the copies of dvc.yaml, the generated parts of the README files
 	@for folder in $$(dirname papers/*/params.yaml); do name=$$(sed -n '1s/^# //p' $$folder/README.md 2>/dev/null); \
 		$(BIN)/python stages/paper.py $$folder --reports reports --published data/published --review docs/review.yaml \
+		--coverage docs/coverage.yaml --claims docs/claims.yaml \
 		$${name:+--name "$$name"} || exit 1; done
 
 coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is made where, and what of it was run
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
+
+verified: $(VENV)/.ready ## write docs/verified.md: when all of it was last verified, where and how; after a commit of records
+	$(BIN)/python stages/verified.py --out docs/verified.md
 
 schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
 	$(BIN)/python stages/schema.py --out docs/schema
 
 archive: $(VENV)/.ready ## all reports as one file, reports.zip, with a README and checksums
 	$(BIN)/python stages/archive.py --reports reports --out reports.zip
+
+crate: $(VENV)/.ready ## the run of a study (STUDY=digits) as a Workflow Run RO-Crate, STUDY.crate.zip
+	$(BIN)/python stages/crate.py $(STUDY) --out $(STUDY).crate.zip
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

@@ -21,29 +21,43 @@ if LOCAL and gpus.devices():
 
 rule all:
     default_target: True
-    input: lambda _: bridge.asked(PLAN, SETTINGS["study"])
+    input:
+        lambda _: bridge.asked(PLAN, SETTINGS["study"]),
 
 
 for target in [*PLAN.studies, *PLAN.fresh]:
 
     rule:
-        name: target
-        input: lambda _, target=target: bridge.asked(PLAN, target)
+        name:
+            target
+        input:
+            lambda _, target=target: bridge.asked(PLAN, target),
 
 
 for stage in PLAN.stale:
 
     rule:
-        name: stage
-        input: lambda _, stage=stage: bridge.waits_for(PLAN, stage)
-        output: PLAN.record(stage)
-        log: bridge.log_of(stage, ".log")
-        benchmark: bridge.log_of(stage, ".tsv")
-        params: stage=PLAN.stages[stage], share=SETTINGS["gpu_share"], gpus=ASKED[stage].gpus if LOCAL else 0
+        name:
+            stage
+        input:
+            lambda _, stage=stage: bridge.waits_for(PLAN, stage),
+        output:
+            PLAN.record(stage),
+        log:
+            bridge.log_of(stage, ".log"),
+        benchmark:
+            bridge.log_of(stage, ".tsv")
+        conda:
+            "workflow/environment.yaml"
         threads: ASKED[stage].cpus
-        resources: **ASKED[stage].request(SETTINGS)
-        conda: "workflow/environment.yaml"
-        shell: "exec python -m workflow.job {params.stage} --record {output} --gpus {params.gpus} --gpu-share {params.share} > {log} 2>&1"
+        resources:
+            **ASKED[stage].request(SETTINGS),
+        params:
+            stage=PLAN.stages[stage],
+            share=SETTINGS["gpu_share"],
+            gpus=ASKED[stage].gpus if LOCAL else 0,
+        shell:
+            "exec python -m workflow.job {params.stage} --record {output} --gpus {params.gpus} --gpu-share {params.share} > {log} 2>&1"
 
 
 if bridge.reporting():
@@ -56,5 +70,9 @@ onstart:
         bridge.start(PLAN)
 
 
-onsuccess: bridge.record()
-onerror: bridge.record()
+onsuccess:
+    bridge.record()
+
+
+onerror:
+    bridge.record()

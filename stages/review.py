@@ -1,4 +1,4 @@
-"""The reviewers' pages, from what was run: reproducibility summary, NeurIPS checklist, ACM badges, cost.
+"""The reviewers' pages, from what was run: reproducibility summary, NeurIPS, REFORMS, ACM badges, cost.
 
 Facts are read from reports/ (metrics, claims.csv), params.yaml, docs/coverage.yaml and dvc.lock; what people judged
 stands in docs/review.yaml and is marked as such. With --check nothing is written and the exit code is 1 when a page is

@@ -4,8 +4,10 @@ from longtail.report.figures.captions import FIGURES
 for study in sorted({Path(path).parts[-2] for path in bridge.figures()}):
 
     rule:
-        name: study
-        input: bridge.figures(study)
+        name:
+            study
+        input:
+            bridge.figures(study),
 
 
 for path in bridge.figures():
@@ -13,6 +15,10 @@ for path in bridge.figures():
     title, caption = FIGURES[figure]
 
     rule:
-        name: f"{figure}@{study}"
-        output: report(path, caption="report/figure.rst", category=study, labels={"figure": title})
-        params: title=title, caption=caption
+        name:
+            f"{figure}@{study}"
+        output:
+            report(path, caption="report/figure.rst", category=study, labels={"figure": title}),
+        params:
+            title=title,
+            caption=caption,

@@ -31,6 +31,9 @@ PAGES = {  # what is generated and committed: the command that compares it with 
         *("review", "--reports", "reports", "--coverage", "docs/coverage.yaml"),
         *("--judgements", "docs/review.yaml", "--out", "reports/review"),
     ),
+    "reports/cards": (
+        *("cards", "--reports", "reports", "--sources", "docs/data_sources.yaml", "--out", "reports/cards"),
+    ),
     "reports/pages": ("run_pages", "--reports", "reports", "--out", "reports/pages"),
     "reports/README.md and reports/studies": ("browse", "--reports", "reports", "--words", "docs/words.yaml"),
     "reports/index.html": (

@@ -167,7 +167,8 @@ def test_the_profiles_are_found_by_their_names():
 
 
 def test_the_snakefile_stays_short():
-    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
+    """As snakefmt lays it out, a value a line."""
+    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 80
 
 
 RECORD = {"cmd": "make a", "deps": [{"path": "a", "md5": "0" * 32, "size": 1}], "outs": []}

@@ -88,6 +88,7 @@ def test_the_page_of_a_paper_is_what_is_there(paper, warm):
     readme = ROOT / "papers" / paper / "README.md"
     name = readme.read_text().splitlines()[0].removeprefix("# ") if readme.exists() else None
     place = ["--reports", "reports", "--published", "data/published", "--review", "docs/review.yaml", "--check"]
+    place += ["--coverage", "docs/coverage.yaml", "--claims", "docs/claims.yaml"]
     named = ["--name", name] if name else []
     line = [warm / "python", "stages/paper.py", f"papers/{paper}", *named, *place]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)

@@ -61,7 +61,8 @@ def test_the_changelog_keeps_its_form():
 def test_the_workflow_catalog_is_told_what_is_there():
     usage = yaml_file.read(ROOT / ".snakemake-workflow-catalog.yml")["usage"]
     assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
-    assert usage["software-stack-deployment"]["conda"] and 'conda: "workflow/environment.yaml"' in snakefile()
+    assert usage["software-stack-deployment"]["conda"]
+    assert re.search(r'conda:\s+"workflow/environment.yaml"', snakefile())
     profile = re.match(r"--profile (\w+) (\w+)$", usage["mandatory-flags"]["flags"])
     assert (ROOT / profile[1]).exists() and profile[2] in yaml_file.read(ROOT / "params.yaml")["studies"]
 

@@ -30,6 +30,7 @@ HOLDS = {  # what stands under reports/
     "pages": "a page for each run",
     "review": "reviewers' pages: reproducibility, checklists, cost",
     "badges": "the README's badges",
+    "cards": "data sets as Croissant (JSON-LD), runs as model cards",
 }
 README = """# Reports
 

@@ -80,6 +80,7 @@ class Judgements:
     hard: tuple[str, ...]
     authors: str
     checklist: dict[str, Answer]
+    reforms: dict[str, str]  # by the number of the item
     assumptions: Assumptions
 
 
@@ -126,6 +127,7 @@ class StudyFacts:
     devices: tuple[str, ...]
     disk: dict[str, int]  # bytes that DVC recorded, by folder: datasets, teachers, caches, students, reports
     left: Estimate | None  # None: everything was run, or it is not known how many images there are
+    chosen_on_test: int  # teachers that were run whose weights are of the epoch best on the test set
 
     @property
     def planned(self) -> int:
@@ -201,7 +203,9 @@ def gather(table: dict, reports: Path, coverage: Coverage, judgements: Judgement
         devices = tuple(sorted({machines.place(facts or {}) for facts in made}))
         left = not_run(name, config, results, table, workload)
         about = (name, config, results, record, spent, len(made) - len(told), devices)
-        studies.append(StudyFacts(*about, sizes.get(name, {}), left))
+        blocks = table.get("teachers") or {}
+        chosen = sum(blocks[entry].get("select") == "best" for entry in results.teachers if entry in blocks)
+        studies.append(StudyFacts(*about, sizes.get(name, {}), left, chosen))
     licences = sorted(path.name for path in root.glob("LICEN[CS]E*"))
     return Facts(
         tuple(studies), claims(reports / "claims.csv"), coverage, project, judgements, next(iter(licences), None)

@@ -11,7 +11,7 @@ from longtail.base import text
 from longtail.report.machines import cost
 from longtail.report.review.facts import Facts
 
-PAGES = ("reproducibility", "neurips_checklist", "acm_badges", "cost")
+PAGES = ("reproducibility", "neurips_checklist", "reforms", "acm_badges", "cost")
 LEFT, LEFT_COLUMNS = "left.csv", ("study", "runs", "flop", "disk")  # trainings, operations and bytes, seeds included
 
 

@@ -1,7 +1,7 @@
 """The generated parts of a paper's README: its claims; its entries with their cost, what is printed and what is ours;
-and, of a folder that compares papers, each method's accuracy beside what it has cost.
+what was run; who else ran it; and, of a folder that compares papers, each method's accuracy beside what it has cost.
 
-Nothing here is measured but accuracies: hours and memory are counted from the params files (cost/workload.py) and
+Of entries nothing is measured but accuracies: hours and memory are counted from the params files (cost/workload.py) and
 turned into time with the assumptions of docs/review.yaml, so that the page says the same on every machine.
 """
 
@@ -11,11 +11,14 @@ import re
 from pathlib import Path
 
 from longtail.base.errors import UserError
-from longtail.base.text import SIZES, number, pipe_table, plain, with_unit
+from longtail.base.text import SIZES, TIMES, number, pipe_table, plain, with_unit
 from longtail.cost.lineage import Cost, cost
 from longtail.cost.workload import Workload
+from longtail.report import machines
+from longtail.report.claims.judge import load_reruns
+from longtail.report.claims.reruns import lines, to_markdown
 from longtail.report.results import Results, load
-from longtail.report.review.coverage import Project
+from longtail.report.review.coverage import Coverage, Project
 from longtail.report.review.facts import Assumptions, claims
 from longtail.report.study import COLUMN_LABELS, Row, StudyConfig
 from longtail.report.tables.grid import Record, records
@@ -53,12 +56,12 @@ def claim_table(paper: str, ledger: Path) -> str:
     for row in rows:
         if row["paper"] == paper:
             of_claim.setdefault(row["id"], []).append(row)
-    lines = []
+    told = []
     for found in of_claim.values():
         first = found[0]
         small = _miniatures([row for row in found if row["miniature"] == "1"])
-        lines.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
-    return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", lines)) + "\n"
+        told.append((first["text"], first["where"], first["overall"], "; ".join(small) or "–"))
+    return "\n".join(pipe_table(("claim", "where", "full recipes", "miniatures"), "llll", told)) + "\n"
 
 
 def _miniatures(rows: list[dict[str, str]]) -> list[str]:
@@ -92,14 +95,15 @@ def entry_tables(
                 cost = _cost(workload, stage, item.name, len(everything[section][item.name]["seeds"]), assumed)
                 command = f"`{folder}/dvc.yaml:{kind}@{item.name}`"
                 ours = "–" if section == "pretrainings" else _ours(item.name, row, results)
-                rows.append((plain(item.label), *cost, _printed(row), ours, command))
-        head = ("entry", "seeds", "hours", "memory", "printed", "ours", "`dvc repro` ...")
-        lines = [
+                seeds, *spent = cost
+                rows.append((plain(item.label), *spent, _printed(row), ours, seeds, command))
+        head = ("entry", "hours", "memory", "printed", "ours", "seeds", "`dvc repro` ...")
+        top = [
             f"### {plain(study.title)}",
             "",
             f"`dvc repro {folder}/dvc.yaml:report@{name}`, or `make repro STUDY={name}`.",
         ]
-        parts.append("\n".join([*lines, "", *pipe_table(head, "lrrrrrl", rows)]) + "\n")
+        parts.append("\n".join([*top, "", *pipe_table(head, "lrrrrrl", rows)]) + "\n")
     return "\n".join(parts)
 
 
@@ -114,6 +118,36 @@ def _cost(workload: Workload, stage: str, entry: str, seeds: int, assumed: Assum
     low, high = assumed.gpu_hours(seeds * work.flop)
     hours = "< 1" if high < 1 else f"{number(low)} to {number(high)}"  # below, launches and decoding decide
     return [str(seeds), hours, with_unit(work.memory, SIZES)]
+
+
+def ran(own: dict, of_paper: Coverage, project: Project) -> str:
+    """What was run of each study: the folder's, after the embedded ones that show the paper's tables and figures. Ends
+    in a newline."""
+    places = [place for item in of_paper.items for place in (*item.full, *item.miniature)]
+    rows = []
+    for name in dict.fromkeys([*(place.study for place in places if place.study), *(own.get("studies") or {})]):
+        study = project.studies[name]
+        results = load(project.reports / "metrics" / name, name, study)
+        record = machines.load(project.reports, name)
+        found = [("teacher", metrics) for metrics in results.teachers.values()]
+        found += [("experiment", metrics) for metrics in results.experiments.values()]
+        made = [facts for kind, m in found for facts in record.of(kind, m["entry"], m["config_hash"]).values()]
+        seeds = sorted({len(metrics["seeds"]) for _, metrics in found})
+        planned = len(study.teachers) + len(study.experiments)
+        spent = with_unit(sum(facts["seconds"] for facts in made), TIMES) if made else "not recorded"
+        where = (", ".join(map(str, seeds)), machines.places(made), spent) if found else ("–", "–", "–")
+        kind = "full" if study.comparable else "miniature"
+        rows.append((plain(study.title), kind, f"{len(found)} of {planned}", *where))
+    head = ("study", "recipe", "runs trained", "seeds a run", "on", "training time")
+    return "\n".join(pipe_table(head, "llrrlr", rows)) + "\n"
+
+
+def who_else(paper: str, claims_file: Path, reports: Path, published: Path) -> str:
+    """Printed, released and others' numbers of the paper beside ours, of docs/claims.yaml. Ends in a newline."""
+    found = lines(tuple(each for each in load_reruns(claims_file) if each.paper == paper), reports, published)
+    if not found:
+        return "Nobody whose numbers are public, as far as we know.\n"
+    return "\n".join(to_markdown(found)[2:]).strip() + "\n"
 
 
 def _shown(study: StudyConfig, results: Results, published: Path) -> dict[str, Record]:
@@ -156,8 +190,8 @@ def overview(own: dict, everything: dict, project: Project, published: Path) -> 
                 ours = [table_number(cell.last).text for cell in cells if cell.row == index]
                 rows.append((plain(row.label), *ours, *_counted(_spent(workload, row))))
         head = ("", *(COLUMN_LABELS[column] for column in table.columns), *SPENT)
-        lines = [f"### {plain(study.title)}", "", plain(study.note), ""]
-        parts.append("\n".join([*lines, *pipe_table(head, "l" + "r" * (len(head) - 1), rows)]) + "\n")
+        top = [f"### {plain(study.title)}", "", plain(study.note), ""]
+        parts.append("\n".join([*top, *pipe_table(head, "l" + "r" * (len(head) - 1), rows)]) + "\n")
     return "\n".join(parts)
 
 

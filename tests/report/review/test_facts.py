@@ -61,6 +61,11 @@ JUDGED = {
             *("crowdsourcing", "irb", "llm"),
         )
     },
+    "reforms": {
+        f"{module}{letter}": f"As {module}{letter} asks."
+        for module, letters in {1: "abc", 3: "abcfg", 4: "abc", 5: "be", 6: "bc", 8: "ab"}.items()
+        for letter in letters
+    },
     "assumptions": {
         **{"cpu_core_watts": 10.0, "gpu": "A GPU", "gpu_watts": 500.0, "gpu_tflops": 100.0},
         **{"utilisation": [0.25, 0.5], "overhead": 2.0},
@@ -192,6 +197,27 @@ def test_every_question_of_the_checklist(place):
     text = made(place)["neurips_checklist.md"]
     assert re.findall(r"^## (\d+)\.", text, re.MULTILINE) == [str(n) for n in range(1, 17)]
     assert len(re.findall(r"^\*\*(?:Yes|No|NA|Partly)\*\*", text, re.MULTILINE)) == 16
+
+
+def test_every_item_of_reforms(place):
+    """32 items, 3, 5, 7, 3, 6, 3, 3 and 2 in a module, each with an answer."""
+    text = made(place)["reforms.md"]
+    found = re.findall(r"^\* \*\*(\d)([a-g])\. [^*]+\*\* \S", text, re.MULTILINE)
+    wanted = [
+        (str(n), letter) for n, most in enumerate("cegcfccb", 1) for letter in "abcdefg"[: "abcdefg".index(most) + 1]
+    ]
+    assert found == wanted and len(wanted) == 32
+    assert text.count("*(judgement)*") == 1 + 17 and "As 6b asks. *(judgement)*" in text
+
+
+def test_selection_on_the_test_set_is_called_leakage(place):
+    """Of a teacher that was run; one that keeps its last epoch, or was not run, does not count."""
+    assert "No teacher that was run keeps the weights" in made(place)["reforms.md"]
+    teachers = {"t": PARAMS["teachers"]["t"] | {"select": "best"}, "u": PARAMS["teachers"]["t"] | {"select": "best"}}
+    (place / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"teachers": teachers}))
+    text = made(place)["reforms.md"]
+    assert "Of 1 teachers that were run, 1 keep the weights of the epoch best on the test set" in text
+    assert row(text, "s ") == ["s", "1", "1"]
 
 
 def test_claims(place):

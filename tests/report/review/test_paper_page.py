@@ -34,7 +34,8 @@ def test_the_stage_writes_and_checks_a_folder_that_compares(tmp_path, monkeypatc
     """Which parts it has its README says; a missing marker is told."""
     folder = tmp_path / "papers/common"
     folder.mkdir(parents=True)
-    for file in ("params.yaml", "dvc.yaml", "docs/review.yaml", "papers/common/params.yaml"):
+    docs = ("docs/review.yaml", "docs/coverage.yaml", "docs/claims.yaml")
+    for file in ("params.yaml", "dvc.yaml", *docs, "papers/common/params.yaml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     for paper in ("deit_lt", "dive", "cbd", "livt"):
@@ -42,11 +43,12 @@ def test_the_stage_writes_and_checks_a_folder_that_compares(tmp_path, monkeypatc
         shutil.copy(ROOT / f"papers/{paper}/params.yaml", tmp_path / f"papers/{paper}/params.yaml")
     monkeypatch.chdir(tmp_path)
     line = ["paper", "papers/common", "--name", "Across the papers", "--reports", "reports"]
-    line += ["--published", PUBLISHED, "--review", "docs/review.yaml"]
+    line += ["--published", PUBLISHED, "--review", docs[0], "--coverage", docs[1], "--claims", docs[2]]
     readme = folder / "README.md"
     readme.write_text("# Across the papers\n\n<!-- overview -->\n<!-- end -->\n")
     assert run_stage(*line) == 2 and "0 markers <!-- entries -->" in capsys.readouterr().err
-    readme.write_text(readme.read_text() + "\n<!-- entries -->\n<!-- end -->\n")
+    readme.write_text(readme.read_text() + "\n<!-- entries -->\n<!-- end -->\n<!-- ran -->\n<!-- end -->\n")
     assert run_stage(*line, "--check") == 1 and run_stage(*line) == 0 and run_stage(*line, "--check") == 0
     text = readme.read_text()
     assert "papers/common/dvc.yaml:evaluate@common-digits-livt" in text and "| ViT |" in text
+    assert "| Every method on the same long tail, in miniature | miniature | 0 of 10 | – | – | – |" in text

@@ -1,0 +1,75 @@
+"""When all of it was last verified, where and how: commit, day, machine and command of each record.
+
+Records are reports/machines/<study>.json (trainings) and benchmarks/results/*.json (speed, parity, kills). They tell
+the commit at which they were made and no clock; the day is that on which the record was last committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from longtail.base.errors import UserError
+from longtail.base.text import pipe_table
+from longtail.report.machines import places
+
+HEAD = ("what", "again with", "commit", "recorded on", "machine", "torch")
+TOLD = """# Last verified
+
+When, where and how each part was last made or measured. Written by `python stages/verified.py --out docs/verified.md`
+from `reports/machines/` and `benchmarks/results/`; do not edit. A record tells the commit at which it was made (edited:
+with changes that were not committed); the day is that on which git got the record. What has no line here has no record:
+full recipes, and everything on a GPU.
+
+CI runs `make repro` and `make test` for every change; `make test` holds every committed number and page against the
+files that it was made from.
+"""
+
+
+def page(reports: Path, results: Path, day: Callable[[Path], str]) -> str:
+    """The page; ends in a newline. day: on which a file was last committed."""
+    trained = [_study(path, day) for path in sorted((reports / "machines").glob("*.json"))]
+    measured = [row for path in sorted(results.glob("*.json")) if (row := _benchmark(path, day)) is not None]
+    parts = [TOLD, "## Studies that were trained", "", *pipe_table(HEAD, "llllll", trained), ""]
+    return "\n".join([*parts, "## Measurements", "", *pipe_table(HEAD, "llllll", measured)]) + "\n"
+
+
+def _study(path: Path, day: Callable[[Path], str]) -> tuple[str, ...]:
+    """Of all its runs; several commits are told each."""
+    record = _read(path)
+    runs = [run for part in ("teachers", "experiments") for run in record[part].values()]
+    seeds = [facts for run in runs for facts in run["seeds"].values()]
+    how = f"`make repro STUDY={path.stem}`"
+    return (f"{path.stem}, {len(seeds)} trainings", how, _commits(seeds), day(path), places(seeds), _of(seeds, "torch"))
+
+
+def _benchmark(path: Path, day: Callable[[Path], str]) -> tuple[str, ...] | None:
+    """None where the record tells no commit."""
+    about = _read(path).get("environment") or {}
+    if not about.get("git_commit"):
+        return None
+    name = path.stem.removesuffix("_cpu")
+    script = {"bench": "all"}.get(name, name)
+    how = f"`python benchmarks/{script}.py`"
+    return (f"`{path.name}`", how, _commits([about]), day(path), places([about]), _of([about], "torch"))
+
+
+def _commits(seeds: list[dict]) -> str:
+    found = sorted({facts["git_commit"] for facts in seeds if facts.get("git_commit")})
+    told = [f"`{commit[:8]}`{' edited' if commit.endswith('-dirty') else ''}" for commit in found]
+    return ", ".join(told) or "not recorded"
+
+
+def _of(seeds: list[dict], key: str) -> str:
+    return ", ".join(sorted({facts[key] for facts in seeds if facts.get(key)})) or "not recorded"
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: cut short or no record ({error}); make it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no record, a {type(found).__name__}; make it again")
+    return found

@@ -1,0 +1,88 @@
+"""Cards for registries: each data set as Croissant (JSON-LD), each committed run as a model card (Markdown).
+
+Read from the params files, docs/data_sources.yaml, dvc.lock and the records in reports/. With --check nothing is
+written and the exit code is 1 when a card is out of date. A few seconds.
+
+  python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from longtail.base import params
+from longtail.base.errors import run_main
+from longtail.base.files import new_folder
+from longtail.base.options import add_params
+from longtail.base.text import note
+from longtail.report import machines, reading, results
+from longtail.report.cards import data_card, model_card
+from longtail.report.pages.run_page import Run
+from longtail.report.study import StudyConfig
+
+
+def committed(table: dict, reports: Path) -> Iterator[tuple[Run, StudyConfig]]:
+    """Every run of which records, diagnosis and metrics are there."""
+    for name, block in (table.get("studies") or {}).items():
+        study = params.build(StudyConfig, block, f"studies.{name}")
+        found = results.load(reports / "metrics" / name, name, study)
+        record = machines.load(reports, name)
+        for kind, items, of in (
+            ("teacher", study.teachers, found.teachers),
+            ("experiment", study.experiments, found.experiments),
+        ):
+            for item in items:
+                below = f"{name}/{'teachers/' if kind == 'teacher' else ''}{item.name}"
+                run, diagnosed = (read(reports / "runs" / below) for read in (reading.run_record, reading.diagnostics))
+                if item.name in of and run is not None and diagnosed is not None:
+                    metrics = of[item.name]
+                    made = record.of(kind, item.name, metrics["config_hash"])
+                    yield Run(item.name, kind, name, item.label, diagnosed, run, metrics, None, made), study
+
+
+def cards(table: dict, reports: Path, sources: Path, root: Path) -> dict[str, str]:
+    """{path below the folder of cards: text}."""
+    known, made, counted = data_card.sources(sources), data_card.locked(root), data_card.counted(table, reports)
+    of = {name: known.get(block["raw"]) for name, block in (table.get("datasets") or {}).items()}
+    found = {}
+    for name, source in of.items():
+        if source is None:
+            note(f"no card of datasets.{name}: none of {sources} has {table['datasets'][name]['raw']} in `raw`")
+            continue
+        card = data_card.card(name, table, source, made, counted.get(name))
+        found[f"data/{name}.json"] = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    for run, study in committed(table, reports):
+        source, place = of.get(run.metrics["dataset"]), (table.get("place") or {}).get(run.study, "")
+        found[f"models/{run.folder}.md"] = model_card.card(run, study.comparable, source and source.known, place)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=Path, required=True, help="folder of all reports; may lack entries")
+    parser.add_argument("--sources", type=Path, required=True, help="whose images they are, docs/data_sources.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced when complete")
+    add_params(parser)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a card is out of date")
+    args = parser.parse_args()
+    root = args.params.parent if args.params else Path()
+    made = cards(params.load(args.params), args.reports, args.sources, root)
+    if args.check:
+        there = {path.relative_to(args.out).as_posix() for path in args.out.rglob("*") if path.is_file()}
+        old = sorted(name for name in there & set(made) if (args.out / name).read_text(encoding="utf-8") != made[name])
+        if wrong := sorted(there ^ set(made)) + old:
+            print(f"{args.out / wrong[0]}: out of date; run python stages/cards.py without --check", file=sys.stderr)
+            sys.exit(1)
+        return
+    with new_folder(args.out) as folder:
+        for name, text in made.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)
