@@ -36,7 +36,7 @@ COLUMNS = {
     "epoch": "last (the result), or best on the test set; empty for caches",
     "at_epoch": "which epoch that is, from 1; empty in means",
     "test": "given, or a shifted test set: `forward-50`, corrected by known class shares `forward-50 from_uniform`",
-    "metric": "top1, top5, balanced, macro_f1, ece, mce, classwise_ece, teacher_top1_on_views: %; nll: nats; experts: used",
+    "metric": "top1, top5, balanced, macro_f1, ece, mce, classwise_ece, teacher_top1_on_views (%); nll (nats); experts",
     "group": "of top1: all; head, mid, tail (the papers' cuts); many, medium, few (by images): means over classes",
     "value": "of the seed, or mean over seeds",
     "stderr": "of the mean, std(ddof=1)/sqrt(n); from two seeds on",
@@ -49,8 +49,8 @@ COLUMNS = {
 GIVEN = "given"
 LEFT_OUT = (
     "Left out: accuracy of each class (reports/metrics); calibration by group, confusion, and shifted tests seed by "
-    "seed or of single heads (reports/runs); attention and rank (reports/analysis); iNaturalist 2017's groups by images, in "
-    f"which classes count by their test images. Values have {DECIMALS} decimals, as in the records."
+    "seed or of single heads (reports/runs); attention and rank (reports/analysis); iNaturalist 2017's groups by "
+    f"images, in which classes count by their test images. Values have {DECIMALS} decimals, as in the records."
 )
 GROUPS = ("head", "mid", "tail", "many", "medium", "few")
 
