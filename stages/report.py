@@ -61,7 +61,7 @@ def main() -> None:
     figures = {name: path.read_bytes() if path.is_file() else None for name, path in pngs.items()}
     lines = collect(args.study, study, args.metrics, args.analysis)
     said = {name: noted(args.figures, name) for name in FIGURES}
-    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines, said))
+    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines, said, args.study))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
 from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printed_tables, side_by_side
 
+FILES = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
 REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way and 256 colours, its file is as drawn
 
@@ -58,11 +59,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class PlacedTable:
-    """A table of the paper as one study makes it."""
+    """A table of the paper as one study makes it. files: {CSV, Markdown, LaTeX: place below reports/}, those made."""
 
     title: str
     comparable: bool
     table: SideBySide
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def page(
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
-        own=[_table(*about) for name, about in made.items() if name not in mapped],
+        own=[_table(name[0], *about, reports) for name, about in made.items() if name not in mapped],
         others=others,
         venues={name: venue for name, (venue, _) in PAPERS.items()},
         embedded=embedded,
@@ -209,7 +211,9 @@ def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Pl
         note=item.note,
         anchor=_anchor(item),
         state=state(item, project),
-        tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
+        tables=tuple(
+            _table(place.study, *made[place.study, place.table], project.reports) for place in places if place.table
+        ),
         figures=tuple(_figure(place, project, drawings.get(place), embedded) for place in places if not place.table),
     )
 
@@ -219,8 +223,11 @@ def _anchor(item: PaperItem) -> str:
     return f"{item.paper.lower()}-item-{item.item.lower().replace(' ', '-').replace('.', '')}"
 
 
-def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable:
-    return PlacedTable(study.title, study.comparable, side_by_side(table, cells, study))
+def _table(name: str, study: StudyConfig, table: Table, cells: list[Record], reports: Path) -> PlacedTable:
+    """name: of the study."""
+    stem = f"tables/{name}/{table.name}"
+    files = {kind: f"{stem}.{suffix}" for kind, suffix in FILES.items() if (reports / f"{stem}.{suffix}").is_file()}
+    return PlacedTable(study.title, study.comparable, side_by_side(table, cells, study), files)
 
 
 def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:

@@ -62,9 +62,10 @@ def page(
     figures: dict[str, bytes | None],
     lines: list[EntryLine],
     said: Mapping[str, str] | None = None,
+    name: str = "",
 ) -> str:
     """The whole page. tables: {name: HTML fragment as stages/tables.py writes it}; figures: {name: PNG or None};
-    said: {name: of `noted`}."""
+    said: {name: of `noted`}; name: of the study, whose tables lie beside the page in tables/<name>/, none: no links."""
     return web.page(
         "report.html.j2",
         study=study,
@@ -72,6 +73,7 @@ def page(
         titles={table.name: short(table.caption) for table in study.tables},
         figures=[figure(name, png, (said or {}).get(name, "")) for name, png in figures.items()],
         lines=lines,
+        name=name,
         entry_id=entry_id,
     )
 

@@ -110,7 +110,9 @@ def test_the_same_data_give_the_same_bytes(made):
 def test_page_is_well_formed_and_links_arrive(read):
     assert read.stack == []
     assert len(read.ids) == len(set(read.ids))
-    assert {link.removeprefix("#") for link in read.links} <= set(read.ids)
+    within = {link[1:] for link in read.links if link.startswith("#")}
+    made = {f"tables/s/{table}.{suffix}" for table in ("overall", "experts") for suffix in ("csv", "md", "tex")}
+    assert within <= set(read.ids) and {link for link in read.links if not link.startswith("#")} == made
 
 
 def test_page_fetches_nothing(made, read):
