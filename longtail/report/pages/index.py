@@ -27,10 +27,11 @@ from longtail.report.claims.ledger import (
 from longtail.report.claims.reruns import RerunLine
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import web
+from longtail.report.pages.claims import shown
 from longtail.report.pages.entries import entries
 from longtail.report.pages.study_page import noted, shown_width
 from longtail.report.pages.whole import whole
-from longtail.report.results import load
+from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.review.facts import Assumptions
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, by_kind, counts, state
@@ -136,6 +137,7 @@ def page(
     others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
     return web.page(
         "index.html.j2",
+        scripts=("sort.js", "filter.js"),
         inputs=inputs,
         words=words,
         stand=stand(coverage, {p: by_kind(coverage.of(p), project) for p in coverage.papers}, _rows(claims), rest),
@@ -144,7 +146,8 @@ def page(
         states=STATES,
         papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
-        claims=claims,
+        claims=shown(claims, _images(studies, results, words)),
+        groups=claims,
         reruns=reruns,
         whole=whole([(study, cells) for study, _, cells in made.values()], ledger, reports),
         signs=SIGNS,
@@ -162,6 +165,15 @@ def page(
         ],
         entry_id=entry_id,
     )
+
+
+def _images(studies: Mapping[str, StudyConfig], results: Mapping[str, Results], words: Words) -> dict[str, str]:
+    """{study: what its images are called}: those of its first run, or its title where that has no name."""
+    found = {}
+    for name, study in studies.items():
+        run = next(iter((*results[name].experiments.values(), *results[name].teachers.values())), None)
+        found[name] = words.datasets.get(run["dataset"] if run else "", study.title)
+    return found
 
 
 def _rows(claims: list[ClaimGroup]) -> list[dict[str, str]]:
