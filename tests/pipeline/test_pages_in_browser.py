@@ -87,9 +87,12 @@ def fresh(tmp_path_factory) -> Path:
     assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
     words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
+    compared = ["--reports", reports, "--out", reports / "compare.html"]
+    assert run_stage("compare_page", *given, *compared) == 0 == run_stage("compare_page", *given, *compared, "--check")
     assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
     (reports / "review").mkdir()
-    linked = ("review/cost.md", "runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
+    linked = ("review/cost.md", "results.csv", "claims.csv", "claims.md")
+    linked += ("runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
     for name in linked:  # from the pages; nothing here makes them
         (reports / name).touch()
     return reports
@@ -290,6 +293,31 @@ def test_the_first_column_stays_in_sight(chromium, fresh):
         before = first.bounding_box()["x"]
         assert region.evaluate("(r) => { r.scrollLeft = 300; return r.scrollLeft; }") > 50
         assert abs(first.bounding_box()["x"] - before) < 2
+
+
+ROWS = "(id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((r) => [...r.cells].map((c) => c.textContent))"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_runs_are_compared(chromium, fresh, scheme):
+    """A student and a teacher of which every setting differs but the epochs; another choice, kept in the address."""
+    with browser.opened(chromium, fresh / "compare.html", scheme) as seen:
+        results = {name: rest for name, *rest in seen.page.evaluate(ROWS, "table-results")}
+        assert results["Seeds"] == ["2", "2"] and results["Seconds a seed"] == ["1,800", "1,800"]
+        settings = {name: rest for name, *rest in seen.page.evaluate(ROWS, "table-settings")}
+        assert settings["loss.alpha"] == ["0.5", "–"] and settings["arch"] == ["–", "resnet8"]
+        assert settings["train.epochs"] == ["3", "–"] and "A: A student" in seen.page.inner_text("#table-results")
+        lines = seen.page.locator("#drawn polyline")
+        assert seen.page.locator("#drawn figure").count() == 3 and lines.count() == 6
+        assert lines.nth(0).get_attribute("stroke-dasharray") is None and lines.nth(1).get_attribute("stroke-dasharray")
+        assert browser.findings(seen.page) == []
+        seen.page.locator("[name=b]").select_option("e")
+        assert seen.page.evaluate(ROWS, "table-settings") == [] and seen.page.url.endswith("#s/e/e")
+        seen.page.evaluate("location.hash = 's/t/e'")
+        seen.page.wait_for_function("document.querySelector('[name=a]').value === 't'")
+        fits_a_phone(seen)
+        links_arrive(seen, fresh / "compare.html")
+        assert (seen.asked, seen.complaints) == ([], [])
 
 
 @pytest.mark.parametrize("name", FRESH[:2])

@@ -25,6 +25,7 @@ WORDS = {  # in any file's text; a group is what matters of it
     "a version": re.compile(r"\b(?:torch|numpy|pillow|timm|matplotlib|python)\W{1,4}v?(\d+\.\d+)", re.IGNORECASE),
 }
 TELLS = (
+    "reports/compare.html",
     "reports/index.html",
     "reports/pages/",
     "reports/results.csv",

@@ -218,6 +218,8 @@ def test_entries_show_settings_cost_and_curves(made):
     assert "0.02 GPU-hours" in text  # 3 x 11 s, two GPUs each
     assert "torch 2.15 " in text and "2,048 MB" in text and "f" * 64 not in text
     assert made.row("Seeds of s-deit_lt", "2")[1:7] == ["90.00", "90.00", "90.00", "–", "91.00", "9"]
+    runs = made.row("Runs of A <small> study (s)", "DeiT-LT")
+    assert runs[1:] == ["student", "–", "–", "3", "88.00", "89.00", "11"]  # of params.yaml that lay out no network
     assert "Configuration as params.yaml has it" in text  # of the teacher, whose record is not there
 
 
@@ -255,7 +257,7 @@ def test_an_item_with_tables_and_figures_stands_in_both_parts_under_two_ids(tree
 def test_links_arrive_and_nothing_is_fetched(made, tree):
     assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
     away = {link for link in made.links if not link.startswith("#")}
-    downloads = {"results.csv", "claims.csv", "claims.md"}
+    downloads = {"results.csv", "claims.csv", "claims.md", "compare.html", "compare.html#s"}
     assert away - downloads - {"review/cost.md"} == LINKS and not made.sources  # addresses to follow, nothing to load
     html = (tree / "reports/index.html").read_text()
     rest = re.sub(r'<a href="https:[^"]*">', "", html)
