@@ -33,7 +33,7 @@ from longtail.report.pages.study_page import noted, shown_width
 from longtail.report.pages.whole import whole
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
-from longtail.report.review.facts import Assumptions
+from longtail.report.review.facts import Judgements
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, by_kind, counts, state
 from longtail.report.review.words import Words, left, stand
 from longtail.report.study import StudyConfig, Table
@@ -114,7 +114,7 @@ def page(
     inputs: str,
     reruns: list[RerunLine],
     words: Words,
-    assumed: Assumptions,
+    judgements: Judgements,
 ) -> str:
     """The whole page. ledger and reruns: of report.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
@@ -131,7 +131,7 @@ def page(
     embedded = sum(len(each.content) for each in drawings.values()) * 4 / 3 <= IMAGES_LIMIT
     items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
-    rest = left(project, assumed)
+    rest = left(project, judgements.assumptions)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
     ours = [_mapped(name, coverage.of(name), project, items, made, claims) for name in coverage.papers]
     others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
@@ -140,6 +140,7 @@ def page(
         scripts=("sort.js", "filter.js"),
         inputs=inputs,
         words=words,
+        judgements=judgements,
         stand=stand(coverage, {p: by_kind(coverage.of(p), project) for p in coverage.papers}, _rows(claims), rest),
         left=rest,
         titles={name: study.title for name, study in studies.items()},

@@ -81,6 +81,7 @@ class Judgements:
     authors: str
     checklist: dict[str, Answer]
     assumptions: Assumptions
+    learnt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -280,8 +280,26 @@ def test_the_first_screen_says_what_was_confirmed_and_what_is_left(tree):
     assert "A <small> study: 1 of 3 entries, 2.53 to 6.33 hours make repro STUDY=s" in text
 
 
+def test_judgements_and_the_digest_of_the_inputs_stand_on_the_page(made):
+    text = " ".join(" ".join(made.text).split())
+    judged = yaml_file.read(ROOT / "docs/review.yaml")
+    for line in (*judged["easy"], *judged["hard"], *judged["learnt"]):
+        assert line in text
+    assert made.meta["inputs"] in text
+
+
 def test_headings_have_permalinks(made):
-    assert {"#papers", "#claims", "#tables", "#figures", "#entries", "#not-run", "#cite", "#runs-s"} <= set(made.links)
+    assert {
+        "#papers",
+        "#claims",
+        "#tables",
+        "#figures",
+        "#entries",
+        "#not-run",
+        "#cite",
+        "#runs-s",
+        "#discussion",
+    } <= set(made.links)
 
 
 def test_names_and_paths_are_escaped(made, tree):
