@@ -62,7 +62,8 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@for study in $$($(BIN)/python -c "from longtail.base import params; print(*params.load(None)['studies'])"); do \
 		test ! -d reports/metrics/$$study || test -d reports/figures/$$study -a -n "$(CHANGED)" || echo $$study; done | \
 		xargs -P 2 -I STUDY $(BIN)/python stages/figures.py STUDY --metrics reports/metrics/STUDY \
-		--analysis reports/analysis/STUDY --published data/published --out reports/figures/STUDY
+		--analysis reports/analysis/STUDY --runs reports/runs/STUDY --published data/published --words docs/words.yaml \
+		--out reports/figures/STUDY --print reports/figures_print/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
 	@$(BIN)/python stages/results.py --reports reports --out reports/results.csv
 	@$(BIN)/python stages/compare_page.py --reports reports --out reports/compare.html
@@ -71,6 +72,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
+	$(BIN)/python stages/browse.py --reports reports --words docs/words.yaml
 	@$(call SUMS,$(PAGES)) > reports/.pages && $(call SUMS,$(CODE)) > reports/.code
 
 readme: $(VENV)/.ready ## put the generated tables, sentences and badges into README.md and docs/index.md

@@ -6,6 +6,7 @@ The published augmentation at 224 pixels (CIFAR images of 32), 96 (of 32) and 24
     timm          timm.data.create_transform on one image after the other, in this process, one thread
     timm, loader  the same in a DataLoader with a worker for every core, batches of 128
     pil, torch    longtail.views.student_views.Views.step, one process and one thread: the same and mixup or CutMix
+    pil, workers  Views.steps with as many workers as the loader has, which start anew in every block
 Each runs as often as the others, in turn; the table holds medians. CPU time counts this process alone, and is the
 figure to read where other programs run. Writes results/views_<device>.md and .json beside this file. Cost: 4 minutes.
 """
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +82,15 @@ def contenders(size: int, views: int, device: torch.device) -> dict[str, tuple[i
 
         return steps * STEP, run
 
+    ahead = Views(recipe(size), images, 0, backend="pil")
+
+    def workers(block: int) -> None:
+        wanted = lambda step: slice(None) if step < views // STEP else slice(0)  # noqa: E731 - and no work for later ones
+        for batch in islice(ahead.steps(block, workers=os.cpu_count(), groups=wanted), views // STEP):
+            assert len(batch.x) == STEP
+
     timms = {"timm": (views, timm), "timm, loader": (views, timm_loader)}
-    return timms | {name: backend(name) for name in ("pil", "torch")}
+    return timms | {name: backend(name) for name in ("pil", "torch")} | {"pil, workers": (views, workers)}
 
 
 def measure(size: int, device: torch.device, blocks: int, steps: int) -> dict[str, dict]:
@@ -116,7 +125,7 @@ def table(results: dict[int, dict], where: dict) -> str:
         for name, row in rows.items():
             rate = row["views_per_second"]
             ratios = f"{rate / one:.2f}", f"{rate / all_cores:.2f}"
-            cpu = "" if name == "timm, loader" else row["cpu_us_per_view"]
+            cpu = "" if name in ("timm, loader", "pil, workers") else row["cpu_us_per_view"]
             chosen = "yes" if name == where["default"][str(size)] else ""
             found.append((size, name, f"{rate:,}", *ratios, cpu, chosen))
     header = ("size", "maker", "views/s", "of timm", "of timm, loader", "CPU µs a view", "default")

@@ -8,6 +8,10 @@ Writes into OUT (METHODS 4.1 to 4.4; last-epoch weights, test images under the e
                             set; heads sorted ascending within a block
     feature_rank.csv        seed, token, block, centring, rank: directions that hold 99 % of the tail's feature energy
     cls_dist_distance.csv   seed, epoch, distance: 1 - cosine(CLS, DIST) on training views; header only without DIST
+    cls_dist_test.csv       the same on evaluation views of all test images, where nothing is mixed: of the epochs that
+                            the run evaluated (of runs made before that was kept: the last alone)
+    image_spread.csv        seed, metric, images, block, token, centring, rows, stderr, n: standard errors of the above
+                            over images; of feature rank of its mean over blocks, by a bootstrap of the tail's images
     curves.csv              seed, epoch, loss, test_top1_<head>: empty where the epoch or the head was not evaluated
     rollout.npz             first seed: images uint8 [K, S, S, 3], labels, tokens, maps [K, T, g, g], average [K, g, g]
 Of a CNN all are headers only, and there is no rollout.npz.
@@ -23,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from longtail.analysis.image_spread import Spread, apart_on_views, spreads, standard_error
 from longtail.analysis.student import (
     attention_distances,
     feature_ranks,
@@ -37,6 +42,7 @@ from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
+from longtail.evaluation.predictions import read_npz
 from longtail.runs.seeds import pick_device
 
 ROLLOUT_IMAGES = 8
@@ -44,6 +50,8 @@ COLUMNS = {
     "attention_distance": ("seed", "images", "block", "head", "distance_px"),
     "feature_rank": ("seed", "token", "block", "centring", "rank"),
     "cls_dist_distance": ("seed", "epoch", "distance"),
+    "cls_dist_test": ("seed", "epoch", "distance"),
+    "image_spread": ("seed", *Spread._fields),
     "curves": ("seed", "epoch", "loss", "test_top1_cls", "test_top1_dist", "test_top1_avg"),
 }
 
@@ -61,10 +69,12 @@ def history(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def diversity(rows: list[dict[str, str]], path: Path) -> list[tuple[int, float]]:
-    """(epoch, 1 - cosine) of a history; empty where it has no such column (plain ViT)."""
+def diversity(rows: list[dict[str, str]], path: Path, column: str = "cls_dist_distance") -> list[tuple[int, float]]:
+    """(epoch, 1 - cosine) of a history; empty where it has no such column (plain ViT). Of test images (`test_...`) an
+    epoch that was not evaluated has no value, and is left out."""
     try:
-        return [(int(r["epoch"]), float(r["cls_dist_distance"])) for r in rows if "cls_dist_distance" in r]
+        having = [r for r in rows if column in r and (r[column] or not column.startswith("test_"))]
+        return [(int(r["epoch"]), float(r[column])) for r in having]
     except ValueError as error:
         raise UserError(f"{path}: cut short or damaged ({error}); train the entry again") from None
 
@@ -90,6 +100,17 @@ def analyse(run: Path, seeds: list[int], data: LongTail, out: Path, device: torc
                 tables["attention_distance"].append((seed, images, block, head, f"{distance:.6f}"))
             print(f"{run.name} seed {seed}: block 1 {distances[0].mean():.1f} px on {images} images", flush=True)
         tables["feature_rank"] += [(seed, *row) for row in feature_ranks(student, data.test_images, tail)]
+        found = spreads(student, selections, (data.test_images, tail, data.test_labels), seed)
+        if student.special > 1:
+            tested = diversity(epochs, folder / "history.csv", "test_cls_dist_distance")[:-1]
+            each = apart_on_views(student, data.test_images)
+            last = (
+                epochs[-1]["epoch"] if epochs else read_npz(folder / "predictions.npz", ("last_epoch",))["last_epoch"]
+            )
+            tested.append((int(last), each.mean()))
+            tables["cls_dist_test"] += [(seed, epoch, f"{distance:.6f}") for epoch, distance in tested]
+            found.append(Spread("cls_dist_test", images="test", stderr=standard_error(each), n=len(each)))
+        tables["image_spread"] += [(seed, *line._replace(stderr=f"{line.stderr:.4g}")) for line in found]
         if seed == seeds[0]:
             shown = spread(data.test_labels, tail, ROLLOUT_IMAGES)
             np.savez(out / "rollout.npz", labels=data.test_labels[shown], **rollouts(student, data.test_images[shown]))

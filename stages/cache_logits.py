@@ -41,7 +41,7 @@ def run(name, config: CacheConfig, recipe: ViewRecipe, data: LongTail, teacher: 
     folder = seed_folder(teacher, seed)
     labeller = load_labeller(config.teacher_kind, folder, data, recipe, device)
     if config.teacher_kind == "teachers":
-        check_floor(folder, labeller.trained_as.must_reach, labeller.select)
+        check_floor(folder, config.must_reach or labeller.trained_as.must_reach, labeller.select)
     facts = {
         "cache": name,
         "seed": seed,

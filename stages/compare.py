@@ -3,10 +3,12 @@
 Prints the cells of tables that differ, `cell | A | B | difference | expected spread`, and what came of it in one
 sentence. Exit code 1 when more is outside what another seed would give than chance explains. With --committed STUDY the
 working tree is compared with the commit that is checked out; that is for the end of `make repro` and always ends well.
-A second or two; loads no torch.
+With --seeds two studies of one recipe with other training seeds are compared: verdicts of claims, and how far apart the
+differences are; exit code 1 when a verdict is another one. A second or two; loads no torch.
 
   python stages/compare.py ../other-checkout . --study digits
   python stages/compare.py --committed digits
+  python stages/compare.py --seeds digits digits-other_seeds
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_text
 from longtail.base.text import note
+from longtail.report.claims import other_seeds
 from longtail.report.compare import MADE, Comparison, compare, tree
 
 
@@ -61,6 +64,17 @@ def since_commit(study: str) -> None:
         note(f"not compared with what is committed: {error}")
 
 
+def with_other_seeds(a: str, b: str, out: Path | None) -> bool:
+    """Prints two studies' verdicts of the same claims. Returns whether one is another. Raises UserError as
+    `side_by_side` does."""
+    found = other_seeds.side_by_side(Path("reports/claims.csv"), a, b)
+    told = "\n".join([*other_seeds.lines(found, a, b), "", other_seeds.sentence(found, a, b)])
+    print(told)
+    if out:
+        write_text(out, f"# The same claims with other seeds\n\n{told}\n")
+    return any(each.run and not each.same for each in found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sides", metavar="A B", type=Path, nargs="*", help="two checkouts or folders of reports")
@@ -68,7 +82,10 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="list cells that are equal, too")
     parser.add_argument("--out", type=Path, help="also write the same as a page, Markdown")
     parser.add_argument("--committed", metavar="STUDY", help="the working tree with the commit that is checked out")
+    parser.add_argument("--seeds", metavar=("A", "B"), nargs=2, help="two studies with the same recipe and other seeds")
     args = parser.parse_args()
+    if args.seeds:
+        sys.exit(with_other_seeds(*args.seeds, args.out))
     if args.committed:
         since_commit(args.committed)
         return

@@ -35,6 +35,7 @@ from longtail.analysis import compared_features as cf
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
+from longtail.base.images import pictures
 from longtail.base.options import add_device, add_params
 from longtail.data.long_tail import LongTail
 from longtail.evaluation.metrics import AUTHOR_GROUPS, COUNT_GROUPS
@@ -104,11 +105,11 @@ def shown_pictures(found: cf.Compared, data: LongTail, shown: Comparison) -> dic
     query = cf.queries(data.test_labels, groups, shown.queries)
     label = data.test_labels[query]
     arrays = {"group": np.array(GROUPS[shown.groups])[groups[label]], "query": query, "label": label}
-    arrays["picture"] = cf.pictures(data.test_images, query)
+    arrays["picture"] = pictures(data.test_images, query)
     for features, (places, cosines) in found.nearest.items():
         place = places[query]
         of = {"place": place, "label": data.train_labels[place], "cosine": cosines[query]}
-        of["picture"] = cf.pictures(data.train_images, place)
+        of["picture"] = pictures(data.train_images, place)
         arrays |= {f"{features}_{key}": value for key, value in of.items()}
     return arrays
 

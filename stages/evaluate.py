@@ -5,7 +5,8 @@ file's labels and groups. Seconds with 10 classes. Formats: docs/schema.
 --out, reports/metrics/<study>/[teachers/]<entry>.json: top-1/5, per-class and group accuracies (both group rules),
 balanced accuracy, macro-F1, ECE, MCE, class-wise ECE and NLL of every head (cls, dist, and avg = mean of their raw
 logits), and how many experts answered where a network has several, at the last epoch and, beside it, at the best epoch
-on the test set (the papers' protocol), with mean and standard error over seeds.
+on the test set (the papers' protocol) and at the one chosen on validation images where the dataset has some, with mean
+and standard error over seeds.
 --details, reports/runs/<study>/[teachers/]<entry>/: run.json (configuration, identity, curves), diagnostics.json
 (at the last epoch: confusions, per-class accuracy, reliability, fusion of the heads, shifted test sets) and
 predictions.npz (top-1 classes of every test image; numpy reads it).
@@ -28,7 +29,7 @@ from longtail.base.files import new_folder, write_json
 from longtail.base.options import add_params
 from longtail.evaluation.diagnostics import classes_file, combine, measure, top1
 from longtail.evaluation.metrics import EXPERTS, SCALARS, summarise
-from longtail.evaluation.predictions import PHASES, check, load_predictions, load_test_set, phase_metrics
+from longtail.evaluation.predictions import check, load_predictions, load_test_set, phase_metrics
 from longtail.evaluation.run_record import read_seed, record, same_config
 
 SCHEMA = 1
@@ -48,7 +49,7 @@ def evaluate(about: dict, seeds: list[int], run: Path, dataset: Path, details: P
         folder = run / f"seed{seed}"
         predictions = load_predictions(folder / "predictions.npz")
         check(predictions, runs[seed].facts, test, str(folder), str(dataset))
-        per_seed[str(seed)] = {phase: phase_metrics(predictions, test, phase) for phase in PHASES}
+        per_seed[str(seed)] = {phase: phase_metrics(predictions, test, phase) for phase in predictions.phases}
         if details:
             measured[seed], predicted[seed] = measure(predictions, test), top1(predictions)
     if details:
@@ -56,6 +57,7 @@ def evaluate(about: dict, seeds: list[int], run: Path, dataset: Path, details: P
             write_json(folder / "run.json", record(about, runs))
             write_json(folder / "diagnostics.json", combine(about, test, measured, predicted, predictions.logit_scale))
             np.savez_compressed(folder / "predictions.npz", **classes_file(test, predicted))
+    of_all = [phase for phase in predictions.phases if all(phase in found for found in per_seed.values())]
     return {
         "schema": SCHEMA,
         **about,
@@ -63,7 +65,7 @@ def evaluate(about: dict, seeds: list[int], run: Path, dataset: Path, details: P
         "class_counts": test.class_counts.tolist(),
         "groups": test.groups,
         "seeds": per_seed,
-        "summary": {phase: summary(list(per_seed.values()), phase) for phase in PHASES},
+        "summary": {phase: summary(list(per_seed.values()), phase) for phase in of_all},
     }
 
 

@@ -1,14 +1,14 @@
-"""The figures of a study as PDF, SVG and PNG, with the numbers drawn as CSV beside each.
+"""The figures of a study as SVG, for light and dark, or PNG where they show pictures, with the numbers drawn as CSV.
 
-Accuracy by class group, and over a setting, from the metrics files; teacher entropy, CLS-DIST distance, attention
-distance, feature rank, rollout maps, reconstructions, training loss and test accuracy by epoch, virtual examples, maps,
-neighbours and drift of features from the analysis folders. What a caption says of the numbers drawn is a text beside
-the figure. Which entries a figure shows stands under studies.<STUDY>.figures. Entries that were not run are left out,
-and a figure without any is skipped.
-Curves read off the paper's figures, where the study names them, are drawn thin and dashed.
+Accuracy by class group, of the two experts and over a setting from the metrics files, all else from the analysis
+folders: curves by epoch, attention, rank, rollout, reconstructions, entropy, virtual examples, maps, neighbours, drift,
+answers to test images. What a caption says of the runs drawn (data, networks, epochs, seeds) is a text beside the
+figure. Which entries a figure shows stands under studies.<STUDY>.figures; those not run are left out, and a figure
+without any. Thin dashes are read off printed figures. --print: PDF and PNG of 300 pixels to the inch.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
-      --published data/published --out reports/figures/digits
+      --runs reports/runs/digits --published data/published --words docs/words.yaml \\
+      --out reports/figures/digits --print reports/figures_print/digits
 """
 
 from __future__ import annotations
@@ -19,42 +19,31 @@ from pathlib import Path
 
 import numpy as np
 
-from longtail.base import csv_file, params
+from longtail.base import params, yaml_file
 from longtail.base.errors import run_main
-from longtail.base.files import new_folder, write_text
+from longtail.base.files import new_folder
 from longtail.base.options import add_params
 from longtail.evaluation.predictions import read_npz
-from longtail.report.figures import dive_figures, study_figures
+from longtail.report.figures import about, dive_figures, predictions, study_figures
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.cbd_figures import NEIGHBOUR_KEYS, feature_drift, neighbours, sweep
+from longtail.report.figures.files import save
 from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
-from longtail.report.figures.style import Drawing, colors_of, save
+from longtail.report.figures.style import Drawing, looks_of
 from longtail.report.published import CURVES, printed_curve
-from longtail.report.results import load
-from longtail.report.study import Item, StudyConfig
+from longtail.report.reading import series
+from longtail.report.results import Results, load
+from longtail.report.study import StudyConfig
 
 ROLLOUT_KEYS, PICTURE_KEYS = ("images", "maps", "average", "tokens", "labels"), (*PICTURES, "labels")
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of an analysis CSV; UserError where it lacks a column."""
-    expected = f"cut short or damaged, expected columns {', '.join(columns)}; make it again"
-    return csv_file.read(path, columns, expected)
-
-
-def series(folder: Path, items: tuple[Item, ...], name: str, *columns: str) -> dict[str, list[dict[str, str]]]:
-    """{label: rows of <folder>/<entry>/<name>} of the entries that have it."""
-    paths = {item.label: folder / item.name / name for item in items}
-    return {label: read_csv(path, columns) for label, path in paths.items() if path.is_file()}
-
-
-def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published: Path) -> dict[str, Drawing]:
+def draw(study: StudyConfig, results: Results, analysis: Path, published: Path) -> dict[str, Drawing]:
     """{figure name: drawing} of what was run."""
-    results = load(metrics, name, study)
     entries = {**results.teachers, **results.experiments}
     curves = {f: {c.label: printed_curve(published, c) for c in study.curves if c.figure == f} for f in CURVES}
     students = dict.fromkeys([*(i.label for i in study.experiments), *(c.label for c in study.curves)])
-    colors = colors_of(list(students), [i.label for i in study.teachers])
+    looks = looks_of(list(students), [i.label for i in study.teachers])
 
     def read(figure: str, file: str, *columns: str, under: str = "") -> dict[str, list[dict[str, str]]]:
         return series(analysis / under, study.shown(figure), file, *columns)
@@ -65,14 +54,18 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
 
     def distances(figure: str, images: str, printed: dict) -> Drawing | None:
         found = read(figure, "attention_distance.csv", "images", "block", "head", "distance_px")
-        return study_figures.attention_distance(found, images, colors, printed)
+        return study_figures.attention_distance(found, images, looks, printed)
 
     examples, compared = (partial(read, under=folder) for folder in ("virtual_examples", "compare_features"))
+    of_images = "predictions", "predictions.npz", predictions.KEYS, "compare_predictions"
+    alone = read("predictions", "counts.csv", "images", "right_alone", "wrong_alone", under="compare_predictions")
 
     def epochs(figure: str, column: str) -> tuple[dict, dict]:
-        return read(figure, "curves.csv", "epoch", column), colors
+        return read(figure, "curves.csv", "epoch", column), looks
 
-    accuracy = {i.label: entries[i.name] for i in study.shown("groups") if i.name in entries}
+    def metrics(figure: str) -> dict[str, dict]:
+        return {i.label: entries[i.name] for i in study.shown(figure) if i.name in entries}
+
     teachers = analysis / "teachers", study.shown("entropy")
     of_group = "groups.csv", "seed", "tau", "power", "group", "examples"
     of_class = "classes.csv", "seed", "tau", "power", "class", "images", "examples"
@@ -80,26 +73,27 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
         panel.title: [(epsilon, entries[name]) for epsilon, name in panel.teachers if name in entries]
         for panel in study.smoothing
     }
+    ranks = read("feature_rank", "feature_rank.csv", "token", "block", "centring", "rank")
+    maps = {figure: arrays(figure, "rollout.npz", ROLLOUT_KEYS) for figure in ("rollout", "rollout_mean")}
+    told = {figure: about.said(study.shown(figure), found, results.runs) for figure, found in maps.items()}
     drawn = {
-        "groups": study_figures.groups(accuracy, colors),
+        "groups": study_figures.groups(metrics("groups"), looks),
+        "experts": study_figures.experts(metrics("experts")),
         "entropy": study_figures.entropy(
             series(*teachers, "entropy.csv", "domain", "bin_left", "bin_right", "count"),
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
         "cls_dist_distance": study_figures.cls_dist_distance(
-            read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"), colors, curves["cls_dist_distance"]
+            read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"), looks, curves["cls_dist_distance"]
         ),
         "attention_distance": distances("attention_distance", "test", curves["attention_distance"]),
         "attention_distance_train": distances("attention_distance_train", "train", {}),
-        "feature_rank": study_figures.feature_rank(
-            read("feature_rank", "feature_rank.csv", "token", "block", "centring", "rank"),
-            colors,
-            curves["feature_rank"],
-        ),
-        "rollout": rollout(arrays("rollout", "rollout.npz", ROLLOUT_KEYS)),
-        "rollout_mean": rollout_mean(arrays("rollout_mean", "rollout.npz", ROLLOUT_KEYS)),
+        "feature_rank": study_figures.feature_rank(ranks, looks, curves["feature_rank"]),
+        "rollout": rollout(maps["rollout"], told["rollout"]),
+        "rollout_mean": rollout_mean(maps["rollout_mean"], told["rollout_mean"]),
         "reconstructions": reconstructions(
-            arrays("reconstructions", "reconstructions.npz", PICTURE_KEYS, "pretrainings")
+            arrays("reconstructions", "reconstructions.npz", PICTURE_KEYS, "pretrainings"),
+            about.said(study.experiments, {}, results.runs),
         ),
         "training_loss": study_figures.training_loss(*epochs("training_loss", "loss")),
         "virtual_examples": dive_figures.virtual_examples(examples("virtual_examples", *of_group)),
@@ -112,6 +106,7 @@ def draw(name: str, study: StudyConfig, metrics: Path, analysis: Path, published
             examples("virtual_example_curves_tau", *of_class)
         ),
         "tsne": dive_figures.tsne(examples("tsne", "tsne.csv", "class", "images", "x", "y")),
+        "predictions": predictions.predictions(arrays(*of_images), alone, study.teachers),
         "head_smoothing": dive_figures.head_smoothing(smoothing),
         "sweep": sweep(study.sweeps, results.teachers),
         "neighbours": neighbours(
@@ -129,18 +124,23 @@ def main() -> None:
     parser.add_argument("study", metavar="STUDY", help="name under `studies` in params.yaml")
     parser.add_argument("--metrics", type=Path, required=True, help="folder of metrics files; may lack entries")
     parser.add_argument("--analysis", type=Path, required=True, help="folder of analyses; may lack entries")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs' records; may lack entries")
     parser.add_argument("--published", type=Path, required=True, help="folder of printed numbers, data/published")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
+    parser.add_argument("--words", type=Path, help="what data sets are called, docs/words.yaml; else their names")
+    parser.add_argument("--out", type=Path, required=True, help="folder of small files to write; replaced as a whole")
+    parser.add_argument("--print", type=Path, required=True, help="folder of files for print; replaced as a whole")
     add_params(parser)
     args = parser.parse_args()
     entry = params.entry(params.load(args.params), "studies", args.study)
     study = params.build(StudyConfig, entry, f"studies.{args.study}")
-    drawn = draw(args.study, study, args.metrics, args.analysis, args.published)
-    with new_folder(args.out) as folder:
+    titles = yaml_file.read(args.words)["datasets"] if args.words else {}
+    results = load(args.metrics, args.study, study, args.runs)
+    drawn = draw(study, results, args.analysis, args.published)
+    with new_folder(args.out) as small, new_folder(args.print) as print_:
         for figure, drawing in drawn.items():
-            save(drawing, folder / figure)
-            if drawing.note:
-                write_text(folder / f"{figure}.txt", drawing.note + "\n")
+            told = about.sentence(study, figure, {row[0] for row in drawing.rows}, results, titles)
+            note = f"{told} {drawing.note}".strip()
+            save(drawing._replace(note=note), figure, f"{study.title}: {FIGURES[figure][0]}", small, print_)
     missing = [figure for figure in FIGURES if figure not in drawn]
     print(f"{args.study}: {len(drawn)} figures" + (f"; not run: {', '.join(missing)}" if missing else ""))
 

@@ -16,7 +16,7 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
-from longtail.report.figures.style import save
+from longtail.report.figures.files import save
 from longtail.report.tables.overview import OverviewConfig, printed, table, tail_accuracy, tails
 from longtail.report.tables.render import to_html, to_latex, to_markdown
 
@@ -38,7 +38,7 @@ def main() -> None:
         for suffix, text in {"md": to_markdown(grid), "tex": latex, "html": to_html(grid)}.items():
             write_text(folder / f"tail_accuracy.{suffix}", text)
         if drawn:
-            save(drawn, folder / "tail_accuracy")
+            save(drawn, "tail_accuracy", f"{config.title}: tail accuracy", folder, folder)
     ran = sum(value is not None for phases in values.values() for value in phases["last"])
     print(f"{args.entry}: {ran} of {3 * len(config.series)} entries were run")
 

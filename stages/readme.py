@@ -3,7 +3,8 @@
 Text between a marker on a line of its own and the next `<!-- end -->` is replaced:
 `<!-- table:STUDY/NAME -->` by <reports>/tables/STUDY/NAME.md, `<!-- cost:STUDY -->` by what its training took and where
 (<reports>/machines/STUDY.json), `<!-- reproduced -->` by how much of each paper was run, `<!-- summary -->` by that in
-three sentences with what the rest would cost, `<!-- introduction -->` and `<!-- words -->` by the subject and the words
+three sentences with what the rest would cost, `<!-- figures -->` by the figures that docs/words.yaml names,
+`<!-- introduction -->` and `<!-- words -->` by the subject and the words
 of docs/words.yaml, `<!-- badges -->` by badges, which are written to <reports>/badges/. With --check nothing is written
 and the exit code is 1 when the README or a badge is out of date. docs/index.md has such markers too.
 
@@ -27,10 +28,13 @@ from longtail.base.files import new_folder, write_text
 from longtail.base.options import add_params
 from longtail.base.text import note
 from longtail.report import machines, results
+from longtail.report.pages import browse
 from longtail.report.review import badges, coverage, shares, words
 from longtail.report.review.facts import Judgements, claims
 
-START = re.compile(r"^<!-- (table:\S+|cost:\S+|reproduced|badges|summary|introduction|words) -->$", re.MULTILINE)
+START = re.compile(
+    r"^<!-- (table:\S+|cost:\S+|reproduced|badges|summary|figures|introduction|words) -->$", re.MULTILINE
+)
 END = "<!-- end -->"
 
 
@@ -103,6 +107,8 @@ def main() -> None:
     if "<!-- summary -->" in old:
         stand = words.stand(items, ran, claims(args.reports / "claims.csv") or [], left)
         made["summary"] = words.summary(said, stand, up)
+    if "<!-- figures -->" in old:
+        made["figures"] = browse.front(said.figures, project, args.readme.parent)
     for name, study in project.studies.items():
         run = results.load(args.reports / "metrics" / name, name, study)
         made[f"cost:{name}"] = machines.cost(study, run, machines.load(args.reports, name))

@@ -2,7 +2,8 @@
 
 From the metrics files, at the last epoch, means over seeds in %: per head (cls, dist, and avg = mean of their raw
 logits) the accuracy over all, head, mid and tail classes, and under `per_class` one record a class: its number, its
-training images, and each head's accuracy. An entry that was not run has no file. Under a second.
+training images, and each head's accuracy; where an epoch was chosen on validation images, `validation` has the accuracy
+at it. An entry that was not run has no file. Under a second.
 
   python stages/scores.py digits --metrics reports/metrics/digits --out reports/scores/digits
 """
@@ -22,7 +23,8 @@ from longtail.report.study import StudyConfig
 
 
 def scores(metrics: dict) -> dict:
-    """{head: {metric: mean}} and per_class [{class, train_images, head: mean}] of one metrics file (schema 1)."""
+    """{head: {metric: mean}} and per_class [{class, train_images, head: mean}] of one metrics file (schema 1); and
+    validation {head: mean top1}, where an epoch was chosen on validation images."""
     last = metrics["summary"]["last"]
     short = {head: {name: last[head][name]["mean"] for name in ("top1", *AUTHOR_GROUPS)} for head in last}
     seeds = [seed["last"] for seed in metrics["seeds"].values()]
@@ -31,7 +33,9 @@ def scores(metrics: dict) -> dict:
         | {head: summarise([seed[head]["per_class"][number] for seed in seeds])["mean"] for head in last}
         for number, count in enumerate(metrics["class_counts"])
     ]
-    return {**short, "per_class": by_class}
+    chosen = metrics["summary"].get("validation") or {}
+    validated = {"validation": {head: of["top1"]["mean"] for head, of in chosen.items()}} if chosen else {}
+    return {**short, **validated, "per_class": by_class}
 
 
 def run(name: str, study: StudyConfig, metrics: Path, out: Path) -> None:

@@ -75,7 +75,7 @@ def made_by_dvc(tmp_path_factory, warm) -> Path:
     def make(folder: Path) -> None:
         tiny_project(folder)
         out = run(folder, "dvc", "repro", "report@tiny", python=warm)
-        assert out.count("Running stage") == 24
+        assert out.count("Running stage") == 25
 
     return made_once(tmp_path_factory, "made", make)
 

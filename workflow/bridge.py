@@ -138,8 +138,9 @@ def reporting() -> bool:
 
 
 def figures(study: str | None = None) -> list[str]:
-    """The figures that are there, of one study or of all."""
-    return sorted(str(path) for path in Path("reports/figures").glob(f"{study or '*'}/*.png"))
+    """The figures that are there, of one study or of all: their drawings for a light ground."""
+    found = [path for kind in ("svg", "png") for path in Path("reports/figures").glob(f"{study or '*'}/*.{kind}")]
+    return sorted(str(path) for path in found if not path.stem.endswith("-dark"))
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from longtail.analysis.student import spread
 from longtail.base.errors import UserError
-from longtail.base.images import Images
 from longtail.data.long_tail import LongTail
 from longtail.evaluation.metrics import class_means, group_mean
 from longtail.losses.cbd import feature_distances, joined_features
@@ -27,12 +26,10 @@ from longtail.training.labels import seed_folder
 from longtail.training.taught import as_tested
 from longtail.training.teacher import TestSet, load_sources, load_teacher
 from longtail.training.teacher_config import TeacherConfig
-from longtail.views.eval_views import eval_pixels
 from longtail.views.normalize import normalize
 
 FEATURES = ("teacher", "student")
 ROWS = 4096  # queries whose cosines are held at once
-SIDE = 64  # pixels of a picture, at most
 
 
 @dataclass(frozen=True)
@@ -162,11 +159,3 @@ def queries(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """Places of the test images whose neighbours are shown, int64: of each group `count`, its classes in turn, the
     first image of each. Nobody picks them. labels: int64 [M]; groups: int64 [C], each class's."""
     return np.concatenate([spread(labels, np.flatnonzero(groups[labels] == number), count) for number in range(3)])
-
-
-def pictures(images: np.ndarray | Images, places: np.ndarray) -> np.ndarray:
-    """uint8 [*places.shape, S, S, 3]: these images, the centre of what is no square. S is that of images of one size in
-    memory, SIDE at most. places: int64."""
-    side = min(SIDE, *images.shape[1:3]) if isinstance(images, np.ndarray) else SIDE
-    found = eval_pixels(images[places.ravel()], side, side).permute(0, 2, 3, 1).contiguous().numpy()
-    return found.reshape(*places.shape, side, side, 3)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail.analysis.attention import (
+    Basis,
     attention_probabilities,
     basis_of,
     block_tokens,
@@ -102,17 +103,27 @@ def attention_distances(student: Student, images: np.ndarray) -> np.ndarray:
     return (total / len(images)).sort(-1).values.cpu().numpy()
 
 
+def tokens_of_blocks(student: Student, images: np.ndarray) -> np.ndarray:
+    """The special tokens after each block, float32 [L, n, T, d]."""
+    return torch.cat([block_tokens(student.model, x).cpu() for x in student.batches(images)], 1).numpy()
+
+
+def basis_at(features: np.ndarray) -> tuple[Basis, np.ndarray]:
+    """The basis of one token's features after one block [n, d], and these in float64."""
+    features = features.astype(np.float64)
+    return basis_of(features), features
+
+
 def feature_ranks(student: Student, images: np.ndarray, tail: np.ndarray) -> list[tuple[str, int, str, int]]:
     """(token, block, centring, rank) of every token and block; tail: positions in images of F_min's rows.
 
     centring: `both` subtracts the all-class mean from F_min too, `all_only` leaves F_min as it is (METHODS 4.3).
     """
-    tokens = torch.cat([block_tokens(student.model, x).cpu() for x in student.batches(images)], 1).numpy()
+    tokens = tokens_of_blocks(student, images)
     rows = []
     for t, token in enumerate(TOKENS[: student.special]):
         for block in range(student.shape.depth):
-            features = tokens[block, :, t].astype(np.float64)
-            basis = basis_of(features)
+            basis, features = basis_at(tokens[block, :, t])
             for centring in ("both", "all_only"):
                 rows.append((token, block, centring, rank_in(basis, features[tail], centring == "both")))
     return rows

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
+
+SIDE = 64  # pixels of a picture, at most
 
 
 class Images(Protocol):
@@ -27,3 +30,17 @@ def sizes_of(images: Images | np.ndarray) -> np.ndarray:
 def scaled(sizes: np.ndarray, side: int) -> np.ndarray:
     """Heights and widths with the shorter side made `side`, the longer truncated as torchvision does. int64 [N, 2]."""
     return (side * sizes / sizes.min(1, keepdims=True)).astype(np.int64)
+
+
+def pictures(images: Images | np.ndarray, places: np.ndarray) -> np.ndarray:
+    """uint8 [*places.shape, S, S, 3]: these images to be looked at, the shorter side made S, bicubic, of what is no
+    square the centre. S is that of images of one size in memory, SIDE at most. places: int64."""
+    side = min(SIDE, *images.shape[1:3]) if isinstance(images, np.ndarray) else SIDE
+    found = np.empty((places.size, side, side, 3), np.uint8)
+    for row, place in enumerate(places.ravel().tolist()):
+        image = Image.fromarray(images[place])
+        ((height, width),) = scaled(np.array([image.size[::-1]]), side).tolist()
+        resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        top, left = round((height - side) / 2), round((width - side) / 2)
+        found[row] = resized[top : top + side, left : left + side]
+    return found.reshape(*places.shape, side, side, 3)

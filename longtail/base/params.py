@@ -24,7 +24,8 @@ from longtail.base.typed import build
 
 __all__ = ["build", "digest", "entry", "later", "load", "merge", "plain"]
 _RUNS = ("teachers", "caches", "methods", "recipes", "pretrainings", "experiments")
-SECTIONS = ("studies", "overviews", "datasets", "views", *_RUNS, "virtual_examples", "compare_features")
+_ANALYSED = ("virtual_examples", "compare_features", "compare_predictions")
+SECTIONS = ("studies", "overviews", "datasets", "views", *_RUNS, *_ANALYSED)
 FOR_DVC = ("place", "raw")  # what only dvc.yaml and the stage `raw` read: where files stand; {name: folder of raw data}
 SHARED = ("methods", "datasets")  # sections that may stand in another file, which `place` names from the root
 

@@ -124,7 +124,8 @@ def counted(table_of: dict, root: Path) -> dict[str, Images]:
             in_files = "train_images" not in file.files
             side = 0 if in_files else file["train_images"].shape[1]
             sizes = len(file["class_counts"]), len(file["train_labels"]), len(file["test_labels"])
-        found[name] = Images(*sizes, side, in_files)
+            held = len(file["val_labels"]) if "val_labels" in file.files else 0
+        found[name] = Images(*sizes, side, in_files, held)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from longtail.base import params as tables
 from longtail.base.errors import UserError
 from longtail.data.config import DatasetConfig
-from longtail.data.long_tail import longtail_counts
+from longtail.data.long_tail import held_out_counts, longtail_counts
 from longtail.views.epoch import Layout
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Images:
     test: int
     side: int  # pixels
     in_files: bool = False
+    validation: int = 0  # on which an epoch is chosen
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ class Workload:
             if None in (files.classes, files.train_images, files.test_images):
                 raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
             train = files.classes * files.per_class if files.per_class else files.train_images
-            return Images(files.classes, train, files.test_images, FILE_SIDE, True)
+            held = config.validation is not None and config.validation.listed
+            if held and files.val_images is None:
+                raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
+            return Images(files.classes, train, files.test_images, FILE_SIDE, True, files.val_images if held else 0)
         classes, most, test, side = SOURCES.get(config.source, (None,) * 4)
         if config.classes is not None:
             test = test and test // classes * len(config.classes)
@@ -118,7 +122,8 @@ class Workload:
         if None in (classes, n_max, test):
             raise UserError(f"datasets.{name}: how many images there are is not known; make subsample@{name} first")
         counts = longtail_counts(n_max, classes, config.imbalance_factor)
-        return Images(classes, int(counts.sum()), test, side)
+        held = held_out_counts(counts, config.validation.per_class).sum() if config.validation else 0
+        return Images(classes, int(counts.sum() - held), test, side, validation=int(held))
 
     def layout(self, views: str, dataset: str) -> Layout:
         """The shape of an epoch of these views."""
@@ -191,7 +196,7 @@ class Workload:
         shape, images = self.student_shape(name), self.images(entry["dataset"])
         layout = self.layout(entry["views"], entry["dataset"])
         views = train["epochs"] * layout.positions
-        tested = evaluations(train["epochs"], train["eval_every"]) * images.test
+        tested = evaluations(train["epochs"], train["eval_every"]) * (images.test + images.validation)
         where, method = f"experiments.{name}", self._method(name)
         frozen = method.head_only
         loads = [
@@ -216,7 +221,7 @@ class Workload:
         shape, images, batch = self.teacher_shape(name), self.images(teacher["dataset"]), teacher["batch_size"]
         shown = images.train - images.train % batch if teacher["drop_last"] else images.train
         passes, trained = 2 if teacher["sam_rho"] else 1, teacher["epochs"] * shown
-        tested = evaluations(max(teacher["epochs"], 1), teacher["eval_every"]) * images.test
+        tested = evaluations(max(teacher["epochs"], 1), teacher["eval_every"]) * (images.test + images.validation)
         where, paco, start = f"teachers.{name}", bool(teacher["paco"]), teacher.get("start") or {"train": "all"}
         whole = start["train"] == "all"  # else the network's own pass goes forward alone
         means = images.train if start.get("classifier") == "class_means" else 0
@@ -235,7 +240,8 @@ class Workload:
         others = [self.teacher_shape(source) for source in taught]  # asked one after another
         memory += BYTES * sum(other.params for other in others)
         memory += BYTES * (batch * max((other.activations for other in others), default=0) // 8)
-        return Work(tuple(loads), memory, 2 * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
+        epochs = 2 + (images.validation > 0)  # whose weights are kept
+        return Work(tuple(loads), memory, epochs * BYTES * (shape.params + shape.buffers) + predictions(images, 1))
 
     def _labeller(self, cache: dict) -> tuple[str, Shape]:
         """Who labels, and its shape at the size of what it is shown."""
@@ -306,5 +312,6 @@ def evaluations(epochs: int, every: int) -> int:
 
 
 def predictions(images: Images, heads: int) -> int:
-    """Bytes of predictions.npz: float32 logits of each head at the last and the best epoch, int64 labels."""
-    return images.test * (2 * heads * BYTES * images.classes + 8)
+    """Bytes of predictions.npz: float32 logits of each head at the last and the best epoch, and at the one chosen on
+    validation images where there are some, int64 labels."""
+    return images.test * ((2 + (images.validation > 0)) * heads * BYTES * images.classes + 8)

@@ -41,6 +41,22 @@ class FilesConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """Images on which runs choose the epoch that stands beside the last and the best on the test set: either kind."""
+
+    # a hold-out: so many images of each class leave the training set, at most half of what the class has, so that a
+    # single one stays. Class counts, and with them weights and priors, are of what is left
+    per_class: int | None = None
+    listed: bool = False  # `files.val`, of lists: the training set stays as it is
+
+    def __post_init__(self):
+        if self.listed == (self.per_class is not None):
+            raise ValueError("validation: per_class (a hold-out of the training images) or listed: true, one of them")
+        if self.per_class is not None and self.per_class < 1:
+            raise ValueError(f"validation.per_class {self.per_class} is below 1; leave `validation` out for none")
+
+
+@dataclass(frozen=True)
 class DatasetConfig:
     """One long-tailed dataset: a source, how its tail is cut, and how its classes are grouped."""
 
@@ -57,8 +73,11 @@ class DatasetConfig:
     # of a source whose tail is cut: the classes to take, by their number there, in this order; null = all. Of two
     # imbalance_factor is the ratio of their counts, and cuts [1, 1] make them head and tail (DiVE Figs 3 and 7)
     classes: tuple[int, ...] | None = later(None)
+    validation: ValidationConfig | None = later(None)  # noqa: RUF009 (frozen); null = no epoch is chosen on validation
 
     def __post_init__(self):
+        if self.validation is not None and self.validation.listed and (self.files is None or self.files.val is None):
+            raise ValueError("validation.listed: takes the list `files.val`, which there is none of; write per_class")
         if (self.source in LISTED) != (self.files is not None):
             need = "needs a block `files`" if self.files is None else "takes no block `files`"
             raise ValueError(f"source {self.source} {need}; {', '.join(LISTED)} have one")

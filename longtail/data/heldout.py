@@ -38,7 +38,8 @@ def held_out(data: LongTail, config: DatasetConfig, limit: int) -> HeldOut:
         return _listed(data, config, limit)
     source = read_source(config, data.name)
     _check_same(source, data)
-    left = np.setdiff1d(np.arange(len(source.train_labels)), data.train_index)
+    used = data.train_index if data.val_index is None else np.concatenate([data.train_index, data.val_index])
+    left = np.setdiff1d(np.arange(len(source.train_labels)), used)
     chosen = left[first_of_each(source.train_labels[left], limit)]
     images = source.train(chosen) if len(chosen) else data.train_images[:0]
     labels = source.train_labels[chosen].astype(np.int64)

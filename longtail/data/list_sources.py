@@ -28,7 +28,7 @@ from longtail.data.file_lists import (
 )
 from longtail.data.layout_causes import likely_cause
 from longtail.data.list_formats import Listing, read_list
-from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
+from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups, hold_out
 from longtail.data.packed_images import packed
 
 
@@ -93,7 +93,9 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
     told: called with a line for each thing that was left out. Raises UserError for wrong lists and for missing or
     damaged images; stages/doctor.py tells all that is wrong."""
     files = config.files
-    listings = {s: read_list(Path(config.raw) / getattr(files, s), config.source) for s in ("train", "test")}
+    listed = config.validation is not None and config.validation.listed
+    splits = ("train", "val", "test") if listed else ("train", "test")
+    listings = {s: read_list(Path(config.raw) / getattr(files, s), config.source) for s in splits}
     if found := list_findings(files, listings):
         more = f" (and {len(found) - 1} more: python stages/doctor.py {name})" if len(found) > 1 else ""
         raise UserError(f"datasets.{name}: {Path(config.raw) / found[0]}{more}")
@@ -112,7 +114,15 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
         told(note)
     train, test, names, class_map = numbered(config, train, test)
     counts = np.bincount(train.labels, minlength=classes)
-    index = np.argsort(train.labels, kind="stable")  # class after class, as everywhere
+    index, held = np.argsort(train.labels, kind="stable"), {}  # class after class, as everywhere
+    if listed:
+        held = _listed_validation(name, config, listings, class_map)
+    elif config.validation is not None:
+        out = index[hold_out(train.labels[index], config.validation.per_class, config.subset_seed)]
+        index = index[~np.isin(index, out)]
+        counts = np.bincount(train.labels[index], minlength=classes)
+        held = {"val_images": _images(name, config, None, train.files[out]), "val_labels": train.labels[out]}
+        held |= {"val_index": rows[out]}
     values = {
         "name": name,
         "train_images": _images(name, config, "train", train.files[index]),
@@ -128,12 +138,27 @@ def make_listed(name: str, config: DatasetConfig, told: Callable[[str], None] = 
         "subset_seed": config.subset_seed,
         "class_order": class_order(names),
         "class_map": class_map,
+        **held,
     }
     draft = LongTail(**values, digest="")
     return LongTail(**values, digest=content_digest(draft))
 
 
-def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) -> FileImages:
+def _listed_validation(name: str, config: DatasetConfig, listings: dict[str, Listing], class_map) -> dict:
+    """The fields of the validation list. Raises UserError where another list names one of its images too."""
+    val = listings["val"]
+    for split in ("train", "test"):
+        shared = np.intersect1d(val.files, listings[split].files)
+        if len(shared):
+            found = f"{config.files.val}: {shared[0].decode()} is in {getattr(config.files, split)} too"
+            raise UserError(f"datasets.{name}: {found}; choose the epoch on images that nothing else uses")
+    labels = val.labels if class_map is None else class_map[val.labels]
+    images = _images(name, config, None, val.files)
+    return {"val_images": images, "val_labels": labels, "val_index": np.arange(len(labels))}
+
+
+def _images(name: str, config: DatasetConfig, split: str | None, listed: np.ndarray) -> FileImages:
+    """split: of the pack; None: of none, the files are decoded every time."""
     root = Path(config.files.images)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; datasets.{name}.files.images is where the listed paths start from")
@@ -144,7 +169,7 @@ def _images(name: str, config: DatasetConfig, split: str, listed: np.ndarray) ->
         more = f" ({len(problems)} such; python stages/doctor.py {name} tells more){why}"
         raise UserError(f"datasets.{name}: {problems[0][1]}{more}")
     images = FileImages(config.files.images, listed, heads[:, :2], heads[:, 2], config.files.short_side or 0)
-    return packed(images, config.files.pack, split) if config.files.pack else images
+    return packed(images, config.files.pack, split) if config.files.pack and split else images
 
 
 def read_headers(root: Path, listed: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:

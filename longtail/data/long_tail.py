@@ -19,7 +19,12 @@ from longtail.base.files import npz
 from longtail.data.file_images import FileImages
 from longtail.data.packed_images import images_from
 
-OPTIONAL = ("class_map",)  # what a dataset file may lack; where it does, its digest is that of a file without them
+OPTIONAL = (
+    "class_map",
+    "val_images",
+    "val_labels",
+    "val_index",
+)  # what a dataset file may lack; where it does, its digest is that of a file without them
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class LongTail:
     class_order: str  # sha256 of the ordered class list
     digest: str  # sha256 of everything else; of images in files: of the list of files with their sizes
     class_map: np.ndarray | None = None  # int64 [C]: our label of each label of the source, where they differ
+    # where an epoch is to be chosen on validation, images that are neither trained on nor tested: V of them
+    val_images: np.ndarray | FileImages | None = None  # uint8 [V, H, W, 3]
+    val_labels: np.ndarray | None = None  # int64 [V]
+    val_index: np.ndarray | None = None  # int64 [V], position in the source's training set, or in its validation list
 
     @property
     def num_classes(self) -> int:
@@ -66,7 +75,7 @@ class LongTail:
         data = cls(**values)
         if content_digest(data) != data.digest:
             raise UserError(f"{path}: wrong checksum, the content was altered; make it again with subsample")
-        for split in ("train", "test"):
+        for split in ("train", "test", *(("val",) if data.val_labels is not None else ())):
             check_labels(getattr(data, f"{split}_labels"), data.num_classes, f"{path}: {split} labels")
         return data
 
@@ -94,6 +103,29 @@ def subsample(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
         state.shuffle(positions)
         kept.append(positions[:count])
     return np.concatenate(kept)
+
+
+HOLD_OUT = 1  # beside the subset's seed: a stream of its own
+
+
+def held_out_counts(class_counts: np.ndarray, per_class: int) -> np.ndarray:
+    """int64 [C]: images of each class that a hold-out takes, at most half of what the class has; of one image none."""
+    return np.minimum(per_class, class_counts // 2)
+
+
+def hold_out(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Positions held out of a training set for validation, int64, class after class, ascending within one.
+
+    labels: int64 [N] of the long-tailed training set. As many of each class as held_out_counts says, drawn by a
+    RandomState of (seed, 1): which images the subset has does not depend on it. Raises ValueError where that is none.
+    """
+    state, held = np.random.RandomState([seed, HOLD_OUT]), []
+    for label, count in enumerate(held_out_counts(np.bincount(labels), per_class)):
+        positions = np.flatnonzero(labels == label)
+        held.append(np.sort(state.permutation(positions)[:count]))
+    if not sum(map(len, held)):
+        raise ValueError("no class has two images, so that none can be held out for validation")
+    return np.concatenate(held).astype(np.int64)
 
 
 def author_groups(num_classes: int, cuts: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,14 @@ import numpy as np
 
 from longtail.base.errors import UserError
 from longtail.data.config import LISTED, DatasetConfig
-from longtail.data.long_tail import LongTail, author_groups, class_order, count_groups, longtail_counts
+from longtail.data.long_tail import (
+    LongTail,
+    author_groups,
+    class_order,
+    count_groups,
+    held_out_counts,
+    longtail_counts,
+)
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "imagefolder": 10}
 OF_A_CLASS = {"digits": 130, "cifar10": 5000, "cifar100": 500, "imagefolder": 5000}  # training images of the source
@@ -48,6 +55,8 @@ class MadeImages:
 def made_data(name: str, config: DatasetConfig) -> LongTail:
     """The dataset of an entry of `datasets`. Raises UserError for one of lists that does not say how large it is."""
     counts = _listed_counts(name, config) if config.source in LISTED else _cut_counts(config)
+    if config.validation is not None and config.validation.per_class:
+        counts = counts - held_out_counts(counts, config.validation.per_class)
     total, classes = int(counts.sum()), len(counts)
     tested = np.arange(TESTED) % classes
     names = tuple(f"class {i}" for i in range(classes))

@@ -29,6 +29,7 @@ from longtail.data.long_tail import (
     class_order,
     content_digest,
     count_groups,
+    hold_out,
     longtail_counts,
     subsample,
 )
@@ -94,7 +95,13 @@ def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] 
             f"datasets.{name}: class '{source.class_names[label]}' would keep {counts[label]} of its {available[label]}"
             f" images; set n_max and imbalance_factor so that every class keeps at least 1 and at most what it has"
         )
-    index = subsample(source.train_labels, counts, config.subset_seed)
+    index, held = subsample(source.train_labels, counts, config.subset_seed), {}
+    if config.validation is not None:
+        kept, out = index, hold_out(source.train_labels[index], config.validation.per_class, config.subset_seed)
+        index, out = np.delete(kept, out), kept[out]
+        counts = np.bincount(source.train_labels[index], minlength=classes)
+        held = {"val_images": source.train(out), "val_labels": source.train_labels[out].astype(np.int64)}
+        held |= {"val_index": out.astype(np.int64)}
     values = {
         "name": name,
         "train_images": source.train(index),
@@ -109,6 +116,7 @@ def make_longtail(name: str, config: DatasetConfig, told: Callable[[str], None] 
         "count_groups": count_groups(counts),
         "subset_seed": config.subset_seed,
         "class_order": class_order(source.class_names),
+        **held,
     }
     sizes = [f"{i.shape[2]}x{i.shape[1]}" for i in (values["train_images"], values["test_images"])]
     if sizes[0] != sizes[1]:
@@ -122,6 +130,7 @@ def summary(data: LongTail) -> str:
     return (
         f"{data.name}: {len(data.train_labels)} training images in {data.num_classes} classes,"
         f" {data.class_counts.max()} to {data.class_counts.min()} a class; {len(data.test_labels)} test images"
+        + ("" if data.val_labels is None else f"; {len(data.val_labels)} for validation")
     )
 
 

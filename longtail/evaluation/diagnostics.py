@@ -22,7 +22,7 @@ from longtail.evaluation.metrics import (
     log_softmax,
     summarise,
 )
-from longtail.evaluation.predictions import PHASES, Predictions, TestSet
+from longtail.evaluation.predictions import Predictions, TestSet
 from longtail.evaluation.shifts import TESTS, shifted_accuracies
 
 
@@ -68,8 +68,8 @@ def with_average(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def top1(predictions: Predictions) -> dict[str, dict[str, np.ndarray]]:
-    """{"last" | "best": {head: predicted class, int64 [M]}}; the lower class of equals."""
-    return {p: {h: z.argmax(1) for h, z in with_average(predictions.logits[p]).items()} for p in PHASES}
+    """{"last" | "best" | "validation": {head: predicted class, int64 [M]}}; the lower class of equals."""
+    return {p: {h: z.argmax(1) for h, z in with_average(heads).items()} for p, heads in predictions.logits.items()}
 
 
 def classes_file(test: TestSet, predicted: dict[int, dict]) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ from longtail.evaluation.metrics import (
     group_indices,
 )
 
-PHASES = ("last", "best")
+PHASES = ("last", "best")  # of every run
+VALIDATION = "validation"  # a third one, of runs on a dataset with validation images
 HEADS = ("cls", "dist")
 
 
@@ -44,7 +45,8 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One seed's logits on the test set, at the last epoch and at the best one on the test set."""
+    """One seed's logits on the test set: at the last epoch, at the best one on the test set, and, of runs that have
+    validation images, at the one chosen on these."""
 
     labels: np.ndarray  # int64 [M]
     logits: dict[str, dict[str, np.ndarray]]  # {"last": {"cls": float32 [M, C], "dist": ...}, "best": ...}
@@ -52,6 +54,11 @@ class Predictions:
     class_order: str
     logit_scale: float  # 30 where logits are cosines (LDAM), else 1
     experts: dict[str, float] = field(default_factory=dict)  # {"last": mean number that answered, "best": ...}, if any
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """last, best, and validation where it was measured."""
+        return tuple(self.logits)
 
 
 def read_npz(path: Path, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -89,10 +96,15 @@ def load_predictions(path: Path) -> Predictions:
     for networks of several."""
     keys = ("labels", "logits_last_cls", "logits_best_cls", "last_epoch", "best_epoch", "class_order", "logit_scale")
     intact.check(path.parent, path.name)
-    counted = {p: f"experts_{p}" for p in PHASES}
-    data = read_npz(path, keys, optional=("logits_last_dist", "logits_best_dist", *counted.values()))
-    logits = {p: {h: data[f"logits_{p}_{h}"] for h in HEADS if f"logits_{p}_{h}" in data} for p in PHASES}
-    for phase in PHASES:
+    counted = {p: f"experts_{p}" for p in (*PHASES, VALIDATION)}
+    known = [f"logits_{p}_{h}" for p in counted for h in HEADS]
+    optional = (*(name for name in known if name not in keys), f"{VALIDATION}_epoch", *counted.values())
+    data = read_npz(path, keys, optional=optional)
+    phases = (*PHASES, *((VALIDATION,) if f"{VALIDATION}_epoch" in data else ()))
+    logits = {p: {h: data[f"logits_{p}_{h}"] for h in HEADS if f"logits_{p}_{h}" in data} for p in phases}
+    if lacking := [p for p in phases if logits[p].keys() != logits["last"].keys()]:
+        raise UserError(f"{path}: other heads at {lacking[0]} than at last; train it again")
+    for phase in phases:
         for head, z in logits[phase].items():
             if z.ndim != 2 or len(z) != len(data["labels"]):
                 raise UserError(f"{path}: logits_{phase}_{head} has shape {z.shape} for {len(data['labels'])} labels")
@@ -101,7 +113,7 @@ def load_predictions(path: Path) -> Predictions:
     return Predictions(
         labels=data["labels"].astype(np.int64),
         logits=logits,
-        epochs={p: int(data[f"{p}_epoch"]) for p in PHASES},
+        epochs={p: int(data[f"{p}_epoch"]) for p in phases},
         class_order=str(data["class_order"]),
         logit_scale=float(data["logit_scale"]),
         experts={p: float(data[name].mean()) for p, name in counted.items() if name in data},
@@ -158,7 +170,7 @@ def _reconcile(labels: np.ndarray, names: list[str] | None, test: TestSet) -> st
 
 
 def phase_metrics(predictions: Predictions, test: TestSet, phase: str) -> dict:
-    """{"epoch", "avg": metrics, "cls": metrics, ...} of the last or best epoch; avg is the mean of raw logits. Of
+    """{"epoch", "avg": metrics, "cls": metrics, ...} of the epoch of a phase; avg is the mean of raw logits. Of
     networks of several experts, each with `experts`, the mean number of them that answered."""
     heads = predictions.logits[phase]
     groups = {name: members for rule in test.groups.values() for name, members in rule.items()}

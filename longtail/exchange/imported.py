@@ -180,8 +180,8 @@ def _write(
 ) -> None:
     folder = workspace.result
     if like.kind == "teacher":
-        for name in WEIGHTS.values():
-            save_weights(state, folder / name, data)
+        for name in ("last", "best"):
+            save_weights(state, folder / WEIGHTS[name], data)
     else:
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, folder / "model.safetensors")
     (folder / "history.csv").write_text("epoch\n")  # nothing was trained here

@@ -29,6 +29,11 @@ class Targets:
     teacher: Tensor | None  # int64 [B], the teacher's labels
     groups: list[int]  # views in each mix group; sums to B
 
+    @property
+    def dominant(self) -> Tensor:
+        """int64 [B]: the label of the image that most of a view is; the own one where both are half of it."""
+        return torch.where(self.lam >= 0.5, self.y, self.partner)
+
     def soft(self, num_classes: int, smoothing: float) -> Tensor:
         """float32 [B, C]: lam on the own label, 1 - lam on the partner's, smoothed as timm does."""
         return soft_targets(self.y, self.partner, self.lam, num_classes, smoothing)

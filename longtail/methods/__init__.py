@@ -6,7 +6,7 @@ targets(targets, classes, epoch) -> float32 [B, C], what the logits are held aga
 class_weights(epoch) -> float32 [C], what each class has of its own in it, weight, bias or margin, or None. An epoch at
 which its loss changes is a field of its Config that ends in _epoch or _until. Of itself it says
     distilled      the model has a DIST token
-    needs_teacher  the loss reads the teacher's labels
+    needs_teacher  the loss reads the teacher's labels; a property of that name of the Config may say otherwise
     takes_mixed    the loss can read mixed labels; without it the views must not be mixed. Where that depends on the
                    Config, a property `takes_mixed` of it says so
     head_only      a new head is trained on the frozen backbone of the run it starts from (training/student_run.py)

@@ -5,14 +5,19 @@ From drw_epoch on, w are class-balanced weights of the *teacher's* label, as a w
 published code normalises by the sum of the group's weights, so their scale cancels (METHODS 3.4, traps 21 and 22). The
 CLS term is never re-weighted. DRW off means an unweighted DIST term throughout; the released code re-weights from epoch
 0 when its flag is left out (METHODS trap 23), which is not reproduced.
+
+`dist_labels: own` takes the distillation out and leaves the rest: DIST learns the image's own label, as hard as the
+teacher's, from a mixture that of the image most of it is; what re-weighting alone does to the two heads is then seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
+from longtail.base.params import later
 from longtail.losses.losses import drw_weights, grouped_soft_target_cross_entropy, grouped_weighted_cross_entropy
 from longtail.losses.targets import Targets
 
@@ -24,6 +29,11 @@ class Config:
     smoothing_until: int  # first 0-based epoch without it; CIFAR: the DRW epoch (trap 19)
     drw_epoch: int | None  # first 0-based epoch with re-weighting; null = never
     drw_beta: float  # published .9999
+    dist_labels: Literal["teacher", "own"] = later("teacher")  # what DIST learns; own: no distillation
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.dist_labels == "teacher"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -46,6 +56,7 @@ class Method:
 
     def __init__(self, config: Config, class_counts, device="cpu"):
         self.config = config
+        self.needs_teacher = config.needs_teacher
         self.weights = drw_weights(class_counts, config.drw_beta).to(device)
 
     def targets(self, targets: Targets, classes: int, epoch: int) -> Tensor:
@@ -62,5 +73,6 @@ class Method:
         alpha, cls, dist = self.config.alpha, logits["cls"].float(), logits["dist"].float()
         soft, weights = self.targets(targets, cls.shape[1], epoch), self.class_weights(epoch)
         cls_loss = grouped_soft_target_cross_entropy(cls, soft, targets.groups)
-        dist_loss = grouped_weighted_cross_entropy(dist, targets.teacher, weights, targets.groups)
+        labels = targets.teacher if self.needs_teacher else targets.dominant
+        dist_loss = grouped_weighted_cross_entropy(dist, labels, weights, targets.groups)
         return (1 - alpha) * cls_loss + alpha * dist_loss

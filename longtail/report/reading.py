@@ -1,4 +1,5 @@
-"""Readers of reports/runs/<study>/[teachers/]<entry>/, which stage `evaluate` makes: pages and statistics use these.
+"""Readers of reports/runs/<study>/[teachers/]<entry>/, which stage `evaluate` makes, and of the CSVs of analyses:
+pages, figures and statistics use these.
 
 A file that is not there is a run not made: None. Formats: docs/schema/{run,diagnostics}.schema.json.
 """
@@ -7,16 +8,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from longtail.base import typed
+from longtail.base import csv_file, typed
 from longtail.base.errors import UserError
 from longtail.base.files import npz
 from longtail.report.diagnosis_records import Diagnostics
 from longtail.report.records import Run
+from longtail.report.study import Item
 
 SCHEMA = 1
 AGAIN = "run stages/evaluate.py again"
@@ -33,8 +36,9 @@ def diagnostics(folder: Path) -> dict[str, Any] | None:
 
 
 def top1(folder: Path) -> dict[str, np.ndarray] | None:
-    """predictions.npz: `labels` and `seed<k>_<last|best>_<cls|dist|avg>`, predicted classes, int64 [M]; `class_counts`
-    and `groups_author` (0 head, 1 mid, 2 tail), int64 [C]. Raises UserError where it is damaged or lacks one of these.
+    """predictions.npz: `labels` and `seed<k>_<last|best|validation>_<cls|dist|avg>`, predicted classes, int64 [M];
+    `class_counts` and `groups_author` (0 head, 1 mid, 2 tail), int64 [C]. Raises UserError where it is damaged or lacks
+    one of these.
     """
     path = folder / "predictions.npz"
     if not path.is_file():
@@ -44,7 +48,7 @@ def top1(folder: Path) -> dict[str, np.ndarray] | None:
     for name in ("labels", "class_counts", "groups_author"):
         if name not in arrays:
             raise UserError(f"{path}: no '{name}' in it; {AGAIN}")
-    seeds = [name for name in arrays if re.fullmatch(r"seed\d+_(last|best)_(cls|dist|avg)", name)]
+    seeds = [name for name in arrays if re.fullmatch(r"seed\d+_(last|best|validation)_(cls|dist|avg)", name)]
     for name in seeds:
         if arrays[name].shape != arrays["labels"].shape:
             raise UserError(f"{path}: {name} has shape {arrays[name].shape}, labels {arrays['labels'].shape}; {AGAIN}")
@@ -69,3 +73,11 @@ def _read(cls: type, path: Path) -> dict[str, Any] | None:
     except UserError as error:
         raise UserError(f"{path}: not of schema {SCHEMA}: {error}; {AGAIN}") from None
     return found
+
+
+def series(folder: Path, items: Iterable[Item], name: str, *columns: str) -> dict[str, list[dict[str, str]]]:
+    """{label: rows of <folder>/<entry>/<name>, a CSV of an analysis} of the entries that have it. Raises UserError
+    where one lacks a column."""
+    expected = f"cut short or damaged, expected columns {', '.join(columns)}; make it again"
+    paths = {item.label: folder / item.name / name for item in items}
+    return {label: csv_file.read(path, columns, expected) for label, path in paths.items() if path.is_file()}

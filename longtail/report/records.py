@@ -108,15 +108,18 @@ class Heads(TypedDict):
 
 
 class SeedMetrics(TypedDict):
-    """last is the last epoch, the result; best the best epoch on the test set, as the papers report."""
+    """last is the last epoch, the result; best the best epoch on the test set, as the papers report; validation the
+    one chosen on validation images, of runs on a dataset that has some."""
 
     last: Phase
     best: Phase
+    validation: NotRequired[Phase]
 
 
 class Summaries(TypedDict):
     last: Heads
     best: Heads
+    validation: NotRequired[Heads]
 
 
 class Metrics(TypedDict):

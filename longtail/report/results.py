@@ -37,17 +37,17 @@ class Results:
         return self.experiments.get(row.entry) if row.entry else self.teachers.get(row.teacher)
 
     def value(self, row: Row, column: Column, phase: str) -> dict | None:
-        """{mean, stderr, n} of one cell at the last or best epoch; None where it was not run.
+        """{mean, stderr, n} of one cell at the last, best or validation's epoch; None where it was not run or measured.
 
         Raises UserError for a head that the run has not. A teacher's accuracy on views knows no epoch and no head.
         """
         if column == ON_VIEWS:
-            found = self.caches.get(row.cache)
+            found = self.caches.get(row.cache) if phase != "validation" else None
             return found["summary"][column] if found else None
         if column in SHIFTS:
             return self._shifted(row, column) if phase == "last" else None
         metrics = self.of(row)
-        if metrics is None:
+        if metrics is None or phase not in metrics["summary"]:
             return None
         heads = metrics["summary"][phase]
         if row.head not in heads:

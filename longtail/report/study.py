@@ -37,7 +37,11 @@ OF_TEACHERS = (
     "virtual_example_curves_tau",
     "tsne",
 )
-OF_STUDENTS = ("neighbours", "feature_drift")  # drawn from stages/compare_features.py, of those that `figures` names
+OF_STUDENTS = {  # {figure: the stage that it is drawn from}, of the students that `figures` names
+    "neighbours": "compare_features",
+    "feature_drift": "compare_features",
+    "predictions": "compare_predictions",
+}
 COUNT_RULE = {"head": "many", "mid": "medium", "tail": "few"}
 
 COLUMN_LABELS = {
@@ -129,6 +133,8 @@ class Table:
     rows: tuple[Row, ...]
     copied: Copied | None = None
     square: Square | None = None  # four rows as a 2 x 2
+    # a sweep whose best row would be chosen by the test accuracies that it shows: it says so, and no claim rests on it
+    exploratory: bool = False
 
     @property
     def shifted(self) -> bool:
@@ -247,7 +253,7 @@ class StudyConfig:
             panels = self.smoothing if figure == "head_smoothing" else self.sweeps
             named = {name for panel in panels for name in panel.names}
             return tuple(item for item in self.teachers if item.name in named)
-        if figure in OF_TEACHERS + OF_STUDENTS:
+        if figure in OF_TEACHERS or figure in OF_STUDENTS:
             return self.teachers
         return self.teachers + self.experiments if figure == "groups" else self.experiments
 

@@ -33,7 +33,7 @@ COLUMNS = {
     "config": "first 8 digits of the sha256 of the resolved configuration without the seed; empty for caches",
     "seed": "empty in rows of the mean over seeds",
     "head": "cls, dist, or avg: the mean of their raw logits. Networks with one head have avg alone",
-    "epoch": "last (the result), or best on the test set; empty for caches",
+    "epoch": "last (the result), best (on the test set), validation (chosen on validation images); empty for caches",
     "at_epoch": "which epoch that is, from 1; empty in means",
     "test": "given, or a shifted test set: `forward-50`, corrected by known class shares `forward-50 from_uniform`",
     "metric": "top1, top5, balanced, macro_f1, ece, mce, classwise_ece, teacher_top1_on_views (%); nll (nats); experts",
@@ -93,7 +93,7 @@ def rows(table: Mapping, reports: Path) -> Iterator[dict[str, object]]:
 def _run(about: dict, metrics: dict, diagnosed: dict | None, facts: dict[str, dict]) -> Iterator[dict[str, object]]:
     """facts: {seed: of the record of machines}; diagnosed: diagnostics.json, None where it was not made."""
     two_heads = "dist" in metrics["summary"]["last"]
-    for phase in ("last", "best"):
+    for phase in metrics["summary"]:
         epochs = {seed: of[phase]["epoch"] + 1 for seed, of in metrics["seeds"].items()}
         for head in ("cls", "dist", "avg") if two_heads else ("avg",):
             place = about | {"head": head, "epoch": phase}

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from longtail.base.errors import UserError
+from longtail.base.params import later
 from longtail.base.workers import in_order
 from longtail.runs.workspace import Workspace
 from longtail.training.labels import TeacherLabels, _sha256, views_hash
+from longtail.training.teacher_config import Floor
 from longtail.views.batch import Batch, teacher_input
 from longtail.views.student_views import ViewRecipe, Views, combine
 
@@ -40,8 +42,11 @@ class CacheConfig:
     epochs: int  # at least those of every student that reads it
     top_k: int  # classes kept with their log probabilities; 0 = labels only, enough for hard distillation
     seeds: tuple[int, ...]
+    must_reach: Floor | None = later(None)  # noqa: RUF009 (frozen); of the teacher, in the place of its own entry's
 
     def __post_init__(self) -> None:
+        if self.must_reach and self.teacher_kind != "teachers":
+            raise ValueError(f"must_reach is of an entry of teachers, found teacher_kind {self.teacher_kind}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, found {self.epochs}")
         if self.top_k < 0:

@@ -133,7 +133,8 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
     for key in recipe:
         if key not in ("model", "train"):
             raise UserError(f"recipes.{experiment.recipe}.{key}: unknown block; a recipe has model and train")
-    blocks = {"loss": entry(params, "methods", experiment.method), **recipe}
+    optional = {f.name: f.default for f in dataclasses.fields(method.Config) if f.metadata.get("later")}
+    blocks = {"loss": optional | entry(params, "methods", experiment.method), **recipe}
     blocks = merge(blocks, experiment.set, f"{where}.set")
     config = StudentConfig(
         experiment=name,
@@ -165,10 +166,13 @@ def resolve(params: dict, name: str) -> tuple[StudentConfig, tuple[int, ...]]:
             f"{where}: {of} takes hard labels, but views.{experiment.views} mixes images; its"
             f" mix_prob must be 0, found {config.views.mix_prob}"
         )
-    if method.Method.needs_teacher and "none" == experiment.cache == experiment.teacher:
+    taught = getattr(config.loss, "needs_teacher", method.Method.needs_teacher)
+    if taught and "none" == experiment.cache == experiment.teacher:
         raise UserError(
             f"{where}: method {experiment.method} needs a teacher; name a cache, or a teacher to run online"
         )
+    if not taught and method.Method.needs_teacher and {experiment.cache, experiment.teacher} != {"none"}:
+        raise UserError(f"{where}: dist_labels own learns from no teacher; write none for cache and teacher")
     if method.Method.head_only and experiment.start == "none":
         raise UserError(f"{where}: method {experiment.method} trains the head of a finished run; name it under `start`")
     if experiment.start == name:

@@ -25,9 +25,10 @@ from longtail.training.engine import choose_attention, compile_blocks
 from longtail.training.experiment import StudentConfig, TrainConfig, load_method
 from longtail.training.labels import TeacherLabels
 from longtail.training.optimizer import build_optimizer, cosine_after_warmup, cosine_lr
-from longtail.training.student_evaluation import Evaluator, test_views
+from longtail.training.student_evaluation import Evaluator, Validation, test_views
 from longtail.training.student_run import StudentRun, begin
 from longtail.training.student_step import Meter, Stepper, chunks, views_at_once, write_rows
+from longtail.training.validation import VALIDATION, Chosen
 from longtail.views.batch import Batch
 from longtail.views.student_views import Views
 
@@ -123,6 +124,7 @@ def train_student(
     evaluate = Evaluator(
         test_views(config, data, team), data.test_labels, config.views.normalization, device, execution, team
     )
+    validation = Validation(config, data, device, execution, team)
     meter = Meter(device, team, method.distilled)
     best = {"epoch": -1, "top1": -1.0, "logits": {}}
     last: dict[str, Tensor] = {}
@@ -133,6 +135,7 @@ def train_student(
         take_step.scaler.load_state_dict(saved["scaler"])
         meter.restore(saved["history"], saved["sums"])
         best, last, epoch, step = saved["best"], saved["last"], saved["epoch"], saved["step"]
+        validation.chosen = Chosen(**saved.get("chosen", {}))
     team.copy_first_(model.parameters())  # processors of another make may differ in the last bit of the first weights
 
     def state() -> dict:
@@ -143,6 +146,7 @@ def train_student(
             "history": meter.rows(),
             "sums": meter.total(),
             "best": best,
+            "chosen": dict(vars(validation.chosen)),
             "last": last,
             "epoch": epoch,
             "step": step,
@@ -162,6 +166,9 @@ def train_student(
             last = evaluate(model)
             scores = {head: evaluate.top1(z) for head, z in last.items()}
             row |= {f"test_top1_{head}": score for head, score in scores.items()}
+            if evaluate.cls_dist_distance is not None:
+                row["test_cls_dist_distance"] = evaluate.cls_dist_distance
+            row |= validation.close(epoch, model, last)
             if team.leads and scores["avg"] > best["top1"]:
                 best = {"epoch": epoch, "top1": scores["avg"], "logits": last}
         epoch, step = epoch + 1, 0
@@ -172,7 +179,11 @@ def train_student(
         workspace.tick(state)
     if team.leads:
         facts = (facts or {}) | run_by
-        _write(workspace, config, data, seed, model, meter.rows(), best, last, method.logit_scale, facts)
+        kept = {"last": last, "best": best["logits"]}
+        epochs = {"best": best["epoch"], "last": train.epochs - 1}
+        if validation.evaluate is not None:
+            kept[VALIDATION], epochs[VALIDATION] = validation.chosen.kept, validation.chosen.epoch
+        _write(workspace, config, data, seed, model, meter.rows(), kept, epochs, method.logit_scale, facts)
 
 
 def _speed_up(
@@ -208,19 +219,19 @@ def _speed_up(
     return {"precision": execution.precision, "engine": engine, "attention": attention}
 
 
-def _write(workspace: Workspace, config, data, seed, model, history, best, last, logit_scale, facts: dict) -> None:
+def _write(workspace: Workspace, config, data, seed, model, history, kept, epochs, logit_scale, facts: dict) -> None:
+    """kept: {last, best, validation: test logits by head}; epochs: which they are of, from 0."""
     from safetensors.torch import save_file
 
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, workspace.result / "model.safetensors")
     write_rows(history, workspace.result / "history.csv")
     arrays = {
         "labels": data.test_labels,
-        "best_epoch": np.int64(best["epoch"]),
-        "last_epoch": np.int64(config.train.epochs - 1),
+        **{f"{name}_epoch": np.int64(epoch) for name, epoch in epochs.items()},
         "class_order": np.array(data.class_order),
         "logit_scale": np.float64(logit_scale),
     }
-    for name, logits in (("last", last), ("best", best["logits"])):
+    for name, logits in kept.items():
         arrays |= {f"logits_{name}_{head}": z.numpy() for head, z in logits.items() if head != "avg"}
     np.savez(workspace.result / "predictions.npz", **arrays)
     workspace.write_meta(

@@ -30,10 +30,11 @@ from longtail.models.combined import width_of
 from longtail.training.experts_config import check_router
 from longtail.training.labels import seed_folder
 from longtail.training.teacher_config import TeacherConfig, check_floor
+from longtail.training.validation import VALIDATION
 from longtail.views.eval_views import EvalViews
 from longtail.views.normalize import constants, normalize
 
-WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors"}
+WEIGHTS = {"last": "model.safetensors", "best": "model_best.safetensors", VALIDATION: "model_validation.safetensors"}
 
 
 def recipe(config: TeacherConfig) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def load_teacher(
 ) -> tuple[nn.Module, TeacherConfig]:
     """The teacher in one seed's result folder, in eval mode, float32, channels_last, without gradients.
 
-    Uses the last or the best weights as its `select` says. Raises UserError where a file is missing or cut short, or
+    Uses the weights of the epoch that its `select` names. Raises UserError where a file is missing or cut short, or
     where the teacher was trained on another dataset entry than `trained_on` (None: that of `data`) or in another class
     order than `data`, unless its classes are not asked for (any_order).
     """

@@ -41,7 +41,7 @@ class Floor:
 def check_floor(folder: Path, floor: Floor | None, select: str) -> None:
     """Raises UserError where the test logits of a teacher's result folder are below its floor.
 
-    select: `last` or `best`, which of the two saved sets of logits belongs to the weights in use.
+    select: which of the saved sets of logits belongs to the weights in use.
     """
     if floor is None or environment.of(ALLOW):
         return
@@ -108,7 +108,9 @@ class TeacherConfig:
     crop_padding: int | None  # zero pixels on each side before the random crop; null where there is `views`
     hflip: float | None  # probability; null where there is `views`
     normalization: str  # name in longtail.views.normalize.NORMALIZATION
-    select: Literal["last", "best"]  # weights used as the teacher; published: best (on the test set)
+    # weights used as the teacher; published: best (on the test set); validation: of the epoch chosen on validation
+    # images, where the dataset has some
+    select: Literal["last", "best", "validation"]
     eval_every: int  # epochs between evaluations on the test set; published: 1; the last epoch is always evaluated
     must_reach: Floor | None  # below it nothing is distilled; null = no floor
     views: LargeViewRecipe | None = None  # of images of any size; null = the padded crop of small ones, as they are

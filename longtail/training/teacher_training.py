@@ -9,9 +9,8 @@ gradients. Views, batch statistics and losses are those of one process; only the
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,33 +32,20 @@ from longtail.training.sam import sam_step
 from longtail.training.shared_batch import SharedTest, check_share, share_statistics
 from longtail.training.supervised import Task
 from longtail.training.teacher import (
-    WEIGHTS,
     Source,
     diversity_reweighted,
     load_sources,
     recipe,
     reweighted,
-    save_weights,
 )
 from longtail.training.teacher_config import TeacherConfig
+from longtail.training.teacher_progress import Progress, close_epoch, close_untrained, write_result
 from longtail.training.teacher_tasks import build_task
+from longtail.training.validation import VALIDATION, Chosen, balanced_accuracy
 
 if TYPE_CHECKING:
     from longtail.data.long_tail import LongTail
     from longtail.runs.workspace import Workspace
-
-COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "test_top1")
-
-
-@dataclass
-class Progress:
-    """Where a run stands, besides model and optimizer."""
-
-    epoch: int  # 0-based, the one being trained
-    step: int  # optimizer steps done in it
-    sums: Tensor  # float64 [2] on the device: summed loss, correct predictions of this epoch
-    history: list[dict[str, Any]]
-    best: dict[str, Any]  # epoch, top1, logits, model state
 
 
 class Teacher:
@@ -133,11 +119,18 @@ def train_teacher(
     task, model, optimizer = teacher.task, teacher.task.model, teacher.optimizer
     tested = Counted(model) if counts_experts(model) else model
     test, test_labels = SharedTest(config, data, device, team), torch.from_numpy(data.test_labels).to(device)
+    held = None
+    if config.select == VALIDATION and data.val_labels is None:
+        raise UserError(
+            f"select: validation, but dataset {data.name} has no validation images (datasets: `validation`)"
+        )
+    if data.val_labels is not None:
+        held = SharedTest(config, replace(data, test_images=data.val_images), device, team), data.val_labels
     now = _restore(workspace.load(), task, optimizer, device)
     team.copy_first_([*task.network.parameters(), *task.network.buffers()])  # processors may differ in a last bit
 
     def snapshot() -> dict[str, Any]:
-        return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now)}
+        return {**task.state(), "optimizer": optimizer.state_dict(), **vars(now), "chosen": dict(vars(now.chosen))}
 
     run_step = steps_of(execution, device, lambda line: workspace.log(line, always=True))
     steps, total = epoch_size(config, len(data.train_labels))
@@ -152,7 +145,8 @@ def train_teacher(
             workspace.tick(snapshot)
         due = (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs
         answers = test.logits(tested) if due else None
-        _close_epoch(now, learning_rate(config, epoch), total, answers, test_labels, model)
+        validated = _validate(held, model) if due else None
+        close_epoch(now, learning_rate(config, epoch), total, answers, test_labels, model, validated)
         row, done = now.history[-1], now.epoch / config.epochs
         workspace.log(
             f"epoch {now.epoch}/{config.epochs}, loss {row['train_loss']:.4f}, train {row['train_top1']:.1f}, "
@@ -161,10 +155,10 @@ def train_teacher(
         )
     if not config.epochs:
         task.settle(data)
-        answers = _close_untrained(now, test.logits(tested), test_labels, model)
+        answers = close_untrained(now, test.logits(tested), test_labels, model, _validate(held, model))
     if not team.leads:
         return
-    _write(workspace, config, data, now, model, answers.cpu().numpy())
+    write_result(workspace, config, data, now, model, answers.cpu().numpy())
     facts = {"seed": seed, "class_order": data.class_order, "dataset_digest": data.digest}
     if sources:
         facts[TEACHER] = ",".join(source.digest for source in sources)
@@ -230,69 +224,11 @@ def _restore(saved: dict | None, task: Task, optimizer: torch.optim.Optimizer, d
     how = {name: group[name] for name in ("lr", "foreach", "fused")}  # of this machine, not of the one before
     optimizer.load_state_dict(saved["optimizer"])
     optimizer.param_groups[0].update(how)
-    return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"])
+    chosen = Chosen(**saved.get("chosen", {}))
+    return Progress(saved["epoch"], saved["step"], saved["sums"].to(device), saved["history"], saved["best"], chosen)
 
 
-def _close_epoch(now: Progress, lr: float, total: int, answers: Tensor | None, labels: Tensor, model) -> None:
-    """Write the epoch's row, keep the best on the test set (the first of equals), go to the next epoch. answers: test
-    logits [M, C], of several experts with their number in a further column."""
-    loss, correct = now.sums.tolist()  # the epoch's only wait for the device
-    if not np.isfinite(loss):
-        raise UserError(f"teacher diverged: training loss is {loss} in epoch {now.epoch}; lower lr or sam_rho")
-    row = {"train_loss": loss / total, "train_top1": 100 * correct / total, "test_top1": None}
-    if answers is not None:
-        row["test_top1"] = _keep_best(now, answers, labels, model)
-    now.history.append({"epoch": now.epoch, "lr": lr, **row})
-    now.epoch, now.step = now.epoch + 1, 0
-    now.sums.zero_()
-
-
-def _keep_best(now: Progress, answers: Tensor, labels: Tensor, model: nn.Module) -> float:
-    """Accuracy in %. The epoch's answers, as they came, are the best one's `logits`."""
-    logits = answers[:, :-1] if counts_experts(model) else answers
-    top1 = 100 * (logits.argmax(1) == labels).double().mean().item()
-    if top1 > now.best["top1"]:
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        now.best = {"epoch": now.epoch, "top1": top1, "logits": answers.cpu(), "model": state}
-    return top1
-
-
-def _close_untrained(now: Progress, answers: Tensor | None, labels: Tensor, model: nn.Module) -> Tensor | None:
-    """A row without loss and rate, of an entry that trains nothing. Returns the answers."""
-    top1 = None if answers is None else _keep_best(now, answers, labels, model)
-    now.history.append({"epoch": 0, "lr": 0.0, "train_loss": None, "train_top1": None, "test_top1": top1})
-    return answers
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.8g}"  # empty: not evaluated in this epoch
-
-
-def _write(
-    workspace: Workspace,
-    config: TeacherConfig,
-    data: LongTail,
-    now: Progress,
-    model: nn.Module,
-    answers: np.ndarray,
-) -> None:
-    by_epoch, experts = {"last": answers, "best": now.best["logits"].numpy()}, {}
-    if counts_experts(model):
-        experts = {f"experts_{phase}": told[:, -1].astype(np.int64) for phase, told in by_epoch.items()}
-        by_epoch = {phase: np.ascontiguousarray(told[:, :-1]) for phase, told in by_epoch.items()}
-    with open(workspace.result / "history.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: _text(v) for k, v in row.items()} for row in now.history)
-    save_weights(model.state_dict(), workspace.result / WEIGHTS["last"], data)
-    save_weights(now.best["model"], workspace.result / WEIGHTS["best"], data)
-    np.savez(
-        workspace.result / "predictions.npz",
-        labels=data.test_labels.astype(np.int64),
-        **{f"logits_{phase}_cls": logits for phase, logits in by_epoch.items()},
-        best_epoch=now.best["epoch"],
-        last_epoch=max(config.epochs - 1, 0),
-        class_order=data.class_order,
-        logit_scale=config.logit_scale,
-        **experts,
-    )
+def _validate(held: tuple[SharedTest, np.ndarray] | None, model: nn.Module) -> float | None:
+    """Balanced accuracy in % on the validation images; None without any, and in all processes but the first."""
+    logits = None if held is None else held[0].logits(model)
+    return None if logits is None else balanced_accuracy(logits, held[1])

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from longtail.base.errors import UserError, nearest
 
+_CACHED = 2**17  # values at a time
+
 Triple = tuple[float, float, float]
 
 NORMALIZATION: dict[str, tuple[Triple, Triple]] = {  # name: (mean, std) per RGB channel of pixel / 255
@@ -38,3 +40,11 @@ def normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     Keeps the memory format of `pixels`; mean and std as `constants` returns them.
     """
     return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def normalize_into(x: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> None:
+    """`normalize` of many views, uint8 [n, 3, H, W], into float32 x of the same shape, a few at a time so that they
+    stay in a core's cache."""
+    several = max(1, _CACHED // max(1, pixels[:1].numel()))
+    for of, to in zip(pixels.split(several), x.split(several), strict=True):
+        to.copy_(of).div_(255).sub_(mean).div_(std)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longtail.base.device import upload
 from longtail.base.images import Images, scaled, sizes_of
+from longtail.base.reused import Reused
 from longtail.views.draws import ViewDraws
 from longtail.views.normalize import NORMALIZATION
 from longtail.views.ops import photometric, photometric_torch, randaugment, randaugment_torch
@@ -21,6 +22,7 @@ from longtail.views.recipe import ViewRecipe
 
 BACKENDS = ("auto", "pil", "torch")
 _CHUNK = 64  # views at a time from Pillow to the output array, to keep temporaries small
+_LARGE = 96  # pixels a side, from which Pillow takes channels apart faster than NumPy
 _SMALL = 24  # pixels a side, up to which a call per image costs more than the arithmetic
 _TEMPORARY = {"cpu": 2**24, "cuda": 2**31}  # bytes that one float64 copy of the views in work may take
 
@@ -43,26 +45,34 @@ class PillowPixels:
     def __init__(self, images: Images | np.ndarray, recipe: ViewRecipe, device: torch.device) -> None:
         self.images, self.recipe, self.device = images, recipe, device
         self.fill = _fill(recipe)
+        self.memory = Reused(np.uint8)
 
     def __call__(self, index: np.ndarray, drawn: ViewDraws) -> Tensor:
         """Views of images `index` (int64 [n]) as drawn: uint8 [n, 3, S, S] on the device."""
         size = self.recipe.size
-        pixels = np.empty((len(index), 3, size, size), np.uint8)
+        pixels = self.memory.empty(len(index), 3, size, size)
         self.into(pixels, index, drawn)
         return upload(pixels, self.device)
 
     def into(self, pixels: np.ndarray, index: np.ndarray, drawn: ViewDraws) -> None:
         """The same into an array, uint8 [n, 3, S, S], without touching the device."""
-        size = self.recipe.size
         columns = index, drawn.crop, drawn.flip, drawn.op, drawn.magnitude, drawn.negative
         columns += drawn.three, drawn.radius, drawn.order, drawn.factor
+        size = self.recipe.size
         for start in range(0, len(index), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            made = b"".join(self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
-            made = np.frombuffer(made, np.uint8).reshape(-1, size, size, 3)
-            pixels[rows] = made.transpose(0, 3, 1, 2)
+            made = (self._image(*view) for view in zip(*(c[rows].tolist() for c in columns), strict=True))
+            if size < _LARGE:
+                flat = np.frombuffer(b"".join(view.tobytes() for view in made), np.uint8)
+                pixels[rows] = flat.reshape(-1, size, size, 3).transpose(0, 3, 1, 2)
+                continue
+            for view, planes in zip(made, pixels[rows].reshape(-1, 3, size * size), strict=True):
+                for plane, channel in zip(planes, "RGB", strict=True):
+                    plane[:] = np.frombuffer(view.tobytes("raw", channel), np.uint8)
 
-    def _image(self, image: int, crop, flip: bool, ops, magnitudes, negatives, three, radius, order, factors) -> bytes:
+    def _image(
+        self, image: int, crop, flip: bool, ops, magnitudes, negatives, three, radius, order, factors
+    ) -> Image.Image:
         view = self._cropped(self.images[image], *crop)
         if flip:
             view = randaugment.flip(view)
@@ -72,7 +82,7 @@ class PillowPixels:
                 view = randaugment.apply(view, name, randaugment.level_argument(name, magnitude, negative), self.fill)
         if three >= 0:
             view = photometric.one_of_three(view, three, radius)
-        return photometric.color_jitter(view, order, factors).tobytes()
+        return photometric.color_jitter(view, order, factors)
 
     def _cropped(self, pixels: np.ndarray, left: int, top: int, width: int, height: int) -> Image.Image:
         size = self.recipe.size

@@ -20,11 +20,12 @@ from longtail.base import rng
 from longtail.base.device import upload, view_checksums
 from longtail.base.errors import UserError
 from longtail.base.images import Images, sizes_of
+from longtail.base.reused import Reused
 from longtail.base.workers import made_ahead, makers
 from longtail.views import draws, mix
 from longtail.views.batch import Batch
 from longtail.views.epoch import Layout
-from longtail.views.normalize import constants, normalize
+from longtail.views.normalize import constants, normalize, normalize_into
 from longtail.views.ops import randaugment
 from longtail.views.ops.erase_torch import erase_
 from longtail.views.ops.padded_crop import padded_crops
@@ -79,6 +80,7 @@ class Views:
         self._pixels = maker(images, recipe, self.device)
         self._sizes = sizes_of(images)
         self._mean, self._std = constants(recipe.normalization)
+        self._floats, self._bytes = Reused(np.float32), Reused(np.uint8)
         # every value normalized on the CPU, for other devices: CUDA divides by a number by multiplying with its inverse
         levels = normalize(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256), self._mean, self._std)
         self._levels = levels.flatten().to(self.device)
@@ -137,7 +139,8 @@ class Views:
             x = self._levels[pixels.to(torch.int32) + self._channel]
             erase_(x, self.key, epoch, positions, boxes)
             return x
-        x = normalize(pixels, self._mean, self._std)
+        x = torch.from_numpy(self._floats.empty(*pixels.shape))
+        normalize_into(x, pixels, self._mean, self._std)
         rows = np.flatnonzero(boxes[:, 2])
         noise = draws.erase_noise(self.key, epoch, positions[rows], 3 * boxes[rows, 2] * boxes[rows, 3])
         for row, box, values in zip(rows.tolist(), boxes[rows].tolist(), noise, strict=True):
@@ -186,11 +189,16 @@ class Views:
             for step in steps:
                 some = groups(step)
                 positions, drawn, mixes, _ = self._made(epoch, step, some)
-                pixels = torch.empty(len(positions), *shape[1:], dtype=torch.uint8, device=self.device)
+                pixels = self._empty(len(positions), *shape[1:])
                 for part in parts[step]:
                     rows = slice(part.start - positions[0], part.stop - positions[0])
                     pixels[rows] = upload(next(made)[: part.stop - part.start], self.device)
                 yield self._batch(epoch, positions, drawn, mixes, pixels, self.groups_of_step(step, some), digest)
+
+    def _empty(self, *shape: int) -> torch.Tensor:
+        if self.device.type == "cpu":
+            return torch.from_numpy(self._bytes.empty(*shape))
+        return torch.empty(*shape, dtype=torch.uint8, device=self.device)
 
     def _fill(self, epoch: int, positions: np.ndarray, pixels: np.ndarray) -> None:
         """What a worker process does: `pixels` into the first rows of an array, without touching the device."""

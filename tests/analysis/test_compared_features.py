@@ -128,10 +128,3 @@ def test_queries_are_the_first_images_of_each_groups_classes_in_turn():
     labels, groups = np.array([3, 1, 0, 0, 1, 3, 2]), np.array([0, 0, 1, 2])
     assert cf.queries(labels, groups, 3).tolist() == [2, 1, 3, 6, 0, 5]
     assert cf.queries(labels, np.zeros(4, np.int64), 2).tolist() == [2, 1]
-
-
-def test_pictures_are_the_images(data):
-    places = np.array([[3, 0], [5, 3]])
-    assert np.array_equal(cf.pictures(data.train_images, places), data.train_images[places])
-    large = np.zeros((1, 80, 96, 3), np.uint8)
-    assert cf.pictures(large, np.array([0])).shape == (1, 64, 64, 3)

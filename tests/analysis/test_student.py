@@ -33,7 +33,7 @@ from longtail.base.errors import UserError
 from longtail.base.params import plain
 from longtail.data.file_images import FileImages, read_header
 from longtail.data.long_tail import LongTail, author_groups, class_order, content_digest, count_groups
-from longtail.models.vit import ModelConfig, build_vit
+from longtail.models.vit import ModelConfig, build_vit, special_tokens
 from longtail.views.eval_views import eval_batch
 from tests.helpers.root import ROOT
 
@@ -169,8 +169,10 @@ def test_stage_writes_every_seed(run, monkeypatch, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == [
         "attention_distance.csv",
         "cls_dist_distance.csv",
+        "cls_dist_test.csv",
         "curves.csv",
         "feature_rank.csv",
+        "image_spread.csv",
         "rollout.npz",
     ]
     every = rows(out / "attention_distance.csv")
@@ -196,6 +198,29 @@ def test_stage_writes_every_seed(run, monkeypatch, tmp_path):
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}  # the same bytes again
 
 
+def test_cls_and_dist_are_held_apart_on_test_views_at_the_last_epoch(run, monkeypatch, tmp_path):
+    """The history of these runs has no test views: the last epoch alone, from the weights, with its spread."""
+    data, model, folder = run
+    out = stage(monkeypatch, tmp_path, folder, [0])
+    with torch.no_grad():
+        tokens = special_tokens(model, eval_batch(data.test_images, 24, 28, "imagenet")).double()
+    cls, dist = tokens.unbind(1)
+    apart = (1 - (cls * dist).sum(1) / (cls.norm(dim=1) * dist.norm(dim=1))).numpy()
+    (row,) = rows(out / "cls_dist_test.csv")
+    assert row["epoch"] == "1" and float(row["distance"]) == pytest.approx(apart.mean(), abs=1e-5)
+    (spread,) = [r for r in rows(out / "image_spread.csv") if r["metric"] == "cls_dist_test"]
+    expected = apart.std(ddof=1) / len(apart) ** 0.5
+    assert float(spread["stderr"]) == pytest.approx(expected, rel=2e-3) and int(spread["n"]) == len(apart)
+
+
+def test_epochs_that_were_evaluated_on_test_views_come_first(run, monkeypatch, tmp_path):
+    history = "epoch,loss,cls_dist_distance,test_cls_dist_distance\n0,1,0.5,0.125\n1,1,0.25,0.75\n"
+    (run[2] / "seed0/history.csv").write_text(history)
+    found = rows(stage(monkeypatch, tmp_path, run[2], [0]) / "cls_dist_test.csv")
+    assert [r["epoch"] for r in found] == ["0", "1"] and found[0]["distance"] == "0.125000"
+    assert found[1]["distance"] != "0.750000"  # of the weights that lie there
+
+
 def test_training_images_of_the_tail_are_those_of_the_last_classes(run, monkeypatch, tmp_path):
     """Classes 3 and 4 have the last 3 + 2 of 24 training images; so are their distances."""
     data, model, folder = run
@@ -209,8 +234,10 @@ def test_training_images_of_the_tail_are_those_of_the_last_classes(run, monkeypa
 
 def test_a_run_without_epochs_has_empty_curves(run, monkeypatch, tmp_path):
     (run[2] / "seed0/history.csv").write_text("epoch,lr,loss\n")
+    np.savez(run[2] / "seed0/predictions.npz", last_epoch=7)
     out = stage(monkeypatch, tmp_path, run[2], [0])
     assert rows(out / "curves.csv") == rows(out / "cls_dist_distance.csv") == []
+    assert [row["epoch"] for row in rows(out / "cls_dist_test.csv")] == ["7"]  # its own weights are of an epoch
 
 
 def test_stage_on_a_plain_vit(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from tests.helpers.stage_processes import TINY
 
 ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
 CODE = "workflow/dvc.yaml"  # its stage `code` says what each script is made of
-TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none")
+TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none", "docs/words.yaml")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
@@ -116,7 +116,7 @@ OF_STUDENT = ("train_student", "evaluate", "analyse", "experts")
 OF_TEACHER = ("train_teacher", "evaluate_teacher")
 STUDY = {name: {f"{stage}@tiny-{name}" for stage in OF_STUDENT} | REPORTS for name in ("vit", "deit_lt")}
 LABELS = {f"{stage}@ldam_drw_sam-tiny" for stage in ("cache_logits", "evaluate_labels", "teacher_entropy")}
-TAUGHT = {f"{stage}@cbd-tiny" for stage in (*OF_TEACHER, "compare_features")}
+TAUGHT = {f"{stage}@cbd-tiny" for stage in (*OF_TEACHER, "compare_features", "compare_predictions")}
 TEACHER = {f"{stage}@ldam_drw_sam-tiny" for stage in (*OF_TEACHER, "virtual_examples")} | LABELS | TAUGHT
 EDITS = {  # what is edited, how, and the stages of study `tiny` that it makes stale
     "an experiment": ("params.yaml", put("experiments.tiny-vit.set", {"train": {"lr": 2.0e-3}}), STUDY["vit"]),

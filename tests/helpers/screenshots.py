@@ -16,6 +16,7 @@ VIEWS = {  # {picture: (page under reports/, place in it, width, height, light o
     "tables": ("index.html", "#deit-lt-item-table-s3", 1280, 1100, "light"),
     "run": (RUN, "", 1280, 1500, "light"),
     "experts": (RUN, "#fusion", 1280, 900, "light"),
+    "deuteranopia": ("index.html", "#deit-lt-item-fig-s5", 1280, 560, "light"),
     "phone": ("index.html", "", 390, 844, "light"),
 }
 
@@ -26,6 +27,9 @@ def main() -> None:
     with browser.up() as chromium:
         for name, (page, place, width, height, scheme) in VIEWS.items():
             seen = chromium.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            if name == "deuteranopia":
+                devtools = seen.context.new_cdp_session(seen)
+                devtools.send("Emulation.setEmulatedVisionDeficiency", {"type": name})
             seen.goto((ROOT / "reports" / page).as_uri() + place)
             if place and not seen.locator(place).count():
                 raise SystemExit(f"reports/{page}: nothing is called {place}")

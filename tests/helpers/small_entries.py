@@ -33,6 +33,7 @@ SIDE = 24
 TEACHER_SEES = {"teacher_stride": 2, "teacher_offset": 1}
 STUDENTS = {  # an experiment of each method, and of each kind of network
     "deit_lt": "cifar10_if100-deit_lt-b",
+    "deit_lt_own": "cifar100_if100-deit_lt_paco_sam-b-no_distillation",
     "vit": "cifar10_if100-vit-b",
     "deit_iii": "cifar10_if100-deit_iii-b",
     "vit_ldam": "cifar10_if100-vit_ldam-b",
@@ -109,7 +110,7 @@ def small_data(name: str) -> LongTail:
 
 def made_labels(config: StudentConfig, data: LongTail) -> TeacherLabels | None:
     """A cache of labels that follow the positions, for methods with a teacher."""
-    if not load_method(config.method).Method.needs_teacher:
+    if "none" == config.cache == config.teacher:
         return None
     positions = Views(config.views, data.train_images, 0, labels=data.train_labels).positions_per_epoch
     table = (np.arange(config.train.epochs)[:, None] + np.arange(positions)) % data.num_classes

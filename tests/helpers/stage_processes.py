@@ -99,14 +99,17 @@ def until(condition: Callable[[], bool], run: Run, timeout: float = 60) -> None:
 
 
 def tiny_params(folder: Path, change: Callable[[dict], None] = lambda params: None) -> dict:
-    """Write helpers/tiny.yaml, changed, as folder/params.yaml, beside the printed numbers; returns what was written."""
+    """Write helpers/tiny.yaml, changed, as folder/params.yaml, beside the printed numbers and the names of data sets;
+    returns what was written."""
     params = yaml_file.read(TINY)
     change(params)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml_file.dump(params))
     (folder / "data").mkdir(exist_ok=True)
-    if not (folder / "data" / "published").exists():
-        (folder / "data" / "published").symlink_to(ROOT / "data" / "published")
+    (folder / "docs").mkdir(exist_ok=True)
+    for name in ("data/published", "docs/words.yaml"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
     return params
 
 

@@ -86,6 +86,24 @@ def test_drw_weights_index_the_teachers_label():
         assert all(abs(a - b) > 0.05 for a, b in zip(dist, wrong, strict=True))
 
 
+@pytest.mark.parametrize("epoch", [6, 7])
+def test_without_distillation_dist_learns_the_label_of_the_larger_part(epoch):
+    """Of two images mixed .75 : .25 the own one, of .3 : .7 the partner; weights are that label's. CLS is as it was."""
+    logits, targets = made()
+    larger = [0, 1, 2, 0, 0, 1]
+    method = deit_lt.Method(replace(CONFIG, alpha=1.0, dist_labels="own"), COUNTS)
+    loss = method.loss(logits, replace(targets, teacher=None), epoch)
+    losses = [-log_softmax(row)[t] for row, t in zip(logits["dist"], larger, strict=True)]
+    weights = [(1 - BETA) / (1 - BETA ** COUNTS[c]) if epoch == 7 else 1.0 for c in larger]
+    assert loss.tolist() == pytest.approx(by_group(losses, weights), rel=1e-5)
+    assert method.needs_teacher is False and deit_lt.Method(CONFIG, COUNTS).needs_teacher is True
+    of_cls = [
+        deit_lt.Method(replace(CONFIG, alpha=0.0, dist_labels=labels), COUNTS).loss(logits, targets, epoch)
+        for labels in ("teacher", "own")
+    ]
+    assert torch.equal(*of_cls)
+
+
 def test_only_the_ratio_of_the_weights_acts():
     """METHODS trap 21: a weighted mean, not a weighted sum over the batch size."""
     logits, targets = made()

@@ -102,7 +102,7 @@ def test_the_router_sees_the_mean_so_far_and_the_last_feature_at_unit_length():
 
 def test_an_image_is_answered_by_the_experts_up_to_the_first_that_asks_for_no_other(monkeypatch):
     network = made(router=SIZES, scale=30.0)
-    said = torch.tensor([[-1.0, 1, 1], [1, -1, 1], [1, 1, -1], [1, 1, 1], [-1, -1, -1]])
+    said = 0.01 * torch.tensor([[-1.0, 1, 1], [1, -1, 1], [1, 1, -1], [1, 1, 1], [-1, -1, -1]])
     monkeypatch.setattr(network.fc, "asked", lambda x, each: said)
     each = network.fc.each(network.features(X))
     expected = torch.stack([each[image, :used].mean(0) for image, used in enumerate([1, 2, 3, 4, 1])])

@@ -139,12 +139,15 @@ def test_command_lines_hold_no_number():
             "cache",
             "start-from",
             "run",
+            "others",
             "runs",
             "metrics",
             "published",
             "tables",
             "figures",
             "analysis",
+            "print",
+            "words",
         }
         assert names <= paths | {"kind", "params", "folder"}, stage
 
@@ -165,6 +168,7 @@ ENTRIES = {  # an entry of tiny.yaml for every family of stages
     "reconstruct": "tiny-mgp",
     "virtual_examples": "ldam_drw_sam-tiny",
     "compare_features": "cbd-tiny",
+    "compare_predictions": "cbd-tiny",
     "analyse": "tiny-deit_lt",
     "experts": "tiny-deit_lt",
     "scores": "tiny",
@@ -344,8 +348,15 @@ def test_every_entry_builds():
         assert (
             all(shown[key] == student[key] for key in ("study", "dataset", "sources")) and shown["sources"][0] != "none"
         )
-    drawn = {name for study in built["studies"].values() for f in OF_STUDENTS for name in study.figures.get(f, ())}
-    assert drawn == set(PARAMS["compare_features"])
+    for name, shown in PARAMS["compare_predictions"].items():
+        student, others = PARAMS["teachers"][name], [PARAMS["teachers"][o] for o in shown["others"] if o != "none"]
+        assert all(shown[key] == of[key] for key in ("study", "dataset") for of in (student, *others)) and others
+        assert all(set(student["seeds"]) <= set(of["seeds"]) for of in others), name
+    drawn = {section: set() for section in OF_STUDENTS.values()}
+    for study in built["studies"].values():
+        for figure, names in study.figures.items():
+            drawn.get(OF_STUDENTS.get(figure), set()).update(names)
+    assert drawn == {section: set(PARAMS[section]) for section in drawn}
     for name, labels in built["caches"].items():
         if labels.teacher_kind == "teachers":
             teacher = built["teachers"][labels.teacher]

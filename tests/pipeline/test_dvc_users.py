@@ -169,7 +169,7 @@ def test_dag_shows_what_an_entry_is_made_from(repo):
     mermaid = run(repo, "dvc", "dag", "--mermaid", "report@tiny")
     names = dict(re.findall(r'(node\d+)\["(.+)"\]', mermaid))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", mermaid)}
-    assert len(names) == 24 and set(pairwise(chain)) <= edges
+    assert len(names) == 25 and set(pairwise(chain)) <= edges
 
 
 # --- other places

@@ -74,7 +74,8 @@ IN_ORDER = "(texts) => texts.every((t, i) => !i || texts[i - 1].localeCompare(t,
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Path:
-    """reports/ of a study with a student and a teacher that were run and a student that was not; no figures."""
+    """reports/ of a study with a student and a teacher that were run and a student that was not; of its figures those
+    that metrics are enough for."""
     root = tmp_path_factory.mktemp("fresh")
     reports = run_files.write(root)
     (root / "coverage.yaml").write_text(yaml.safe_dump({"items": [COVERED]}))
@@ -82,8 +83,12 @@ def fresh(tmp_path_factory) -> Path:
     given, metrics = ["--params", root / "params.yaml"], ["--metrics", reports / "metrics/s"]
     published, out = ["--published", PUBLISHED], reports / "tables/s"
     assert run_stage("tables", "s", *given, *metrics, *published, "--out", out) == 0
-    absent = ["--figures", reports / "figures/s", "--analysis", reports / "analysis/s"]
-    assert run_stage("report", "s", *given, *metrics, *absent, "--tables", out, "--out", reports / "s.html") == 0
+    for_print = ["--print", reports / "figures_print/s"]
+    drawn, absent = ["--out", reports / "figures/s", *for_print], ["--analysis", reports / "analysis/s"]
+    runs = ["--runs", reports / "runs/s"]
+    assert run_stage("figures", "s", *given, *metrics, *runs, *absent, *published, *drawn) == 0
+    shown = ["--figures", reports / "figures/s", *for_print, *absent]
+    assert run_stage("report", "s", *given, *metrics, *shown, "--tables", out, "--out", reports / "s.html") == 0
     assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
     words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
@@ -324,6 +329,40 @@ def test_two_runs_are_compared(chromium, fresh, scheme):
 def test_there_are_tables_to_sort(chromium, fresh, name):
     with browser.opened(chromium, fresh / name) as seen:
         assert seen.page.locator("table.sortable").count() >= 1
+
+
+SHOWN = "image => image.currentSrc"
+LETTERS = """() => [...document.querySelectorAll('text')].map(
+  (text) => parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))"""
+
+
+def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromium, fresh):
+    """s.html has drawings for both; the run's page has its drawings in the page's own ink."""
+    sources = {}
+    for scheme in ("light", "dark"):
+        with browser.opened(chromium, fresh / "s.html", scheme) as seen:
+            image = seen.page.locator("figure.plot img").first
+            sources[scheme] = image.evaluate(SHOWN)
+            before, button = image.bounding_box()["width"], seen.page.locator("button.enlarge").first
+            for activate in (button.click, lambda button=button: button.press("Enter")):
+                activate()
+                large = seen.page.locator("dialog[open] img")
+                assert large.evaluate(SHOWN) == sources[scheme] and large.bounding_box()["width"] > 1.3 * before
+                seen.page.keyboard.press("Escape")
+                assert seen.page.locator("dialog[open]").count() == 0
+            assert seen.complaints == []
+    assert sources["light"] != sources["dark"]
+    with browser.opened(chromium, fresh / "pages/s/e.html") as seen:
+        seen.page.locator("button.enlarge").first.click()
+        assert seen.page.locator("dialog[open] svg").count() == 1
+
+
+def test_letters_of_a_figure_are_large_enough(chromium, fresh):
+    """Its smallest letters, of 7.5 points, are at least 11 pixels high where it is shown as wide as it is."""
+    for path in (fresh / "figures/s").glob("*.svg"):
+        with browser.opened(chromium, path) as seen:
+            sizes = seen.page.evaluate(LETTERS)
+        assert sizes and min(sizes) >= 11, path
 
 
 def test_the_other_pages_of_runs(chromium):

@@ -104,8 +104,8 @@ def test_accuracy_on_views_is_checked_too(value, tmp_path):
 READERS = {
     "tables": ("published",),
     "scores": (),
-    "figures": ("analysis", "published"),
-    "report": ("tables", "figures", "analysis"),
+    "figures": ("analysis", "runs", "published", "print"),
+    "report": ("tables", "figures", "analysis", "print"),
 }
 
 

@@ -103,7 +103,8 @@ def test_a_figure_shows_what_it_is_told_in_that_order_or_all():
     assert chosen.shown("entropy") == ()
     assert [item.name for item in chosen.shown("feature_rank")] == ["s-vit", "s-deit_lt"]
     assert [item.name for item in study().shown("entropy")] == ["c"]
-    assert study().shown("neighbours") == () and [i.name for i in study().candidates("neighbours")] == ["t"]
+    for figure in ("neighbours", "predictions"):
+        assert study().shown(figure) == () and [i.name for i in study().candidates(figure)] == ["t"]
 
 
 def test_printed_curves_need_a_comparable_study():

@@ -15,9 +15,11 @@ MADE = re.compile(
 
 
 def anchors(text: str) -> set[str]:
-    """Of the headings, as hosts of code make them."""
+    """Of the headings, as hosts of code make them, and those that a page states."""
     heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+    return set(re.findall(r'<a id="([^"]+)">', text)) | {
+        re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads
+    }
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -12,6 +12,7 @@ import yaml
 
 from longtail.base import params, yaml_file
 from longtail.base.errors import UserError
+from longtail.report.study import OF_STUDENTS
 from longtail.training.experiment import resolve
 from tests.helpers.projects import WHO, call, paper_project, put, run
 from tests.helpers.reporting import run_stage
@@ -73,7 +74,7 @@ def test_every_folder_that_a_report_waits_for_is_made():
     not there, after all of the study is trained."""
     made = {"metrics": ("teachers", "experiments", "caches"), "runs": ("teachers", "experiments")}
     made |= {"experts": ("experiments",)}
-    made["analysis"] = ("experiments", "caches", "pretrainings", "virtual_examples", "compare_features")
+    made["analysis"] = ("experiments", "caches", "pretrainings", "virtual_examples", *set(OF_STUDENTS.values()))
     table = params.load_all(ROOT)
     by_part = {part: {block["study"] for name in of for block in table[name].values()} for part, of in made.items()}
     waited = {f"reports/{part}/{study}/none" for part, of in by_part.items() for study in set(table["studies"]) - of}

@@ -18,12 +18,13 @@ CHANGES = PACO_TEACHER | {"paco": PACO | {"queue": 32}, "batch_size": 16, "epoch
 NAMES = ("paco-tiny", "paco_sam-tiny")
 
 
-def with_paco(params: dict, **more) -> None:
-    """Both teachers, a cache of the first, and an online student of it."""
+def with_paco(params: dict, floor: dict | None = None, **more) -> None:
+    """Both teachers, a cache of the first, and an online student of it. floor: the cache's own."""
     teachers, caches, experiments = (params[section] for section in ("teachers", "caches", "experiments"))
     teachers["paco-tiny"] = teachers["ldam_drw_sam-tiny"] | CHANGES | more
     teachers["paco_sam-tiny"] = teachers["paco-tiny"] | {"sam_rho": [[1, 0.05], [None, 0.1]]}
-    caches["paco-tiny"] = caches["ldam_drw_sam-tiny"] | {"teacher": "paco-tiny"}
+    own = {"must_reach": floor} if floor else {}
+    caches["paco-tiny"] = caches["ldam_drw_sam-tiny"] | {"teacher": "paco-tiny"} | own
     experiments["tiny-paco_online"] = experiments["tiny-deit_lt"] | {"cache": "none", "teacher": "paco-tiny"}
 
 
@@ -120,6 +121,13 @@ def test_a_weak_teacher_is_kept_and_teaches_nobody_unless_told(command, place):
     assert run.err.count("\n") <= 2 and "must_reach asks for 99.80 %" in run.err
     assert not any((folder / command[-1]).glob("seed*"))
     finish(folder, *command, LONGTAIL_ALLOW_WEAK_TEACHER=1)
+
+
+def test_a_cache_has_a_floor_of_its_own_where_it_names_one(place):
+    folder = place(floor={"top1": 99.9, "tolerance": 0.1})  # the teacher's entry has none
+    run = start(folder, *CACHE)
+    assert run.wait() == 2 and "must_reach asks for 99.80 %" in run.err
+    assert not any((folder / CACHE[-1]).glob("seed*"))
 
 
 def test_wrong_numbers_are_told_in_one_line(place):

@@ -16,12 +16,16 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.data.sources import DatasetConfig, make_longtail
 from longtail.models.experts import Counted
+from longtail.runs.execution import Execution
+from longtail.training import teacher_training
+from longtail.training.engine import Steps
 from longtail.training.teacher import load_sources, load_teacher
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_tasks import build_task
 from longtail.views.normalize import constants, normalize
+from tests.helpers.recorded_graphs import RecordedGraphs
 from tests.helpers.stage_processes import finish, start, tiny_params
-from tests.training.test_distilled import PLAIN, SOFT, command, train
+from tests.training.test_distilled import PLAIN, SOFT, command, needs_cuda, train
 from tests.training.test_teacher import CPU, DIGITS, FILES, Interrupted, Interrupting
 from tests.training.test_teacher import config_of as teacher_of
 
@@ -137,6 +141,52 @@ def test_an_interrupted_router_ends_in_the_same_bytes(taught, data, tmp_path):
     parts = train(tmp_path / "parts", teacher_of(**ROUTED), data, [taught])
     for name in FILES:
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+
+
+# ---- precision, recorded steps, a GPU
+
+
+@pytest.mark.parametrize("block", [RIDE, TAUGHT, ROUTED], ids=["teacher", "student", "router"])
+def test_bf16_keeps_float32_answers_loss_and_weights(taught, data, block):
+    config, made = teacher_of(**block), {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        sources = load_sources(config, [taught][: len(block.get("sources", ())) and 1], data, 0, CPU)
+        task = build_task(config, data, 0, CPU, Execution(precision), sources)
+        made[precision] = task.forward(0, *task.batch(0, slice(0, 32)))
+        assert all(w.dtype == torch.float32 for w in task.weights)
+    (exact, loss), (near, rounded) = made["fp32"], made["bf16"]
+    assert near.dtype == rounded.dtype == torch.float32
+    torch.testing.assert_close(near, exact, rtol=0.05, atol=0.05)  # cosines
+    assert rounded.item() == pytest.approx(loss.item(), rel=0.05) and rounded.item() != loss.item()
+
+
+@pytest.mark.parametrize("block", [TAUGHT, ROUTED], ids=["student", "router"])
+def test_replayed_steps_end_in_the_bytes_of_the_plain_loop(taught, data, tmp_path, monkeypatch, block):
+    """The teacher of several experts is among those of test_step_graph.py."""
+    config, graphs = teacher_of(**block), RecordedGraphs()
+    plain = train(tmp_path / "plain", config, data, [taught])
+    monkeypatch.setattr(teacher_training, "steps_of", lambda execution, device, say: Steps(graphs, say))
+    replayed = train(tmp_path / "replayed", config, data, [taught])
+    assert graphs.replays > 0 and json.loads((replayed / "identity.json").read_text())["engine"] != "eager"
+    for name in FILES:
+        assert (plain / name).read_bytes() == (replayed / name).read_bytes(), name
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("block", [TAUGHT, ROUTED], ids=["student", "router"])
+def test_graphs_are_the_eager_steps_on_cuda(taught, data, tmp_path, monkeypatch, block, precision):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    weights, config = {}, teacher_of(**block)
+    for engine in ("eager", "compiled"):
+        how = {"device": torch.device("cuda"), "execution": Execution(precision, engine)}
+        result = train(tmp_path / engine, config, data, [taught], **how)
+        assert json.loads((result / "identity.json").read_text())["engine"] == engine
+        weights[engine] = load_file(result / "model.safetensors")
+    tolerance = {"fp32": 1e-3, "bf16": 2e-2}[precision]
+    for key, value in weights["eager"].items():
+        torch.testing.assert_close(weights["compiled"][key], value, rtol=tolerance, atol=tolerance, msg=key)
 
 
 # ---- bad inputs

@@ -226,8 +226,9 @@ def test_the_recipe_is_the_published_one(name):
     "name", [n for n, block in PARAMS["experiments"].items() if block["method"] in ("vit", "deit_lt")]
 )
 def test_mixing_and_smoothing_go_together_to_the_start_of_drw_or_to_the_end(name):
-    """Of every entry, miniatures too: without DRW nothing is switched off (METHODS 3.4). On the large sets DRW leaves
-    both on; where nothing is mixed the released code smooths nothing either (plain cross-entropy)."""
+    """Of every entry, miniatures too: without DRW nothing is switched off (METHODS 3.4), but in a control that leaves
+    out its weights alone. On the large sets DRW leaves both on; where nothing is mixed the released code smooths
+    nothing either (plain cross-entropy)."""
     config, _ = resolve(PARAMS, name)
     end, views = config.train.epochs, config.views
     drw = getattr(config.loss, "drw_epoch", None)
@@ -235,7 +236,11 @@ def test_mixing_and_smoothing_go_together_to_the_start_of_drw_or_to_the_end(name
         assert config.loss.smoothing == 0 and drw is None
         return
     assert config.loss.smoothing == 0.1
-    if drw is None or config.study in ("imagenet_lt", "inat18"):
+    if name.endswith("-unweighted"):
+        weighted = resolve(PARAMS, name.removesuffix("-unweighted"))[0]
+        assert drw is None and config.loss == dataclasses.replace(weighted.loss, drw_epoch=None)
+        assert config.views == weighted.views
+    elif drw is None or config.study in ("imagenet_lt", "inat18"):
         assert min(views.mix_until, config.loss.smoothing_until) >= end
     else:
         assert views.mix_until == config.loss.smoothing_until == drw < end

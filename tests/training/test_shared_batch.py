@@ -40,6 +40,8 @@ from tests.helpers.teams import CPU, end_of, together
 from tests.training.test_cbd import CRT, ENS, FINETUNE, NCM
 from tests.training.test_cbd import PLAIN as COSINE
 from tests.training.test_distilled import DIVE
+from tests.training.test_experts import RIDE, ROUTED
+from tests.training.test_experts import TAUGHT as RIDE_DIVE
 from tests.training.test_teacher import DIGITS, LARGE, PACO_TEACHER, config_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,10 +169,10 @@ def same_result(a: Path, b: Path, tolerance: float = 1e-8) -> None:
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> list[Path]:
-    """Two teachers with cosines, and one by balanced softmax; of one seed and one epoch each."""
+    """Two teachers with cosines, one by balanced softmax, and one of three experts; of one seed and one epoch each."""
     found = []
     plain = {**DIVE, "sources": NONE, "distil": None, "milestones": [], "factors": []}
-    for name, block in (("a", COSINE), ("b", COSINE | {"family": 1}), ("plain", plain)):
+    for name, block in (("a", COSINE), ("b", COSINE | {"family": 1}), ("plain", plain), ("experts", RIDE)):
         folder = tmp_path_factory.mktemp("taught") / name
         train(ALONE, folder / "run", config_of(**block | {"epochs": 1}))
         shutil.copytree(folder / "run/result", folder / "seed0")
@@ -190,6 +192,9 @@ RUNS = {  # an epoch of each kind of task: what it is, which of `taught`
     "fine-tuned": (FINETUNE, [0]),
     "classifier anew": (CRT, [0]),
     "class means, untrained": (NCM, [0]),
+    "RIDE": (RIDE | {"diversity": RIDE["diversity"] | {"reweight_epoch": 0}}, []),
+    "RIDE-DiVE": (RIDE_DIVE, [3]),
+    "its router": (ROUTED, [3]),
 }
 
 
@@ -273,7 +278,7 @@ def test_more_processes_than_images_in_a_batch_are_refused():
 # ---- on a GPU
 
 
-def on_cuda(team: Team, folder: Path, precision: str, own: bool) -> None:
+def on_cuda(team: Team, folder: Path, config, precision: str, own: bool) -> None:
     """Train in float32 or bf16. own: a GPU for each process, over NCCL; else all on the first one, over gloo."""
     device = torch.device("cuda", team.rank if own else 0)
     torch.cuda.set_device(device)
@@ -282,16 +287,19 @@ def on_cuda(team: Team, folder: Path, precision: str, own: bool) -> None:
         team = replace(team, backend="nccl", devices=torch.distributed.new_group(backend="nccl"))
     space = Workspace(folder, "e", "f" * 64, device, quiet=True, team=team)
     execution = Execution(precision)
-    train_teacher(config_of(epochs=1, drw_epoch=0), small(), 0, space, device=device, execution=execution)
+    train_teacher(config, small(), 0, space, device=device, execution=execution)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("own", [False, True], ids=["one GPU", "two GPUs"])
-def test_processes_on_cuda_train_the_cnn_of_one(precision, own, tmp_path):
-    """As near as the precision comes in an epoch of seven steps of SAM."""
+@pytest.mark.parametrize("name", ["SAM", "RIDE"])
+def test_processes_on_cuda_train_the_cnn_of_one(name, precision, own, tmp_path):
+    """As near as the precision comes in an epoch of seven steps."""
     if own and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    assert [member.code for member in end_of(1, tmp_path, on_cuda, tmp_path / "alone", precision, False)] == [0]
-    together(2, tmp_path, on_cuda, tmp_path / "team", precision, own)
+    config = recipe_of("RIDE", [])[0] if name == "RIDE" else config_of(epochs=1, drw_epoch=0)
+    alone = end_of(1, tmp_path, on_cuda, tmp_path / "alone", config, precision, False)
+    assert [member.code for member in alone] == [0]
+    together(2, tmp_path, on_cuda, tmp_path / "team", config, precision, own)
     same_result(tmp_path / "team/result", tmp_path / "alone/result", {"fp32": 1e-2, "bf16": 1e-1}[precision])

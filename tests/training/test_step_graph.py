@@ -41,6 +41,10 @@ TEACHERS = {  # each with four sets of lr, rho and class weights; 7 steps an epo
     "balanced_softmax": SAM | {"loss": "balanced_softmax", "max_margin": None, "scale": None, "drw_epoch": 3},
     "paco_sam": PACO_TEACHER | SAM,
 }
+TEACHERS["ride"] = TEACHERS["balanced_softmax"] | {
+    **{"sam_rho": None, "scale": 30.0, "nesterov": True, "drw_epoch": None, "drw_beta": None, "experts": 2},
+    "diversity": {"factor": -0.1, "reweight": 0.05, "reweight_epoch": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +225,7 @@ class NoWaiting(Remembering):
 
 @needs_cuda
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
-@pytest.mark.parametrize("name", ["ldam_drw_sam", "balanced_softmax", "paco_sam"])
+@pytest.mark.parametrize("name", ["ldam_drw_sam", "balanced_softmax", "paco_sam", "ride"])
 def test_the_host_never_waits_within_a_step(data, tmp_path, name, engine):
     """A graph is recorded in the fourth step."""
     config = config_of(**TEACHERS[name] | {"epochs": 1, "milestones": [], "factors": []})

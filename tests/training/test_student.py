@@ -182,6 +182,10 @@ def test_an_experiment_is_resolved_with_its_overrides():
             "method vit_ldam takes hard labels, but views.v mixes images; its mix_prob must be 0, found 0.5",
         ),
         ([("experiments.e.cache", "none")], "experiments.e: method deit_lt needs a teacher; name a cache, or"),
+        (
+            [("experiments.e.set", {"loss": {"dist_labels": "own"}})],
+            "experiments.e: dist_labels own learns from no teacher; write none for cache and teacher",
+        ),
         ([("views.v.mix_group", 7)], "views.v: mix_group must be even"),
     ],
 )
@@ -200,6 +204,8 @@ def test_a_teacher_online_and_a_method_without_one_need_no_cache():
     assert resolve(changed(("experiments.e.cache", "none"), ("experiments.e.teacher", "t")), "e")[0].teacher == "t"
     plain_vit, _ = resolve(changed(("experiments.e.cache", "none"), ("experiments.e.method", "vit")), "e")
     assert plain_vit.loss == load_method("vit").Config(smoothing=0.1, smoothing_until=2)
+    own = {"loss": {"dist_labels": "own"}}
+    assert resolve(changed(("experiments.e.cache", "none"), ("experiments.e.set", own)), "e")[0].teacher == "none"
 
 
 # ---- the published recipe
@@ -396,7 +402,8 @@ def test_rows_with_gaps_are_the_bytes_that_pandas_writes(tmp_path):
 def test_history_and_evaluations(trained, data):
     history = pd.read_csv(trained / "history.csv")
     heads = ["test_top1_cls", "test_top1_dist", "test_top1_avg"]
-    assert list(history.columns) == ["epoch", "lr", "loss", "cls_dist_distance", *heads]  # no clock
+    columns = ["epoch", "lr", "loss", "cls_dist_distance", *heads, "test_cls_dist_distance"]
+    assert list(history.columns) == columns  # no clock
     assert history["epoch"].tolist() == [0, 1, 2]
     evaluated = history[heads].notna().all(axis=1).tolist()
     assert evaluated == [False, True, True]  # every second epoch, and the last

@@ -54,6 +54,38 @@ def test_two_ranks_see_two_one_two_one_copies():
     assert runs[:6].tolist() == [2, 1, 2, 1, 2, 1]
 
 
+BY_RANKS = {  # the published step of one, two and four ranks: the first 16 views of the stream aaabbbcccdddeeefff...
+    (1, 4): "aaab bbcc cddd eeef",  # positions 0 1 2 3, 4 5 6 7, ...
+    (2, 2): "aabc abbc cdee ddef",  # rank 0: 0 2 4 6, rank 1: 1 3 5 7, then 8 10 12 14 and 9 11 13 15
+    (4, 1): "abce abde acde bcdf",  # rank 0: 0 4 8 12, rank 1: 1 5 9 13, rank 2: 2 6 10 14, rank 3: 3 7 11 15
+}
+
+
+@pytest.mark.parametrize(("ranks", "accumulate"), BY_RANKS)
+def test_what_ranks_do_to_the_copies_by_hand(ranks, accumulate):
+    """Groups of 4, 16 views a step. Three copies stand in one group, in two, in three; a step has the same images."""
+    of = layout(18, ranks=ranks, group=4, accumulate=accumulate, round_to=16)
+    letters = dict(zip(rng.permutation(3, "order", 0, 18).tolist(), "abcdefghijklmnopqr", strict=True))
+    order = [letters[image] for image in of.order(3, 0).tolist()]
+    assert of.steps == 1
+    assert ["".join(order[group]) for group in of.groups_of_step(0)] == BY_RANKS[ranks, accumulate].split()
+
+
+@pytest.mark.parametrize("images", [12406, 10847])
+def test_at_one_batch_the_ranks_change_groups_and_nothing_else(images):
+    """Every step of CIFAR-LT has the same views of the same images at 1, 2 and 4 ranks, the incomplete last one too."""
+    layouts = [layout(images, ranks=ranks, accumulate=8 // ranks) for ranks in (1, 2, 4)]
+    assert len({(of.positions, of.steps) for of in layouts}) == 1
+    orders = [of.order(0, 7) for of in layouts]
+    for step in range(layouts[0].steps):
+        groups = [of.groups_of_step(step) for of in layouts]
+        assert len({len(found) for found in groups}) == 1
+        shown = [np.sort(order[found[0].start : found[-1].stop]) for order, found in zip(orders, groups, strict=True)]
+        assert all(np.array_equal(shown[0], other) for other in shown[1:])
+    copies = [np.bincount(order[:128]).max() for order in orders]
+    assert copies == [3, 2, 1]
+
+
 @pytest.mark.parametrize(
     "of", [layout(10847), layout(75, group=16, round_to=0), layout(31, ranks=3, group=4, round_to=0)]
 )

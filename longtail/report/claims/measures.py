@@ -23,13 +23,14 @@ from longtail.report.study import ON_VIEWS, Curve, Head, Printed
 Metric = Literal[
     "top1", "top5", "head", "mid", "tail", "many", "medium", "few", "balanced", "macro_f1",
     "ece", "mce", "classwise_ece", "nll", "teacher_top1_on_views",
-    "feature_rank", "attention_distance", "cls_dist_distance", "entropy", "epochs_to_95",
+    "feature_rank", "attention_distance", "cls_dist_distance", "cls_dist_test", "entropy", "epochs_to_95",
 ]
 # fmt: on
 ANALYSES = {  # metric: file of an entry's analysis folder, column, unit
     "feature_rank": ("feature_rank.csv", "rank", "directions"),
     "attention_distance": ("attention_distance.csv", "distance_px", "px"),
-    "cls_dist_distance": ("cls_dist_distance.csv", "distance", "cosine distance"),
+    "cls_dist_distance": ("cls_dist_distance.csv", "distance", "cosine distance"),  # on training views, mixed or not
+    "cls_dist_test": ("cls_dist_test.csv", "distance", "cosine distance"),  # on evaluation views of the test images
     "entropy": ("entropy_mean.csv", "mean_nats", "nats"),
     "epochs_to_95": ("curves.csv", "test_top1", "epochs"),  # a column for each head
 }
@@ -59,14 +60,15 @@ class Minus:
 @dataclass(frozen=True)
 class Measure:
     """A number of one run of ours (none yet: no name), and its printed counterpart. At the last epoch, with `weights:
-    best` at the epoch that was best on the test set: those of a teacher that teaches with them."""
+    best` at the epoch that was best on the test set: those of a teacher that teaches with them; with `weights:
+    validation` at the one chosen on validation images."""
 
     entry: str | None = None  # under experiments
     teacher: str | None = None  # under teachers
     cache: str | None = None  # under caches: the teacher on views, and its entropy
     head: Head = "avg"
     metric: Metric = "top1"
-    weights: Literal["last", "best"] = "last"
+    weights: Literal["last", "best", "validation"] = "last"
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of an analysis: values of columns
     rows: Literal["mean", "min"] = "mean"  # of the rows chosen: their mean, or the smallest
     study: str | None = None  # where this side alone is of another study than its comparison
@@ -83,8 +85,8 @@ class Measure:
             raise ValueError(f"where: chooses rows of an analysis; {self.metric} is none")
         if self.minus and (self.metric not in BY_IMAGE or not self.entry or self.curve):
             raise ValueError("minus: takes an entry off an entry, in an accuracy by single test images")
-        if self.weights == "best" and (self.cache or self.metric in ANALYSES):
-            raise ValueError(f"weights: best is of a metrics file; {self.metric} is not in one")
+        if self.weights != "last" and (self.cache or self.metric in ANALYSES):
+            raise ValueError(f"weights: {self.weights} is of a metrics file; {self.metric} is not in one")
         if self.printed and self.curve:
             raise ValueError("printed and curve: what is printed is one of them")
 
@@ -131,6 +133,8 @@ class Measure:
             return None
         values = {}
         for seed, measured in found["seeds"].items():
+            if not self.cache and self.weights not in measured:
+                continue  # not measured: no validation images
             at = measured if self.cache else measured[self.weights].get(self.head)
             if at is None:
                 raise UserError(f"{self.name} has no head '{self.head}'; it has cls")
@@ -149,29 +153,43 @@ class Measure:
         return reports / "analysis" / study / ("teachers" if self.cache else "") / self.name
 
     def spread(self, study: str, reports: Path, seeds: list[int]) -> tuple[float, int] | None:
-        """(standard error of the mean over images, root mean square over seeds; images), of the histogram of entropies.
+        """(standard error of the mean over images, root mean square over seeds; images): of the histogram of entropies,
+        else as image_spread.csv has it.
 
-        None for other metrics, whose analyses keep no number of single images. Raises UserError for a damaged file.
+        None where the analysis keeps none. Raises UserError for a damaged file.
         """
-        path = self._folder(study, reports) / "entropy.csv"
-        if self.metric != "entropy" or not path.is_file():
+        folder = self._folder(study, reports)
+        path = folder / ("entropy.csv" if self.metric == "entropy" else "image_spread.csv")
+        if self.metric not in ANALYSES or not path.is_file():
             return None
+        rows, of = csv_file.read(path, remedy="make the analysis again"), []
         try:
-            rows = csv_file.read(path, remedy="make the analysis again")
-            chosen = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
-            squares, images = [], []
             for seed in map(str, seeds):
-                bins = [r for r in chosen if r["seed"] == seed]
-                middle = np.array([(float(r["bin_left"]) + float(r["bin_right"])) / 2 for r in bins])
-                count = np.array([int(r["count"]) for r in bins])
-                n = int(count.sum())
-                if n < 2:
-                    raise ValueError(f"of seed {seed}")
-                squares.append(float(count @ (middle - count @ middle / n) ** 2) / (n - 1) / n)
-                images.append(n)
+                mine = [row for row in rows if row["seed"] == seed]
+                of.append(self._of_histogram(mine) if self.metric == "entropy" else self._of_spread(mine))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cut short, or no column {error}; make the analysis again") from None
-        return float(np.sqrt(np.mean(squares))), min(images)
+        if None in of:
+            return None
+        return float(np.sqrt(np.mean([squared for squared, _ in of]))), min(images for _, images in of)
+
+    def _of_histogram(self, rows: list[dict[str, str]]) -> tuple[float, int]:
+        """(squared standard error of the mean, images) of one seed."""
+        bins = [row for row in rows if all(row[key] in values for key, values in self.where.items())]
+        middle = np.array([(float(r["bin_left"]) + float(r["bin_right"])) / 2 for r in bins])
+        count = np.array([int(r["count"]) for r in bins])
+        n = int(count.sum())
+        if n < 2:
+            raise ValueError("of a seed")
+        return float(count @ (middle - count @ middle / n) ** 2) / (n - 1) / n, n
+
+    def _of_spread(self, rows: list[dict[str, str]]) -> tuple[float, int] | None:
+        """The same; None where not exactly one line is of what is asked for. An epoch has no spread of its own: that of
+        the last one stands for it."""
+        where = {key: values for key, values in self.where.items() if key != "epoch"}
+        mine = [r for r in rows if r["metric"] == self.metric and r["rows"] == self.rows]
+        found = [r for r in mine if all(r[key] in values for key, values in where.items())]
+        return (float(found[0]["stderr"]) ** 2, int(found[0]["n"])) if len(found) == 1 else None
 
     def _analysis(self, folder: Path) -> dict[int, float] | None:
         name, column, _ = ANALYSES[self.metric]

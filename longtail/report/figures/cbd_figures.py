@@ -13,7 +13,18 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from longtail.report.figures.study_figures import Rows, over_seeds
-from longtail.report.figures.style import COLORS, COLUMN, TEXT, Drawing, legend_above, new_figure, shown
+from longtail.report.figures.style import (
+    COLORS,
+    PANEL,
+    TEXT,
+    Drawing,
+    barred,
+    legend_above,
+    lined,
+    look,
+    new_figure,
+    shown,
+)
 from longtail.report.panels import Sweep
 
 ACROSS = 2  # panels of a sweep beside one another
@@ -40,7 +51,7 @@ def sweep(sweeps: Sequence[Sweep], entries: Mapping[str, dict]) -> Drawing | Non
     labels = list(dict.fromkeys(line.label for of in sweeps for line in of.lines))
     columns = min(ACROSS, len(panels))
     rows = -(-len(panels) // columns)
-    width = COLUMN if columns == 1 else TEXT
+    width = PANEL if columns == 1 else TEXT
     figure, axes = new_figure(columns=columns, rows=rows, width=width, height=0.5 + 2.1 * rows)
     out, handles = [], {}
     for ax in axes.flat[len(panels) :]:
@@ -49,9 +60,9 @@ def sweep(sweeps: Sequence[Sweep], entries: Mapping[str, dict]) -> Drawing | Non
         for label, points in lines.items():
             at = [value for value, _ in points]
             found = [metrics["summary"]["last"]["avg"]["top1"] for _, metrics in points]
-            look = {"color": COLORS[labels.index(label) % len(COLORS)], "marker": "o", "markersize": 3, "capsize": 2}
+            its = lined(look(labels.index(label))) | {"capsize": 2}
             spread = [point["stderr"] or 0.0 for point in found]
-            handles[label] = ax.errorbar(at, [point["mean"] for point in found], spread, label=shown(label), **look)
+            handles[label] = ax.errorbar(at, [point["mean"] for point in found], spread, label=shown(label), **its)
             several = zip(at, found, strict=True)
             out += [(of.title, of.setting, label, v, p["mean"], p["stderr"], p["n"]) for v, p in several]
         if of.log:
@@ -159,7 +170,7 @@ def feature_drift(series: Mapping[str, Rows]) -> Drawing | None:
                     continue
                 x = groups.index(group) + (i - (len(series) - 1) / 2) * width
                 name = None if group != groups[0] else shown(label)
-                ax.bar(x, mean, width * 0.92, color=COLORS[i % len(COLORS)], label=name)
+                ax.bar(x, mean, width * 0.92, label=name, **barred(look(i)))
                 if stderr:
                     ax.errorbar(x, mean, stderr, color="#222222", linewidth=0.8, capsize=1.5)
                 out.append((label, images, group, mean, stderr, n))

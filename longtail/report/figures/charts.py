@@ -1,7 +1,7 @@
 """The charts of a run's page: each a panel and the rows it drew, from plain numbers (accuracies in %).
 
 Series differ in colour, marker and line, so that no chart rests on colour alone. Text and lines are in INK, which
-longtail/report/figures/style.py turns into the page's text colour. None = not measured, and not drawn.
+longtail/report/figures/svg.py turns into the page's text colour. None = not measured, and not drawn.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from longtail.report.figures.style import COLORS, COLUMN, INK, Drawing, legend_above, line_with_band, new_figure
+from longtail.report.figures.style import (
+    COLORS,
+    COLUMN,
+    DASHES,
+    INK,
+    MANY,
+    MARKERS,
+    Drawing,
+    legend_above,
+    line_with_band,
+    new_figure,
+)
 
 Series = Mapping[str, Sequence]  # {"mean": [...], "stderr": [...]}, of one length
-MARKERS, STYLES = "osD^", ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
-LOOKS = tuple({"color": c, "marker": m, "linestyle": s} for c, m, s in zip(COLORS, MARKERS, STYLES, strict=False))
-MANY = 40  # points from which a line goes without markers
+LOOKS = tuple({"color": c, "marker": m, "linestyle": d} for c, m, d in zip(COLORS, MARKERS, DASHES, strict=False))
 WRITTEN = 12  # classes up to which the cells of a matrix have room for a number
 DARKEST = 0.7  # opacity of a full cell: the number in it stays readable on white and on black
 

@@ -15,12 +15,16 @@ from longtail.evaluation.virtual_examples import GROUPS, MORE_TAUS, POWERS, TAUS
 from longtail.report.figures.study_figures import Rows, over_seeds
 from longtail.report.figures.style import (
     COLORS,
-    COLUMN,
     GREYS,
+    MARKERS,
+    PANEL,
     TEXT,
     Drawing,
+    barred,
     legend_above,
     line_with_band,
+    lined,
+    look,
     new_figure,
     shown,
 )
@@ -45,14 +49,14 @@ def virtual_examples(series: Mapping[str, Rows]) -> Drawing | None:
     bars = {INPUT: {g: v for (tau, _, g), v in next(iter(found.values())).items() if tau == 0}}
     bars |= {label: {g: v for (tau, p, g), v in of.items() if (tau, p) == (1, 1)} for label, of in found.items()}
     groups = [group for group in GROUPS if group in bars[INPUT]]
-    figure, ((ax,),) = new_figure(width=COLUMN if len(bars) <= 4 else TEXT)
+    figure, ((ax,),) = new_figure(width=PANEL if len(bars) <= 4 else TEXT)
     width, out = 0.82 / len(bars), []
     for i, (label, values) in enumerate(bars.items()):
-        color = GREYS[0] if label == INPUT else COLORS[(i - 1) % len(COLORS)]
+        its = {"color": GREYS[0]} if label == INPUT else look(i - 1)
         for g, group in enumerate(groups):
             mean, stderr, n = values[group]
             x = g + (i - (len(bars) - 1) / 2) * width
-            ax.bar(x, mean, width * 0.92, color=color, label=None if g else shown(label))
+            ax.bar(x, mean, width * 0.92, label=None if g else shown(label), **barred(its))
             if stderr and label != INPUT:
                 ax.errorbar(x, mean, stderr, color="#222222", linewidth=0.8, capsize=1.5)
             out.append((label, group, mean, stderr, n))
@@ -84,7 +88,10 @@ def virtual_examples_settings(series: Mapping[str, Rows], rules: Mapping[str, Ro
             for g, group in enumerate(groups):
                 own = [found[tau, power if tau else 1.0, group] for tau in settings]
                 x = np.arange(len(settings)) + (g - (len(groups) - 1) / 2) * width
-                ax.bar(x, [v[0] for v in own], width * 0.92, color=COLORS[g], label=f"{group.capitalize()}-shot")
+                mean, stderr, n = zip(*own, strict=True)
+                ax.bar(x, mean, width * 0.92, label=f"{group.capitalize()}-shot", **barred(look(g)))
+                if max(n) > 1:
+                    ax.errorbar(x, mean, [s or 0.0 for s in stderr], color="#222222", linewidth=0.6, linestyle="none")
                 out += [(label, tau, power if tau else "", group, *v) for tau, v in zip(settings, own, strict=True)]
             ax.set_title(f"{label}, {WITH[power]}")
             ax.tick_params(axis="x", length=0)
@@ -130,7 +137,7 @@ def _curve(rows: Rows, tau: float) -> tuple[list, list, list[int]]:
 
 
 def virtual_example_curves(series: Mapping[str, Rows]) -> Drawing | None:
-    """Fig. 4: smoothed curves of the sorted classes at temperature 2, INPUT's dashed; {label: classes.csv}."""
+    """Fig. 4: smoothed curves of the sorted classes at temperature 2, INPUT's wide and grey; {label: classes.csv}."""
     if not series:
         return None
     first = next(iter(series.values()))
@@ -145,7 +152,7 @@ def virtual_example_curves_tau(series: Mapping[str, Rows]) -> Drawing | None:
     """Fig. 5: the same at several temperatures, a panel for each label."""
     if not series:
         return None
-    width = COLUMN if len(series) == 1 else TEXT
+    width = PANEL if len(series) == 1 else TEXT
     figure, axes = new_figure(columns=len(series), width=width, sharey=True, sharex=True)
     out = []
     for ax, (label, rows) in zip(axes[0], series.items(), strict=True):
@@ -162,10 +169,8 @@ def _draw_curves(ax, curves: Mapping[str, tuple[list, list, list]], labels: Sequ
     for i, label in enumerate(labels):
         mean, stderr, n = curves[label]
         ranks = list(range(1, len(mean) + 1))
-        look = {"color": COLORS[(i - 1) % len(COLORS)]}
-        if label == INPUT:
-            look = {"color": GREYS[0], "linestyle": (0, (4, 2))}
-        line_with_band(ax, ranks, mean, stderr, label=shown(label), **look)
+        its = {"color": GREYS[0], "linewidth": 2} if label == INPUT else lined(look(i - 1), len(mean), i)
+        line_with_band(ax, ranks, mean, stderr, label=shown(label), **its)
         out += [(label, *row) for row in zip(ranks, mean, stderr, n, strict=True)]
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
@@ -175,7 +180,7 @@ def _draw_curves(ax, curves: Mapping[str, tuple[list, list, list]], labels: Sequ
 
 
 ACROSS = 3  # maps beside one another
-APART = 8  # colours of the cycle that anyone tells apart
+APART = 8  # colours of the cycle, and markers, that anyone tells apart
 
 
 def tsne(series: Mapping[str, Rows]) -> Drawing | None:
@@ -191,19 +196,19 @@ def tsne(series: Mapping[str, Rows]) -> Drawing | None:
     for ax, (label, rows) in zip(axes.flat, series.items(), strict=False):
         for i, (k, images) in enumerate(dict.fromkeys((row["class"], row["images"]) for row in rows)):
             own = [(float(row["x"]), float(row["y"])) for row in rows if row["class"] == k]
-            look = {"color": COLORS[i % APART], "marker": "o" if i < APART else "^"}
-            ax.scatter(*zip(*own, strict=True), 4, linewidth=0, alpha=0.8, label=f"{int(images):,}", **look)
+            its = {"color": COLORS[i % APART], "marker": MARKERS[(i + i // APART) % len(MARKERS)]}
+            ax.scatter(*zip(*own, strict=True), 9, linewidth=0, alpha=0.8, label=f"{int(images):,}", **its)
             out += [(label, int(k), int(images), *place) for place in own]
         ax.set(xticks=[], yticks=[], title=label)
         ax.grid(False)
         ax.spines[:].set_visible(True)
     legend_above(figure, *axes.flat[0].get_legend_handles_labels(), columns=5)
     for handle in figure.legends[0].legend_handles:
-        handle.set_sizes([16])
+        handle.set_sizes([20])
     return Drawing(figure, ("label", "class", "images", "x", "y"), out)
 
 
-PARTS = {"top1": ("both", COLORS[0]), "head": ("head class", COLORS[1]), "tail": ("tail class", COLORS[2])}
+PARTS = {"top1": ("both", look(0)), "head": ("head class", look(1)), "tail": ("tail class", look(2))}
 
 
 def ratio(head: int, tail: int, epsilon: float) -> float:
@@ -219,7 +224,7 @@ def head_smoothing(panels: Mapping[str, Sequence[tuple[float, dict]]]) -> Drawin
         return None
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
-    width = COLUMN if columns == 1 else TEXT
+    width = PANEL if columns == 1 else TEXT
     figure, axes = new_figure(columns=columns, rows=lines, width=width, height=0.4 + 2.1 * lines, sharey=True)
     out = []
     for ax in axes.flat[len(panels) :]:
@@ -229,12 +234,12 @@ def head_smoothing(panels: Mapping[str, Sequence[tuple[float, dict]]]) -> Drawin
         for epsilon, found in points:
             members, counts = found["groups"]["author"], found["class_counts"]
             ratios.append(ratio(*(sum(counts[k] for k in members[g]) for g in ("head", "tail")), epsilon))
-        for part, (name, color) in PARTS.items():
+        for part, (name, its) in PARTS.items():
             seeds = [[s["last"]["avg"][part] for s in found["seeds"].values()] for _, found in points]
             mean = [float(np.mean(values)) for values in seeds]
             spread = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in seeds]
             at = [epsilon for epsilon, _ in points]
-            ax.errorbar(at, mean, spread, color=color, marker="o", capsize=2, label=name)
+            ax.errorbar(at, mean, spread, capsize=2, label=name, **lined(its))
             several = zip(at, ratios, mean, spread, seeds, strict=True)
             out += [(title, e, r, part, m, s if len(v) > 1 else "", len(v)) for e, r, m, s, v in several]
         at = [epsilon for epsilon, _ in points]

@@ -92,6 +92,8 @@ class Seed:
     seconds: float | None  # None = not recorded, like device
     device: str | None
     facts: dict[str, object]  # of its identity, and of the machine where that is recorded
+    validation: float | None = None  # at the epoch chosen on validation images; None = not measured
+    validation_epoch: int | None = None  # from 1
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,9 @@ def _seed(number: str, run: dict, told: dict | None, made: dict) -> Seed:
     if made.get("peak_memory_mb") is not None:
         shown["peak memory"] = f"{made['peak_memory_mb']:,.0f} MB"
     device, seconds = made.get("device"), made.get("seconds")
-    return Seed(number, scores, best["avg"]["top1"], best["epoch"] + 1, seconds, device, shown)
+    chosen = run.get("validation")
+    validated = (chosen["avg"]["top1"], chosen["epoch"] + 1) if chosen else (None, None)
+    return Seed(number, scores, best["avg"]["top1"], best["epoch"] + 1, seconds, device, shown, *validated)
 
 
 def _gpu_hours(seeds: tuple[Seed, ...]) -> float | None:

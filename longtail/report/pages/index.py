@@ -6,12 +6,9 @@ verdicts. What was not run is empty or says so.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 from longtail.report.claims.judge import Judged
 from longtail.report.claims.ledger import (
@@ -26,10 +23,11 @@ from longtail.report.claims.ledger import (
 )
 from longtail.report.claims.reruns import RerunLine
 from longtail.report.figures.captions import FIGURES
-from longtail.report.pages import web
+from longtail.report.pages import pictures, web
 from longtail.report.pages.claims import shown
 from longtail.report.pages.entries import entries
-from longtail.report.pages.study_page import noted, shown_width
+from longtail.report.pages.pictures import Picture
+from longtail.report.pages.study_page import noted
 from longtail.report.pages.whole import whole
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
@@ -43,7 +41,6 @@ from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printe
 
 FILES = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
-REDUCED = 200_000  # bytes; a larger PNG is shown with half its pixels each way and 256 colours, its file is as drawn
 
 
 @dataclass(frozen=True)
@@ -70,25 +67,15 @@ class PlacedTable:
 
 @dataclass(frozen=True)
 class PlacedFigure:
-    """A figure of the paper as one study or overview draws it; image and file None = not drawn."""
+    """A figure of the paper as one study or overview draws it; picture None = not drawn. note: what is said of the runs
+    and numbers that it shows."""
 
     title: str
     caption: str
     comparable: bool
     command: str
-    file: str | None = None  # relative to reports/
-    image: str | None = None  # data: address
-    width: int | None = None  # in the page's pixels; None = the drawing's own
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure as the page shows it."""
-
-    file: str  # relative to reports/
-    kind: str  # media type
-    content: bytes
-    width: int | None
+    picture: Picture | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,9 +114,11 @@ def page(
         for name, study in studies.items()
         for table in study.tables
     }
-    drawings = {place: drawing(path, reports) for place, path in image_files(coverage, project).items()}
-    embedded = sum(len(each.content) for each in drawings.values()) * 4 / 3 <= IMAGES_LIMIT
-    items = [_item(item, project, made, drawings, embedded) for item in coverage.items if state(item, project)]
+    files = image_files(coverage, project)
+    embedded = sum(map(pictures.size, files.values())) * 4 / 3 <= IMAGES_LIMIT
+    show = pictures.inside if embedded else pictures.linked
+    drawings = {place: show(path, reports) for place, path in files.items()}
+    items = [_item(item, project, made, drawings) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
     rest = left(project, judgements.assumptions)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
@@ -137,7 +126,7 @@ def page(
     others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
     return web.page(
         "index.html.j2",
-        scripts=("sort.js", "filter.js"),
+        scripts=("sort.js", "enlarge.js", "filter.js"),
         inputs=inputs,
         words=words,
         judgements=judgements,
@@ -213,7 +202,7 @@ def _verdicts(claims: list[ClaimGroup], paper: str) -> tuple[dict[str, int], dic
     return verdicts(claims, paper), miniature_verdicts(claims, paper)
 
 
-def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Place, Drawing], embedded: bool) -> Item:
+def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Place, Picture]) -> Item:
     places = (*item.full, *item.miniature)
     for place in places:
         project.check(place, place in item.miniature, item.name)
@@ -227,7 +216,7 @@ def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Pl
         tables=tuple(
             _table(place.study, *made[place.study, place.table], project.reports) for place in places if place.table
         ),
-        figures=tuple(_figure(place, project, drawings.get(place), embedded) for place in places if not place.table),
+        figures=tuple(_figure(place, project, drawings.get(place)) for place in places if not place.table),
     )
 
 
@@ -244,50 +233,25 @@ def _table(name: str, study: StudyConfig, table: Table, cells: list[Record], rep
 
 
 def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
-    """{place: its drawing}, where there is one: the smaller of SVG and PNG; where both are large the PNG, which can be
-    reduced."""
+    """{place: its drawing}, where there is one."""
     found = {}
     for item in coverage.items:
         for place in (*item.full, *item.miniature):
             if not place.table:
                 folder = f"overviews/{place.overview}" if place.overview else f"figures/{place.study}"
-                both = (project.reports / folder / f"{place.name}.{suffix}" for suffix in ("svg", "png"))
-                sizes = {path: path.stat().st_size for path in both if path.is_file()}
-                if sizes:
-                    png_first = min(sizes.values()) > REDUCED
-                    found[place] = min(sizes, key=(lambda path: path.suffix) if png_first else sizes.get)
+                if path := pictures.find(project.reports / folder, place.name):
+                    found[place] = path
     return found
 
 
-def drawing(path: Path, reports: Path) -> Drawing:
-    """The file as the page shows it."""
-    content, file = path.read_bytes(), path.relative_to(reports).as_posix()
-    if path.suffix == ".svg":
-        return Drawing(file, "image/svg+xml", content, None)
-    width = shown_width(content)
-    if len(content) > REDUCED:
-        image = Image.open(io.BytesIO(content)).convert("RGB")
-        out = io.BytesIO()
-        image.reduce(2).quantize(256).save(out, "PNG", optimize=True)
-        content = out.getvalue()
-    return Drawing(file, "image/png", content, width)
-
-
-def _figure(place: Place, project: Project, drawn: Drawing | None, embedded: bool) -> PlacedFigure:
+def _figure(place: Place, project: Project, drawn: Picture | None) -> PlacedFigure:
     if place.overview:
         overview = project.overviews[place.overview]
-        title, caption, comparable = overview.title, overview.note, True
+        title, caption, comparable, said = overview.title, overview.note, True, ""
         command = f"dvc repro {project.address(place.target)}"
     else:
         study = project.studies[place.study]
         said = noted(project.reports / "figures" / place.study, place.figure) if drawn else ""
-        title, caption, comparable = study.title, FIGURES[place.figure][1] + said, study.comparable
+        title, caption, comparable = study.title, FIGURES[place.figure][1], study.comparable
         command = f"make repro STUDY={place.study}"
-    if drawn is None:
-        return PlacedFigure(title, caption, comparable, command)
-    return PlacedFigure(
-        *(title, caption, comparable, command),
-        file=drawn.file,
-        image=web.data_uri(drawn.kind, drawn.content) if embedded else None,
-        width=drawn.width,
-    )
+    return PlacedFigure(title, caption, comparable, command, drawn, said)

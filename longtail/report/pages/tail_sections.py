@@ -36,6 +36,11 @@ def accuracy(diagnosed: dict, metrics: dict | None) -> Section:
         per_seed = [seed["last"] for seed in metrics["seeds"].values()]
         seeds = {g: {n: [s[h][key] for s in per_seed] for h, n in named.items()} for g, key in keys.items()}
         tables = [_metrics(metrics, "last", "Last epoch: the result."), _metrics(metrics, "best", _best(metrics))]
+        if "validation" in metrics["summary"]:
+            chosen = (
+                f"Epoch chosen on validation images (epoch {_epochs(metrics, 'validation')}), not by any test image."
+            )
+            tables.append(_metrics(metrics, "validation", chosen))
     rule = ", ".join(f"{g} {len(classes)}" for g, classes in diagnosed["groups"]["author"].items())
     classes = {n: diagnosed["heads"][h]["per_class"] for h, n in named.items()}
     by_size = charts.per_class(diagnosed["class_names"], diagnosed["class_counts"], classes)
@@ -56,8 +61,12 @@ def accuracy(diagnosed: dict, metrics: dict | None) -> Section:
     )
 
 
+def _epochs(metrics: dict, phase: str) -> str:
+    return ", ".join(str(seed[phase]["epoch"] + 1) for seed in metrics["seeds"].values())
+
+
 def _best(metrics: dict) -> str:
-    epochs = ", ".join(str(seed["best"]["epoch"] + 1) for seed in metrics["seeds"].values())
+    epochs = _epochs(metrics, "best")
     return f"Best epoch on the test set (epoch {epochs}): the protocol of DeiT-LT and LiVT, not the result."
 
 

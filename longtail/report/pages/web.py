@@ -35,7 +35,7 @@ def _source(name: str) -> str:
 ENVIRONMENT = _environment()
 
 
-def page(template: str, scripts: tuple[str, ...] = ("sort.js",), **values: object) -> str:
+def page(template: str, scripts: tuple[str, ...] = ("sort.js", "enlarge.js"), **values: object) -> str:
     """The text of longtail/report/templates/<template>, filled in; ends in a newline. scripts: files beside it, joined
     into the page's one script, in this order.
 
@@ -52,7 +52,15 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-REPORTS = ("metrics", "tables", "analysis", "runs", "experts", "machines")  # folders of reports/ that are in git
+REPORTS = (
+    "metrics",
+    "tables",
+    "figures",
+    "analysis",
+    "runs",
+    "experts",
+    "machines",
+)  # folders of reports/ that are in git
 META = re.compile(r'<meta name="inputs" content="([0-9a-f]{64})">')
 
 

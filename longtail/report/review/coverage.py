@@ -35,9 +35,10 @@ ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn 
     "tsne": "tsne.csv",
     "neighbours": "neighbours.npz",
     "feature_drift": "drift.csv",
+    "predictions": "predictions.npz",
 }
 UNDER = {"entropy": "teachers/", "reconstructions": "pretrainings/"} | dict.fromkeys(OF_TEACHERS, "virtual_examples/")
-UNDER |= dict.fromkeys(OF_STUDENTS, "compare_features/")
+UNDER |= {figure: f"{stage}/" for figure, stage in OF_STUDENTS.items()}
 
 
 @dataclass(frozen=True)

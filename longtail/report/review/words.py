@@ -30,6 +30,15 @@ class PaperWords:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A figure of the README's first screen."""
+
+    study: str
+    figure: str
+    says: str  # what it shows, in a sentence
+
+
+@dataclass(frozen=True)
 class Words:
     """docs/words.yaml."""
 
@@ -37,6 +46,7 @@ class Words:
     papers: dict[str, PaperWords]
     words: dict[str, str]
     datasets: dict[str, str]
+    figures: tuple[Shown, ...] = ()  # two, side by side
 
     @property
     def what(self) -> str:

@@ -25,12 +25,23 @@ DRAWN = (
     "Ours: mean ± standard error over seeds, in %, last epoch; what is expected over all draws of such a test set from "
     "the balanced one."
 )
+EXPLORATORY = (
+    "Exploratory: the best of these rows would be chosen by the test accuracies shown. It is no result, and no claim "
+    "rests on it."
+)
 BY_IMAGES = (
     "Our head, mid and tail are the test images of classes with more than 100, 20 to 100, fewer than 20 training "
     "images; every image counts alike, as in print, where elsewhere every class does."
 )
 OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
 ONE_EPOCH = "ours, last epoch = best on test"  # where both are the same in every cell
+ON_VALIDATION = "validation"  # a third epoch, in tables that have a run on a dataset with validation images
+OF_VALIDATION = "ours, chosen on validation"
+NOT_MEASURED = "not measured"  # of a run without them in such a table
+VALIDATED = (
+    "Chosen on validation picks the epoch with the best mean of class accuracies on images that are neither trained on "
+    "nor tested: a hold-out of the training images, or the data set's own list."
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Record:
     printed: PrintedCell | None  # None = the paper does not print it
     last: dict | None  # {"mean", "stderr", "n"}; None = not run
     best: dict | None
+    validation: dict | None = None
     copied: bool = False  # of others' work: there is no ours
     by_seed: dict[int, float] = field(default_factory=dict)  # `last` of each seed
 
@@ -91,6 +103,11 @@ class Grid:
     remarks: list[str] = field(default_factory=list)
 
 
+def phases(cells: list[Record]) -> dict[str, str]:
+    """{attribute of Record: what it is called}: last, best, and validation where a cell has it."""
+    return OURS | ({ON_VALIDATION: OF_VALIDATION} if any(cell.validation for cell in cells) else {})
+
+
 def records(table: Table, results: Results, published: Path) -> list[Record]:
     """Every cell of a table, row by row, copied rows first. Raises UserError for a selector or head not there."""
     found = []
@@ -101,7 +118,7 @@ def records(table: Table, results: Results, published: Path) -> list[Record]:
         about = {"head": row.head, "name": row.entry or row.teacher, "copied": row.copied}
         about["config_hash"] = metrics["config_hash"] if metrics else None
         for column in table.columns:
-            ours = {phase: results.value(row, column, phase) for phase in OURS}
+            ours = {phase: results.value(row, column, phase) for phase in (*OURS, ON_VALIDATION)}
             measured = row.measured(column)
             seeds = results.by_seed(row, column)
             found.append(
@@ -145,10 +162,12 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     where they are empty."""
     table, cells, left_out = without_empty(table, cells)
     wide = len(table.columns) == 1
-    grid = Grid(table.name, table.caption, _header(table, wide, study.comparable))
+    called = phases(cells)
+    grid = Grid(table.name, table.caption, _header(table, wide, study.comparable, called))
     for index in range(len(table.all_rows)):
         mine = [c for c in cells if c.row == index]
-        block = _wide(mine[0], grid, study.comparable) if wide else _stacked(mine, grid, study.comparable)
+        about = (grid, study.comparable, called)
+        block = _wide(mine[0], *about) if wide else _stacked(mine, *about)
         grid.blocks.append(block)
     sources = dict.fromkeys(c.printed.source for c in cells if c.printed)
     if sources:
@@ -156,6 +175,8 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     grid.remarks.append(DRAWN if table.shifted else CHOSEN)
     if left_out:
         grid.remarks.append(left_out)
+    grid.remarks += [EXPLORATORY] if table.exploratory else []
+    grid.remarks += [VALIDATED] if ON_VALIDATION in called else []
     by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
     if by_count:
         rule = "more than 100, 20 to 100, fewer than 20 training images"
@@ -169,23 +190,29 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     return grid
 
 
-def _header(table: Table, wide: bool, comparable: bool) -> list[str]:
+def _header(table: Table, wide: bool, comparable: bool, called: dict[str, str]) -> list[str]:
     if not wide:
         return ["", "", *(COLUMN_LABELS[c] for c in table.columns), "Seeds", "Entry"]
-    ours = [text for phase in OURS.values() for text in (phase.capitalize(), "Difference")[: 1 + comparable]]
+    ours = [text for phase in called.values() for text in (phase.capitalize(), "Difference")[: 1 + comparable]]
     return ["", "Printed", *ours, "Seeds", "Entry"]
 
 
-def _wide(record: Record, grid: Grid, comparable: bool) -> list[list[Cell]]:
+def _ours(record: Record, phase: str) -> Cell:
+    if phase == ON_VALIDATION and record.validation is None and record.config_hash and not record.copied:
+        return Cell("" if record.column == ON_VIEWS else NOT_MEASURED, "missing")
+    return number(getattr(record, phase), record.copied)
+
+
+def _wide(record: Record, grid: Grid, comparable: bool, called: dict[str, str]) -> list[list[Cell]]:
     line = [Cell(record.label, "label"), _printed(record, grid)]
-    for phase in OURS:
-        line.append(number(getattr(record, phase), record.copied))
+    for phase in called:
+        line.append(_ours(record, phase))
         if comparable:
             line.append(Cell(signed(record.difference(phase), 1), "difference"))
     return [[*line, *_provenance(record)]]
 
 
-def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cell]]:
+def _stacked(cells: list[Record], grid: Grid, comparable: bool, called: dict[str, str]) -> list[list[Cell]]:
     lines = []
     run = next((c for c in cells if c.last and c.column != ON_VIEWS), None)  # a cell of the row's own run
     first = run or cells[0]
@@ -194,13 +221,13 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool) -> list[list[Cel
             [Cell("printed", "what"), *(_printed(c, grid) for c in cells), Cell("", "seeds"), Cell("", "entry")]
         )
     of_run = [c for c in cells if c.column != ON_VIEWS]
-    ours = {} if first.copied else {"last": OURS["last"]} if first.column in SHIFTS else OURS
-    if ours == OURS and all(c.one_epoch for c in of_run):
+    ours = {} if first.copied else {"last": OURS["last"]} if first.column in SHIFTS else called
+    if ours.keys() == OURS.keys() and all(c.one_epoch for c in of_run):
         ours = {"last": ONE_EPOCH}
     for phase, text in ours.items():
         line = [Cell(text if run else "ours", "what")]
         for c in cells:
-            cell = number(getattr(c, phase))
+            cell = _ours(c, phase)
             if comparable and c.difference(phase) is not None:
                 cell.text += f" ({signed(c.difference(phase), 1)})"
             line.append(cell)
@@ -228,7 +255,8 @@ def _printed(record: Record, grid: Grid) -> Cell:
 def to_csv(cells: list[Record], comparable: bool) -> str:
     """The records, tidy: one line per cell, ours to 4 decimals, printed as text. Differences where comparable."""
     names = ["label", "column", "head", "entry", "config_hash", "printed", "printed_stderr", "printed_note"]
-    for phase in OURS:
+    called = phases(cells)
+    for phase in called:
         names += [f"{phase}_mean", f"{phase}_stderr", f"{phase}_n", f"{phase}_minus_printed"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -236,7 +264,7 @@ def to_csv(cells: list[Record], comparable: bool) -> str:
     for c in cells:
         line = [c.label, c.column, c.head, c.name, c.config_hash]
         line += [c.printed.value, c.printed.stderr, c.printed.note] if c.printed else ["", "", ""]
-        for phase in OURS:
+        for phase in called:
             ours, gap = getattr(c, phase) or {}, c.difference(phase) if comparable else None
             line += [ours.get("mean"), ours.get("stderr"), ours.get("n"), None if gap is None else f"{gap:.4f}"]
         writer.writerow(line)

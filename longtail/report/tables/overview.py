@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.report.figures.style import Drawing, colors_of, legend_above, new_figure, printed_style, shown
+from longtail.report.figures.style import Drawing, legend_above, lined, looks_of, new_figure, printed_style, shown
 from longtail.report.published import printed_tails
 from longtail.report.results import read
 from longtail.report.tables.grid import OURS, Cell, Grid, number
@@ -79,19 +79,20 @@ def tail_accuracy(config: OverviewConfig, values: Values, curves: Mapping[str, d
     """Tail accuracy at the last epoch by imbalance factor; None where nothing was run."""
     if not any(value for phases in values.values() for value in phases["last"]):
         return None
-    colors = colors_of(list(values), [])
+    looks = looks_of(list(values), [])
     figure, ((ax,),) = new_figure()
     rows = []
     for label, phases in values.items():
         points = [value or {"mean": None, "stderr": None, "n": 0} for value in phases["last"]]
         mean = [math.nan if p["mean"] is None else p["mean"] for p in points]  # NaN leaves a gap in the line
-        ax.plot(config.factors, mean, color=colors[label], label=shown(label), marker="o")
+        its = lined(looks[label])
+        ax.plot(config.factors, mean, label=shown(label), **its)
         spread = [p["stderr"] or 0.0 for p in points]
-        ax.errorbar(config.factors, mean, spread, color=colors[label], linestyle="none", capsize=2)
+        ax.errorbar(config.factors, mean, spread, color=its["color"], linestyle="none", capsize=2)
         found = [(f, p) for f, p in zip(config.factors, points, strict=True) if p["mean"] is not None]
         rows += [(label, f, p["mean"], p["stderr"], p["n"]) for f, p in found]
     for label, curve in curves.items():
-        ax.plot(list(curve), list(curve.values()), label=shown(f"{label} (printed)"), **printed_style(label, colors))
+        ax.plot(list(curve), list(curve.values()), label=shown(f"{label} (printed)"), **printed_style(label, looks))
         rows += [(f"{label} (printed)", factor, value, "", "") for factor, value in curve.items()]
     ax.set(xlabel="Imbalance factor", ylabel="Accuracy on tail classes (%)", ylim=(0, 100), xticks=config.factors)
     legend_above(figure)

@@ -14,7 +14,7 @@ from pathlib import Path
 from longtail.base.text import signed
 from longtail.report.published import doubt, read
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
-from longtail.report.tables.grid import Record, layout, without_empty
+from longtail.report.tables.grid import NOT_MEASURED, ON_VALIDATION, Record, layout, phases, without_empty
 from longtail.report.tables.square import PAIRED, differences
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
@@ -29,6 +29,8 @@ HEADINGS = {
     "last_difference": "Difference",
     "best": "Ours, best on test",
     "best_difference": "Difference",
+    "validation": "Ours, chosen on validation",
+    "validation_difference": "Difference",
 }
 LAST_AND_BEST = "Ours, last epoch = best on test"
 
@@ -91,11 +93,14 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
     grid = layout(table, cells, study)
     table, cells, _ = without_empty(table, cells)
     letters = {note: letter for letter, note in grid.footnotes.items()}
-    left_out = {"last_difference", "best_difference"} if not study.comparable else set()
+    changes = {key for key in HEADINGS if key.endswith("_difference")}
+    left_out = set(changes) if not study.comparable else set()
     if table.shifted:
         left_out |= {"best", "best_difference"}
+    if ON_VALIDATION not in phases(cells):
+        left_out |= {"validation", "validation_difference"}
     if not any(cell.printed for cell in cells):
-        left_out |= {"printed", "last_difference", "best_difference"}
+        left_out |= {"printed", *changes}
     ours = [cell for cell in cells if cell.last is not None and cell.column != ON_VIEWS]
     one_epoch = bool(ours) and all(cell.one_epoch for cell in ours)
     headings = HEADINGS | ({"last": LAST_AND_BEST} if one_epoch else {})
@@ -149,7 +154,8 @@ def _shown(record: Record, key: str, letters: dict[str, str]) -> Shown:
         return Shown(signed(record.difference(phase), 1), agrees=agrees(record, phase))
     ours = getattr(record, phase)
     if ours is None:
-        return Shown("")
+        measured = phase != ON_VALIDATION or not record.config_hash or record.column == ON_VIEWS
+        return Shown("" if measured else NOT_MEASURED)
     if ours["mean"] is None:
         return Shown("–")
     return Shown(f"{ours['mean']:.2f}", f"± {ours['stderr']:.2f}" if ours["stderr"] is not None else "")

@@ -237,6 +237,29 @@ def test_an_analysis_is_the_mean_of_the_rows_chosen(tmp_path):
     assert (absent.verdict, absent.reason) == ("undecided", "no seed has both numbers")
 
 
+def test_an_analysis_with_its_spread_over_images_is_judged(tmp_path):
+    """Standard errors 3 and 4 over 5 and 6 images: 5 of the difference of 10, which no seed changes; t of 4 degrees."""
+    put_ranks(tmp_path)
+    side = {"metric": "feature_rank", "where": {"token": ["dist"], "centring": ["both"]}}
+    for entry, stderr, n in (("a", 3, 5), ("b", 4, 6)):
+        lines = [
+            f"{s},feature_rank,,,{t},both,mean,{v},{n}" for s in range(3) for t, v in (("dist", stderr), ("cls", 9))
+        ]
+        text = "\n".join(["seed,metric,images,block,token,centring,rows,stderr,n", *lines]) + "\n"
+        (tmp_path / "analysis/s" / entry / "image_spread.csv").write_text(text)
+    pair = claim({"entry": "b", **side}, {"entry": "a", **side})
+    found = decided(pair, tmp_path)
+    half = 2.776445 * 5
+    assert found.interval == pytest.approx((10 - half, 10 + half), abs=1e-4)
+    assert (found.verdict, found.covers) == ("undecided", "training seeds and test images")
+    one_block = {**side, "where": side["where"] | {"block": ["0"]}}  # of one block no spread is kept
+    found = decided(claim({"entry": "b", **one_block}, {"entry": "a", **one_block}), tmp_path)
+    assert (found.verdict, found.covers) == ("undecided", "training seeds")
+    (tmp_path / "analysis/s/a/image_spread.csv").write_text("seed,metric,rows\n0,feature_rank,mean\n")
+    with pytest.raises(UserError, match=r"image_spread\.csv: cut short, or no column"):
+        decided(pair, tmp_path)
+
+
 def test_entropy_and_accuracy_on_views_are_of_a_cache(tmp_path):
     folder = tmp_path / "analysis/s/teachers/c"
     folder.mkdir(parents=True)

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from longtail.report.figures import charts
-from longtail.report.figures.style import COLORS, to_svg
+from longtail.report.figures.style import COLORS
+from longtail.report.figures.svg import to_svg
 
 
 @pytest.fixture(autouse=True)

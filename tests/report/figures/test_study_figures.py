@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from longtail.report.figures import study_figures
-from longtail.report.figures.rollout import reconstructions, rollout, rollout_mean
+from longtail.report.figures.rollout import Said, reconstructions, rollout, rollout_mean
+from longtail.report.figures.style import look
 
-COLORS = {"A": "red", "B": "blue"}
+LOOKS = {label: {"color": color, "marker": "o", "linestyle": "-"} for label, color in (("A", "red"), ("B", "blue"))}
 
 
 @pytest.fixture(autouse=True)
@@ -53,22 +54,24 @@ def test_entropy_ends_where_the_last_image_is():
 def test_printed_curve_is_thin_dashed_and_behind_nothing_of_ours():
     series = {"A": rows("seed epoch distance", (0, 0, 0.1), (0, 1, 0.2)), "plain ViT": []}
     curves = {"paper": [(100.0, 0.012)], "A": [(1.0, 0.1)]}
-    drawn = study_figures.cls_dist_distance(series, COLORS, curves)
+    drawn = study_figures.cls_dist_distance(series, LOOKS, curves)
     ours, printed, of_a = drawn.figure.axes[0].lines
     assert (ours.get_label(), printed.get_label()) == ("A", "paper (printed)")
     assert (printed.get_color(), of_a.get_color()) == ("black", "red")  # of the entry it stands beside
     assert printed.get_linewidth() < ours.get_linewidth() and printed.is_dashed() and not ours.is_dashed()
     assert drawn.rows[2] == ("paper (printed)", 100.0, 0.012, "", "")
-    assert study_figures.cls_dist_distance({"plain ViT": []}, COLORS, curves) is None
+    assert drawn.note == "Thin dashed: read off the printed figure."  # and nothing of it where none is drawn
+    assert not study_figures.cls_dist_distance(series, LOOKS, {}).note
+    assert study_figures.cls_dist_distance({"plain ViT": []}, LOOKS, curves) is None
 
 
 def test_curves_leave_out_epochs_that_were_not_evaluated():
     keys = "seed epoch loss test_top1_avg"
     seeds = rows(keys, (0, 0, 2.0, ""), (0, 1, 1.0, 50.0), (1, 0, 4.0, ""), (1, 1, 2.0, 60.0))
     series = {"A": seeds, "B": rows(keys, (0, 0, 3.0, ""))}
-    loss = study_figures.training_loss(series, COLORS)
+    loss = study_figures.training_loss(series, LOOKS)
     assert loss.rows == [("A", 1, 3.0, 1.0, 2), ("A", 2, 1.5, 0.5, 2), ("B", 1, 3.0, None, 1)]
-    accuracy = study_figures.test_accuracy(series, COLORS)
+    accuracy = study_figures.test_accuracy(series, LOOKS)
     assert accuracy.rows == [("A", 2, 55.0, 5.0, 2)]
     assert [line.get_label() for line in accuracy.figure.axes[0].lines] == ["A"]
 
@@ -78,23 +81,25 @@ def test_attention_distance_draws_two_blocks_of_all():
     values = [(0, i, b, h, 10 * b + h + shift[i]) for i in shift for b in range(3) for h in range(2)]
     series = {"A": rows("seed images block head distance_px", *values)}
     read_off = {"A": [(1, 0, 5.0), (1, 1, 6.0), (2, 0, 7.0)]}
-    drawn = study_figures.attention_distance(series, "test", COLORS, read_off)
+    drawn = study_figures.attention_distance(series, "test", LOOKS, read_off)
     first, second, *printed = drawn.figure.axes[0].lines
+    assert (first.get_markerfacecolor(), second.get_markerfacecolor()) == ("red", "white")
+    assert "read off" in drawn.note
     assert (list(first.get_ydata()), list(second.get_ydata())) == ([0, 1], [10, 11])
     assert second.is_dashed() and not first.is_dashed()
     assert [(list(p.get_xdata()), list(p.get_ydata())) for p in printed] == [([1, 2], [5, 6]), ([1], [7])]
     assert all(p.is_dashed() and p.get_color() == "red" and p.get_linewidth() < 1 for p in printed)
     assert len(drawn.rows) == 6 + 3
-    on_train = study_figures.attention_distance(series, "train", COLORS, {})
+    on_train = study_figures.attention_distance(series, "train", LOOKS, {})
     assert [list(line.get_ydata()) for line in on_train.figure.axes[0].lines] == [[100, 101], [110, 111]]
-    assert study_figures.attention_distance(series, "val", COLORS, read_off) is None
+    assert study_figures.attention_distance(series, "val", LOOKS, read_off) is None
 
 
 def test_an_entry_without_attention_is_left_out():
     """A CNN's files have a header alone."""
-    assert study_figures.attention_distance({"CNN": []}, "test", {"CNN": "red"}, {}) is None
-    assert study_figures.feature_rank({"CNN": []}, {"CNN": "red"}, {}) is None
-    assert study_figures.cls_dist_distance({"CNN": []}, {"CNN": "red"}, {}) is None
+    assert study_figures.attention_distance({"CNN": []}, "test", {"CNN": look(0)}, {}) is None
+    assert study_figures.feature_rank({"CNN": []}, {"CNN": look(0)}, {}) is None
+    assert study_figures.cls_dist_distance({"CNN": []}, {"CNN": look(0)}, {}) is None
 
 
 def test_feature_rank_draws_the_centred_variant_and_keeps_both():
@@ -102,7 +107,7 @@ def test_feature_rank_draws_the_centred_variant_and_keeps_both():
         (0, t, b, c, 10 * b + (c == "both")) for t in ("cls", "dist") for b in (0, 1) for c in ("both", "all_only")
     ]
     drawn = study_figures.feature_rank(
-        {"A": rows("seed token block centring rank", *values)}, COLORS, {"paper": [(0, 187.0), (1, 238.0)]}
+        {"A": rows("seed token block centring rank", *values)}, LOOKS, {"paper": [(0, 187.0), (1, 238.0)]}
     )
     dist, cls = drawn.figure.axes[:2]
     assert (dist.get_title(), cls.get_title()) == ("DIST token", "CLS token")
@@ -121,12 +126,19 @@ def test_rollout_has_a_column_for_each_token_of_each_entry():
         return {"images": images, "maps": np.ones(shape), **named}
 
     series = {"A": maps(["cls"]), "B": maps(["cls", "dist"]), "other images": maps(["cls"], (7, 9))}
-    drawn = rollout(series)
-    assert len(drawn.figure.axes) == 2 * (1 + 1 + 2)
+    said = Said(("0",) * 7 + ("horse", "8"), {"B": {"cls": [7, 7], "dist": [8, 8], "avg": [7, 8]}})
+    drawn = rollout(series, said)
+    *grid, bar = drawn.figure.axes
+    assert len(grid) == 2 * (1 + 1 + 2) and bar.get_ylabel() == "attention, over the map's maximum"
+    assert [ax.get_ylabel() for ax in grid[::4]] == ["horse", "class 8"]
+    beneath = [ax.get_xlabel() for ax in grid]
+    assert beneath == ["", "", "✓ horse", "✗ class 8", "", "", "✗ horse", "✓ class 8"]  # of A nothing is known
+    assert {row[:5] for row in drawn.rows if row[0] == "B"} >= {("B", "cls", 0, 7, 7), ("B", "dist", 0, 7, 8)}
     assert {row[:2] for row in drawn.rows} == {("A", "cls"), ("B", "cls"), ("B", "dist")}
     assert len(drawn.rows) == 2 * 3 * 9
-    mean = rollout_mean(series)
-    assert len(mean.figure.axes) == 2 * (1 + 2)
+    mean = rollout_mean(series, said)
+    assert len(mean.figure.axes) == 2 * (1 + 2) + 1
+    assert [ax.get_xlabel() for ax in mean.figure.axes[:6]] == ["", "", "✓ horse", "", "", "✓ class 8"]
     assert {(label, token, value) for label, token, *_, value in mean.rows} == {("A", "cls", 0.5), ("B", "cls+dist", 1)}
 
 
@@ -137,14 +149,39 @@ def test_reconstructions_have_three_lines_for_each_pretraining():
     assert len(drawn.figure.axes) == 2 * 3 * 2
     assert drawn.rows == [(label, k, 7 + k, 20.0) for label in "AB" for k in range(2)]
     assert [ax.get_ylabel() for ax in drawn.figure.axes[:6:2]] == ["images", "masked", "reconstructed"]
+    assert [ax.get_title() for ax in drawn.figure.axes[:2]] == ["class 7", "class 8"]
+
+
+def test_the_experts_of_networks_that_have_two():
+    """Means and standard errors of two seeds by hand: (60 + 64) / 2 and 4 / 2; a network of one head is left out, and
+    so is a group without a class."""
+
+    def found(*heads):
+        each = {"head": (62.0, 2.0), "mid": (50.0, 0.0), "tail": (None, None)}
+        summary = {h: {g: {"mean": m, "stderr": s, "n": 2} for g, (m, s) in each.items()} for h in heads}
+        seeds = {str(i): {"last": {h: {"head": 60.0 + 4 * i, "mid": 50.0} for h in heads}} for i in (0, 1)}
+        return {"summary": {"last": summary}, "seeds": seeds}
+
+    drawn = study_figures.experts({"plain": found("avg"), "A": found("avg", "cls", "dist")})
+    rows = [
+        ("A", head, group, *v) for head in ("cls", "dist", "avg") for group, v in (("head", (62, 2)), ("mid", (50, 0)))
+    ]
+    assert drawn.rows == [(*row, 2) for row in rows]
+    (ax,) = drawn.figure.axes
+    assert ax.get_title() == "A" and [round(bar.get_height()) for bar in ax.patches] == [62, 50] * 3
+    hatches = [bar.get_hatch() for bar in ax.patches[::2]]
+    assert len(set(hatches)) == 3  # told apart without colour
+    dots = [list(line.get_ydata()) for line in ax.lines if line.get_marker() == "."]
+    assert dots == [[60, 64], [50, 50]] * 3
+    assert study_figures.experts({"plain": found("avg")}) is None
 
 
 def test_nothing_was_run():
     assert reconstructions({}) is None
-    assert study_figures.groups({}, COLORS) is None and study_figures.entropy({}, {}) is None and rollout({}) is None
-    assert study_figures.attention_distance({}, "test", COLORS, {}) is None and rollout_mean({}) is None
-    assert study_figures.training_loss({}, COLORS) is None and study_figures.test_accuracy({}, COLORS) is None
-    assert study_figures.feature_rank({}, COLORS, {}) is None
+    assert study_figures.groups({}, LOOKS) is None and study_figures.entropy({}, {}) is None and rollout({}) is None
+    assert study_figures.attention_distance({}, "test", LOOKS, {}) is None and rollout_mean({}) is None
+    assert study_figures.training_loss({}, LOOKS) is None and study_figures.test_accuracy({}, LOOKS) is None
+    assert study_figures.feature_rank({}, LOOKS, {}) is None
 
 
 ODD = ("$5 & $10_", "_b <i>50%<i>", "c #1 $x_{$", "\\alpha^2")
@@ -159,8 +196,8 @@ def drawn(figure, path) -> str:
 def test_labels_are_drawn_as_they_are_written(tmp_path):
     """No mathematics, no markup, and none left out of the legend; also in PDF and PNG nothing fails."""
     series = {label: rows("seed epoch loss", (0, 1, 2.0), (0, 2, 1.0)) for label in ODD}
-    colors = dict.fromkeys(ODD, "red")
-    drawing = study_figures.training_loss(series, colors)
+    looks = dict.fromkeys(ODD, look(0))
+    drawing = study_figures.training_loss(series, looks)
     text = drawn(drawing.figure, tmp_path / "a.svg")
     assert all(label in text for label in ODD)
     for suffix in ("pdf", "png"):

@@ -37,7 +37,9 @@ def test_a_panel_for_each_sweep_and_a_line_for_each_kind_over_what_was_run():
     first, second = (ax for ax in drawn.figure.axes if ax.get_visible())
     assert (first.get_xscale(), second.get_xscale()) == ("linear", "log")
     assert (first.get_xlabel(), second.get_title()) == ("alpha", "Second")
-    lines = [[line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "o"] for ax in (first, second)]
+    lines = [
+        [line.get_xydata().tolist() for line in ax.lines if line.get_marker() in ("o", "s")] for ax in (first, second)
+    ]
     assert lines == [[[[0.0, 82.0], [0.5, 90.0]], [[0.5, 70.0]]], [[[0.1, 70.0]]]]
     colors = [ax.lines[-1].get_color() for ax in (first, second)]
     assert colors[0] == colors[1] != first.lines[0].get_color()  # B in both panels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -14,8 +13,7 @@ from PIL import Image
 
 from longtail.base import yaml_file
 from longtail.base.files import write_json
-from longtail.report.pages import index
-from longtail.report.review.coverage import read
+from longtail.report.pages import index, pictures
 from tests.helpers.pages import Page
 from tests.helpers.reporting import PUBLISHED, T2, metrics_file, run_stage, study_dict, write_metrics
 from tests.helpers.root import ROOT
@@ -30,7 +28,7 @@ LINKS = {  # of the papers and their code, which docs/words.yaml has
 EVIL = '<script>alert("1")</script>'
 OVERALL = "A <small> study: Overall: all classes."  # the regions of the two tables
 MINI = f"Mini {EVIL}: A miniature."
-PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (1000).to_bytes(4, "big") + (10).to_bytes(4, "big")
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 341 209" width="540" height="330"></svg>'
 
 
 def params_dict() -> dict:
@@ -308,50 +306,43 @@ def test_names_and_paths_are_escaped(made, tree):
     assert EVIL in "".join(made.text) and f"entry-m-{EVIL[:8]}" in made.ids
 
 
-def test_figures_lie_inside_the_page_or_are_linked(tree, monkeypatch):
-    drawn = tree / "reports/figures/s/cls_dist_distance.png"
+def test_figures_lie_inside_the_page_or_are_shown_from_their_files(tree, monkeypatch):
+    """A drawing for a light and one for a dark page, with links to it and to its numbers, which are in git too."""
+    drawn = tree / "reports/figures/s/cls_dist_distance.svg"
     drawn.parent.mkdir(parents=True)
-    drawn.write_bytes(PNG)
+    for name in (drawn, drawn.with_stem("cls_dist_distance-dark")):
+        name.write_text(SVG)
+    for suffix, text in ((".csv", "x"), (".txt", "Data: digits. 3 seeds.")):
+        drawn.with_suffix(suffix).write_text(text)
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
-    assert [s.partition(",")[0] for s in made.sources] == ["data:image/png;base64"]
-    assert "reports/figures/s/cls_dist_distance.png" in " ".join(made.text)
-    assert not any(
-        "figures/" in link for link in made.links
-    )  # drawings are not in git: a page that has them needs no file
-    assert 'width="400"' in (tree / "reports/index.html").read_text()  # 1000 px at 300 to the inch
-    monkeypatch.setattr(index, "IMAGES_LIMIT", len(PNG))
+    assert [s.partition(",")[0] for s in made.sources] == ["data:image/svg+xml;base64"] * 2
+    files = {f"figures/s/cls_dist_distance.{kind}" for kind in ("svg", "csv")}
+    assert {link for link in made.links if "figures/" in link} == files
+    assert (
+        "Data: digits. 3 seeds." in " ".join(made.text) and 'width="540"' in (tree / "reports/index.html").read_text()
+    )
+    monkeypatch.setattr(index, "IMAGES_LIMIT", 2 * len(SVG))
     assert run(tree) == 0
     made = Page((tree / "reports/index.html").read_text())
-    assert not made.sources and "figures/s/cls_dist_distance.png" in made.links
+    assert set(made.sources) == {f"figures/s/cls_dist_distance{of}.svg" for of in ("", "-dark")}
     assert "too large for one page" in " ".join(made.text)
 
 
-def test_a_large_png_is_reduced_in_the_page(tmp_path):
-    path = tmp_path / "figures/s/rollout.png"
-    path.parent.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    assert path.stat().st_size > index.REDUCED
-    made = index.drawing(path, tmp_path)
-    shown = Image.open(io.BytesIO(made.content))
-    assert (shown.size, made.width) == ((200, 150), 160) and len(made.content) < path.stat().st_size / 4
-    assert abs(np.asarray(shown.convert("RGB"), float).mean() - pixels.mean()) < 3
+@pytest.mark.parametrize(("files", "shown"), [((".svg", ".png"), ".svg"), ((".png",), ".png"), ((), None)])
+def test_a_figure_is_shown_as_it_was_drawn(files, shown, tmp_path):
+    for suffix in files:
+        (tmp_path / f"a{suffix}").write_bytes(b"x")
+    found = pictures.find(tmp_path, "a")
+    assert found == (shown and tmp_path / f"a{shown}")
 
 
-@pytest.mark.parametrize(
-    "svg, png, shown", [(10, 20, "svg"), (20, 10, "png"), (9, None, "svg"), (110, 120, "png"), (110, None, "svg")]
-)
-def test_the_smaller_drawing_is_shown_and_of_two_large_ones_the_png(tree, monkeypatch, svg, png, shown):
-    monkeypatch.setattr(index, "REDUCED", 100)
-    drawn = tree / "reports/figures/s/cls_dist_distance"
-    drawn.parent.mkdir(parents=True)
-    for suffix, size in {".svg": svg, ".png": png}.items():
-        if size:
-            drawn.with_suffix(suffix).write_bytes(b"x" * size)
-    project = index.Project(params_dict(), tree / "reports")
-    found = index.image_files(read(tree / "coverage.yaml", params_dict(), print), project)
-    assert [path.suffix for path in found.values()] == [f".{shown}"]
+def test_a_picture_is_as_wide_as_it_was_drawn(tmp_path):
+    """2 inches at 100 pixels to the inch are 228 of the page's, of which an inch has 114."""
+    Image.new("P", (200, 50)).save(tmp_path / "a.png", dpi=(100, 100))
+    (tmp_path / "b.svg").write_text(SVG)
+    assert (pictures.width(tmp_path / "a.png"), pictures.width(tmp_path / "b.svg")) == (228, 540)
+    assert pictures.linked(tmp_path / "a.png", tmp_path).dark is None
 
 
 def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(tree, tmp_path_factory, made):
@@ -370,6 +361,7 @@ def test_check_tells_when_an_input_has_changed(tree, capsys):
         "reports/metrics/s/teachers/t.json": lambda path: path.write_text(path.read_text() + " "),
         "reports/runs/s/s-deit_lt/run.json": lambda path: path.unlink(),
         "claims.yaml": lambda path: path.write_text("claims: []\n"),
+        "reports/figures/s/new.svg": lambda path: (path.parent.mkdir(parents=True), path.write_text("x")),
         "reports/analysis/s/new.csv": lambda path: (path.parent.mkdir(parents=True), path.write_text("x")),
     }
     for name, change in changes.items():
@@ -378,8 +370,8 @@ def test_check_tells_when_an_input_has_changed(tree, capsys):
         said = capsys.readouterr().err
         assert said == f"{tree / 'reports/index.html'}: out of date; run `make index`\n"
         assert run(tree) == 0
-    (tree / "reports/figures").mkdir()
-    (tree / "reports/figures/x.png").write_bytes(b"not in git")
+    (tree / "reports/figures_print").mkdir()
+    (tree / "reports/figures_print/x.png").write_bytes(b"not in git")
     assert run(tree, "--check") == 0
 
 

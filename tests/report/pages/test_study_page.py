@@ -14,7 +14,7 @@ import yaml
 
 from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
 
-VOID = {"meta", "img", "br", "link", "hr"}
+VOID = {"meta", "img", "br", "link", "hr", "source"}
 
 
 class Reader(HTMLParser):
@@ -65,6 +65,8 @@ def made(tmp_path_factory):
 
     def run(stage, out, *inputs):
         command = ["s", "--params", root / "params.yaml", "--out", root / out]
+        command += ["--print", root / f"{out}_print"] if stage == "figures" else []
+        command += ["--print", root / "figures_print"] if stage == "report" else []
         for name in inputs:
             command += [f"--{name}", PUBLISHED if name == "published" else root / name]
         with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -72,8 +74,8 @@ def made(tmp_path_factory):
         return said.getvalue()
 
     run("tables", "tables", "metrics", "published")
-    root.joinpath("said").write_text(run("figures", "figures", "metrics", "analysis", "published"))
-    run("figures", "again", "metrics", "analysis", "published")
+    root.joinpath("said").write_text(run("figures", "figures", "metrics", "analysis", "runs", "published"))
+    run("figures", "again", "metrics", "analysis", "runs", "published")
     run("report", "s.html", "metrics", "tables", "figures", "analysis")
     return root
 
@@ -86,10 +88,13 @@ def read(made):
 
 
 def test_figures_drawn_and_skipped(made):
-    names = {p.stem for p in (made / "figures").iterdir()}
-    curves = {"training_loss", "test_accuracy"}
-    assert names == {"groups", "cls_dist_distance", "attention_distance", "rollout", "rollout_mean"} | curves
-    assert len(list((made / "figures").iterdir())) == 4 * len(names)
+    drawn = {"training_loss", "test_accuracy", "groups", "experts", "cls_dist_distance", "attention_distance"}
+    kinds = {name: {".svg", "-dark.svg", ".csv", ".txt"} for name in drawn}
+    kinds |= {name: {".png", ".csv", ".txt"} for name in ("rollout", "rollout_mean")}
+    assert {p.name for p in (made / "figures").iterdir()} == {n + kind for n, found in kinds.items() for kind in found}
+    assert {p.name for p in (made / "figures_print").iterdir()} == {
+        n + kind for n in kinds for kind in (".pdf", ".png")
+    }
     assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
 
 
@@ -102,23 +107,29 @@ def test_numbers_behind_the_figures(made):
 
 
 def test_the_same_data_give_the_same_bytes(made):
-    for path in (made / "figures").iterdir():
-        assert path.read_bytes() == (made / "again" / path.name).read_bytes(), path.name
-    assert b"CreationDate" not in (made / "figures/groups.pdf").read_bytes()
+    for folder in ("", "_print"):
+        for path in (made / f"figures{folder}").iterdir():
+            assert path.read_bytes() == (made / f"again{folder}" / path.name).read_bytes(), path.name
 
 
-def test_page_is_well_formed_and_links_arrive(read):
+def test_page_is_well_formed_and_links_arrive(made, read):
     assert read.stack == []
     assert len(read.ids) == len(set(read.ids))
-    within = {link[1:] for link in read.links if link.startswith("#")}
-    made = {f"tables/s/{table}.{suffix}" for table in ("overall", "experts") for suffix in ("csv", "md", "tex")}
-    assert within <= set(read.ids) and {link for link in read.links if not link.startswith("#")} == made
+    here, files = ({link for link in read.links if link.startswith("#") is inside} for inside in (True, False))
+    assert {link.removeprefix("#") for link in here} <= set(read.ids)
+    assert {"figures/groups.svg", "figures/groups.csv", "figures_print/groups.pdf"} <= files
+    assert {f"tables/s/{table}.{kind}" for table in ("overall", "experts") for kind in ("csv", "md", "tex")} <= files
+    files -= {name for name in files if name.startswith("tables/")}
+    assert all((made / name).is_file() for name in files)
 
 
 def test_page_fetches_nothing(made, read):
     html = (made / "s.html").read_text(encoding="utf-8")
-    assert read.sources and all(source.startswith("data:image/png;base64,") for source in read.sources)
-    assert all(base64.b64decode(s.split(",")[1]).startswith(b"\x89PNG") for s in read.sources)
+    kinds = {"data:image/svg+xml;base64": b"<svg xmlns=", "data:image/png;base64": b"\x89PNG"}
+    found = [(kinds[kind], base64.b64decode(image)) for kind, _, image in (s.partition(",") for s in read.sources)]
+    assert all(image.startswith(start) for start, image in found)
+    dark = re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="', html)
+    assert len(found) == 2 * 6 + 2 and len(dark) == 6  # six drawings, each twice, and two of pictures
     own = re.findall(r"<script>.*?</script>", html, re.DOTALL)
     assert len(own) == 1 == html.count("<script") and "'sha256-" in html  # the policy's, tests/report/pages/test_web.py
     assert not re.search(r"https?://|//cdn|@import|<link|url\(|\son\w+=", html)
@@ -138,5 +149,14 @@ def test_page_says_what_was_run_and_what_was_not(made, read):
 
 def test_a_missing_table_is_told(made, capsys):
     inputs = ["--metrics", made / "metrics", "--tables", made / "absent", "--figures", made, "--analysis", made]
+    inputs += ["--print", made]
     assert run_stage("report", "s", "--params", made / "params.yaml", "--out", made / "x.html", *inputs) == 2
     assert "run stages/tables.py first" in capsys.readouterr().err and not (made / "x.html").exists()
+
+
+def test_captions_name_data_and_seeds(made, read):
+    """Of what is recorded: three classes of 3, 2 and 1 images; a teacher of one seed and a student of three."""
+    data = "Data: d (6 training images, from 3 to 1 a class)."
+    assert (made / "figures/groups.txt").read_text() == f"{data} Teacher: 1 seed. DeiT-LT: 3 seeds.\n"
+    assert (made / "figures/experts.txt").read_text() == f"{data} 3 seeds.\n"
+    assert f"{data} Teacher: 1 seed. DeiT-LT: 3 seeds." in " ".join(read.text)

@@ -124,7 +124,7 @@ def test_a_place_is_one_thing(place):
 
 
 def test_every_figure_has_its_source():
-    assert set(ANALYSES) | {"groups", "head_smoothing", "sweep"} == set(FIGURES)
+    assert set(ANALYSES) | {"groups", "experts", "head_smoothing", "sweep"} == set(FIGURES)
 
 
 def test_stage_writes_and_checks(tmp_path, capsys):

@@ -6,6 +6,7 @@ import copy
 import csv
 import dataclasses
 import io
+import json
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from longtail.base.errors import UserError
 from longtail.report.results import load
 from longtail.report.tables.grid import layout, records, to_csv
 from longtail.report.tables.render import tex, to_html, to_latex, to_markdown
+from longtail.report.tables.side_by_side import side_by_side
 from tests.helpers.reporting import PUBLISHED, T2, run_stage, study, study_dict, write_metrics
 
 
@@ -249,3 +251,37 @@ def test_a_group_without_classes_has_no_column_unless_it_is_printed(results):
     rows = [{"label": "A", "entry": "s-deit_lt", "printed": printed}]
     text = folded(results, columns=["top1", "tail"], rows=rows)
     assert "Tail |" in text and "Left out" not in text and "85.7 ± 0.33" in text
+
+
+def test_a_third_epoch_stands_beside_the_two_where_a_run_has_one(tmp_path):
+    """The teacher's entry was validated, the student's was not; without any the tables are as they were."""
+    folder = write_metrics(tmp_path)
+    path = folder / "teachers" / "t.json"
+    found = json.loads(path.read_text())
+    for of in (*found["seeds"].values(), found["summary"]):
+        of["validation"] = copy.deepcopy(of["last"])
+    found["summary"]["validation"]["avg"]["top1"]["mean"] = 80.9
+    path.write_text(json.dumps(found))
+    results = load(folder, "s", study())
+    table = next(table for table in study().tables if table.name == "overall")
+    cells = records(table, results, PUBLISHED)
+    text = lines(layout(table, cells, study()))
+    assert text[0].endswith(
+        "| Ours, best on test | Difference | Ours, chosen on validation | Difference | Seeds | Entry |"
+    )
+    assert text[1].endswith("| 81.26 | −0.6 | 80.90 | −1.0 | 1 | `t`<!-- 01234567 --> |")
+    assert text[2].endswith("| *not run* |  | *not run* |  |  | `s-vit` |")
+    assert text[5].endswith("| 79.00 ± 1.15 |  | *not measured* |  | 3 | `s-deit_lt`<!-- 01234567 --> |")
+    rows = list(csv.DictReader(io.StringIO(to_csv(cells, True))))
+    assert rows[0]["validation_mean"] == "80.9" and rows[4]["validation_mean"] == ""
+    shown = side_by_side(table, cells, study())
+    assert [line.groups["validation"][0].text for line in shown.lines][:5:4] == ["80.90", "not measured"]
+    assert "not measured" in to_html(layout(table, cells, study()))
+
+
+def test_a_sweep_that_chooses_on_the_test_set_says_so(results):
+    told = "Exploratory: the best of these rows would be chosen by the test accuracies shown."
+    for exploratory in (True, False):
+        table = dataclasses.replace(study().tables[0], exploratory=exploratory)
+        text = to_markdown(layout(table, records(table, results, PUBLISHED), study()))
+        assert (told in text) == exploratory
