@@ -57,7 +57,7 @@ SUMS_AS = test "$$($(call SUMS,$(1)))" = "$$(cat $(2) 2>/dev/null)"
 SAME_CODE = if test -e reports/.code; then $(call SUMS_AS,$(CODE),reports/.code); \
 	else test -z "$$(git status --porcelain -- $(CODE) reports/pages 2>&1)"; fi
 
-index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, the claims, the reviewers' pages
+index: $(VENV)/.ready ## pages of all studies: reports/index.html, the runs' pages, compare.html, results.csv, the claims, the reviewers' pages
 	@$(call SUMS_AS,$(PAGES),reports/.pages) || $(MAKE) --no-print-directory pages \
 		CHANGED=$$($(SAME_CODE) && echo --changed)
 
@@ -68,6 +68,8 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 		--analysis reports/analysis/STUDY --runs reports/runs/STUDY --published data/published --words docs/words.yaml \
 		--out reports/figures/STUDY --print reports/figures_print/STUDY
 	$(BIN)/python stages/claims.py --claims docs/claims.yaml --reports reports --published data/published --out reports
+	@$(BIN)/python stages/results.py --reports reports --out reports/results.csv
+	@$(BIN)/python stages/compare_page.py --reports reports --out reports/compare.html
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \
 	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards && \

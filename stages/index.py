@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--claims", type=Path, required=True, help="the papers' claims, docs/claims.yaml")
     parser.add_argument("--out", type=Path, required=True, help="page to write, reports/index.html")
     parser.add_argument("--words", type=Path, required=True, help="words of the first screens, docs/words.yaml")
-    parser.add_argument("--judgements", type=Path, required=True, help="assumptions of cost, docs/review.yaml")
+    parser.add_argument("--judgements", type=Path, required=True, help="people's judgements, docs/review.yaml")
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
@@ -54,8 +54,8 @@ def main() -> None:
     everything = params.load(args.params)
     coverage = read(args.coverage, everything, note)
     others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
-    words, assumed = params.read(Words, args.words), params.read(Judgements, args.judgements).assumptions
-    made = page(everything, coverage, args.published, args.reports, judged, inputs, others, words, assumed)
+    words, judgements = params.read(Words, args.words), params.read(Judgements, args.judgements)
+    made = page(everything, coverage, args.published, args.reports, judged, inputs, others, words, judgements)
     write_text(args.out, made)
     print(args.out)
 

@@ -79,7 +79,7 @@ def main() -> None:
     study = params.build(StudyConfig, entry, f"studies.{args.study}")
     figures = [read_figure(name, args.figures, args.print, args.out.parent) for name in FIGURES]
     lines = collect(args.study, study, args.metrics, args.analysis)
-    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines))
+    write_text(args.out, page(study, read_tables(study, args.tables), figures, lines, args.study))
 
 
 if __name__ == "__main__":

@@ -36,11 +36,21 @@ TEXT = "[...document.querySelectorAll('header, main')].map((e) => e.textContent)
 LINKS = "[...document.querySelectorAll('a[href]')].map((a) => a.getAttribute('href'))"
 IDS = "[...document.querySelectorAll('[id]')].map((e) => e.id)"
 COVERED = {"item": "Table 2", "shows": "accuracy", "full": [], "miniature": [{"study": "s", "table": "overall"}]}
-SIDES = ({"entry": "e", "head": head, "metric": "tail"} for head in ("dist", "cls"))
-CLAIM = {
-    **{"id": "dist-on-tail", "paper": "DeiT-LT", "where": "Table S.3", "text": "DIST is better on the tail."},
-    "full": [dict(zip(("higher", "lower"), SIDES, strict=True), study="s")],
-}
+
+
+def claim(name: str, paper: str, higher: str, lower: str, entry: str = "e") -> dict:
+    """That one head is better on the tail than another."""
+    sides = [{"entry": entry, "head": head, "metric": "tail"} for head in (higher, lower)]
+    about = {"id": name, "paper": paper, "where": "Table S.3", "text": f"{higher} is better than {lower}, of {entry}."}
+    return {**about, "full": [{"study": "s", "higher": sides[0], "lower": sides[1], "note": ""}]}
+
+
+CLAIMS = [
+    claim("dist-on-tail", "DeiT-LT", "dist", "cls"),
+    claim("cls-on-tail", "LiVT", "cls", "dist"),
+    {**claim("avg-on-tail", "LiVT", "avg", "cls"), "miniature": [claim("x", "LiVT", "avg", "dist")["full"][0]]},
+    claim("never", "CBD", "dist", "cls", entry="n"),
+]
 GROUND = "getComputedStyle(document.body).backgroundColor"
 # of one table, in the order shown: what moves as a whole (row groups, or rows where there is one group), as text, and
 # the cell that its row (of a group the one with data-key, else the first) shows below the heading, null where missing
@@ -69,7 +79,7 @@ def fresh(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("fresh")
     reports = run_files.write(root)
     (root / "coverage.yaml").write_text(yaml.safe_dump({"items": [COVERED]}))
-    (root / "claims.yaml").write_text(yaml.safe_dump({"claims": [CLAIM]}))
+    (root / "claims.yaml").write_text(yaml.safe_dump({"claims": CLAIMS}))
     given, metrics = ["--params", root / "params.yaml"], ["--metrics", reports / "metrics/s"]
     published, out = ["--published", PUBLISHED], reports / "tables/s"
     assert run_stage("tables", "s", *given, *metrics, *published, "--out", out) == 0
@@ -82,9 +92,12 @@ def fresh(tmp_path_factory) -> Path:
     assert run_stage("run_pages", *given, "--reports", reports, "--out", reports / "pages") == 0
     words = ["--words", ROOT / "docs/words.yaml", "--judgements", ROOT / "docs/review.yaml"]
     sources = ["--coverage", root / "coverage.yaml", "--claims", root / "claims.yaml", *published, *words]
+    compared = ["--reports", reports, "--out", reports / "compare.html"]
+    assert run_stage("compare_page", *given, *compared) == 0 == run_stage("compare_page", *given, *compared, "--check")
     assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
     (reports / "review").mkdir()
-    linked = ("review/cost.md", "runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
+    linked = ("review/cost.md", "results.csv", "claims.csv", "claims.md")
+    linked += ("runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
     for name in linked:  # from the pages; nothing here makes them
         (reports / name).touch()
     return reports
@@ -214,6 +227,102 @@ def check_order(page, texts: list[str | None], descending: bool) -> None:
     assert values == sorted(values, reverse=descending)
     words = [text.lower() for text in shown[len(numbers) :]]
     assert page.evaluate(IN_ORDER, words[::-1] if descending else words)
+
+
+def test_every_heading_of_the_ledger_sorts(chromium, fresh):
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        seen.page.evaluate(OPEN_ALL)
+        table = seen.page.locator("#claim-ledger table").first
+        headings = table.locator("thead tr").last.locator("th").all()
+        assert len(headings) == 11 and table.locator("tbody tr").count() == 3
+        for at, heading in enumerate(headings):
+            sorts(seen.page, table, heading, at)
+
+
+SHOWN = "[...document.querySelectorAll('#claim-ledger tr[id]')].filter((r) => r.checkVisibility()).map((r) => r.id)"
+
+
+def test_claims_are_filtered_by_paper_verdict_and_run(chromium, fresh):
+    """Two seeds: no verdict. The claim of the entry that was not run is folded away, and unfolds when asked for."""
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        fields = {name: seen.page.locator(f"form.filter [name={name}]") for name in ("paper", "verdict", "run")}
+        said = seen.page.locator("form.filter output")
+        assert said.text_content() == "4 of 4 claims" and "claim-never" not in seen.page.evaluate(SHOWN)
+        fields["paper"].select_option("LiVT")
+        assert seen.page.evaluate(SHOWN) == ["claim-cls-on-tail", "claim-avg-on-tail"]
+        assert said.text_content() == "2 of 4 claims"
+        fields["run"].select_option("miniature")
+        assert seen.page.evaluate(SHOWN) == ["claim-avg-on-tail"]
+        fields["run"].select_option("none")
+        assert seen.page.evaluate(SHOWN) == [] and said.text_content() == "0 of 4 claims"
+        fields["paper"].select_option("")
+        assert seen.page.evaluate(SHOWN) == ["claim-never"]
+        fields["run"].select_option("s")
+        fields["verdict"].select_option("two runs")
+        assert len(seen.page.evaluate(SHOWN)) == 3
+        fields["verdict"].select_option("not yet run")
+        assert seen.page.evaluate(SHOWN) == []
+
+
+def test_a_permalink_leads_to_its_claim_wherever_it_is_folded(chromium, fresh):
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        links = seen.page.evaluate("[...document.querySelectorAll('a.anchor')].map((a) => a.getAttribute('href'))")
+        assert {"#claims", "#tables", "#entries", "#cite", "#claim-dist-on-tail", "#claim-never"} <= set(links)
+        assert not seen.page.locator("#claim-never").is_visible()
+        seen.page.evaluate("location.hash = 'claim-never'")
+        seen.page.wait_for_function("document.getElementById('claim-never').checkVisibility()")
+        top = seen.page.locator("#claim-never").bounding_box()["y"]
+        assert 0 <= top < browser.DESKTOP["height"]
+
+
+def test_claims_are_cards_on_a_phone(chromium, fresh):
+    """Claim, verdict and ours, each with its name, without scrolling aside; and axe has nothing to say."""
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        seen.page.set_viewport_size(browser.PHONE)
+        card = seen.page.locator("#claim-dist-on-tail")
+        inside = [part.bounding_box() for part in (card, *card.locator("th, td:not(:empty)").all())]
+        assert len(inside) > 4 and all(box["x"] >= 0 for box in inside)
+        assert all(box["x"] + box["width"] <= browser.PHONE["width"] for box in inside)
+        verdict, ours = card.locator("td").all()[:2]
+        named = [cell.evaluate("(c) => getComputedStyle(c, '::before').content") for cell in (verdict, ours)]
+        assert "two runs" in verdict.inner_text() and "points" in ours.inner_text()
+        assert named == ['"Full recipe"', '"ours, 95 % interval"']
+        assert browser.findings(seen.page) == []
+
+
+def test_the_first_column_stays_in_sight(chromium, fresh):
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        seen.page.evaluate(OPEN_ALL)
+        seen.page.set_viewport_size({"width": 700, "height": 900})
+        region, first = seen.page.locator(".scroll").nth(1), seen.page.locator("#claim-dist-on-tail th")
+        before = first.bounding_box()["x"]
+        assert region.evaluate("(r) => { r.scrollLeft = 300; return r.scrollLeft; }") > 50
+        assert abs(first.bounding_box()["x"] - before) < 2
+
+
+ROWS = "(id) => [...document.querySelectorAll(`#${id} tbody tr`)].map((r) => [...r.cells].map((c) => c.textContent))"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_runs_are_compared(chromium, fresh, scheme):
+    """A student and a teacher of which every setting differs but the epochs; another choice, kept in the address."""
+    with browser.opened(chromium, fresh / "compare.html", scheme) as seen:
+        results = {name: rest for name, *rest in seen.page.evaluate(ROWS, "table-results")}
+        assert results["Seeds"] == ["2", "2"] and results["Seconds a seed"] == ["1,800", "1,800"]
+        settings = {name: rest for name, *rest in seen.page.evaluate(ROWS, "table-settings")}
+        assert settings["loss.alpha"] == ["0.5", "–"] and settings["arch"] == ["–", "resnet8"]
+        assert settings["train.epochs"] == ["3", "–"] and "A: A student" in seen.page.inner_text("#table-results")
+        lines = seen.page.locator("#drawn polyline")
+        assert seen.page.locator("#drawn figure").count() == 3 and lines.count() == 6
+        assert lines.nth(0).get_attribute("stroke-dasharray") is None and lines.nth(1).get_attribute("stroke-dasharray")
+        assert browser.findings(seen.page) == []
+        seen.page.locator("[name=b]").select_option("e")
+        assert seen.page.evaluate(ROWS, "table-settings") == [] and seen.page.url.endswith("#s/e/e")
+        seen.page.evaluate("location.hash = 's/t/e'")
+        seen.page.wait_for_function("document.querySelector('[name=a]').value === 't'")
+        fits_a_phone(seen)
+        links_arrive(seen, fresh / "compare.html")
+        assert (seen.asked, seen.complaints) == ([], [])
 
 
 @pytest.mark.parametrize("name", FRESH[:2])

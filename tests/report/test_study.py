@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import typing
 
 import pytest
@@ -130,3 +131,13 @@ def test_every_study_names_entries_that_exist_and_cells_that_are_printed(name):
                 assert printed_cells(PUBLISHED, row.printed, table.columns, f"{table.name}, {row.label}")
     for curve in built.curves:
         assert len(printed_curve(PUBLISHED, curve)) > 2
+
+
+DATA = re.compile(r"digits|CIFAR-10|CIFAR-100|ImageNet-LT|ImageNet-BAL|iNaturalist 201[78]|Places-LT")
+
+
+def test_captions_of_tables_say_which_images():
+    """A caption is all that a table takes along into a paper."""
+    for name, entry in params.load(None)["studies"].items():
+        for table in params.build(StudyConfig, entry, f"studies.{name}").tables:
+            assert DATA.search(table.caption) and table.caption.endswith("."), f"{name}, {table.name}: {table.caption}"

@@ -26,8 +26,10 @@ WORDS = {  # in any file's text; a group is what matters of it
 }
 TELLS = (
     "reports/cards/models/",
+    "reports/compare.html",
     "reports/index.html",
     "reports/pages/",
+    "reports/results.csv",
     "reports/review/",
 )  # made by `make index`, of reports/machines among all
 

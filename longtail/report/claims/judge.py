@@ -23,6 +23,7 @@ from longtail.report.claims.reruns import Reproduction, Rerun
 from longtail.report.claims.rules import BOTH, LEAST_SEEDS, Covers, Verdict
 
 Answers = tuple[np.ndarray, np.ndarray, np.ndarray]  # right(a) - right(b) [S, M], labels [M], class weights [C]
+UNKNOWN = "Cause not known."
 WHY_NOT_BOTH = "the interval covers training seeds alone"
 
 
@@ -34,6 +35,7 @@ class Comparison:
     lower: Measure
     study: str | None = None
     note: str = ""  # what a reader of the printed numbers must know
+    cause: str = ""  # why it does not hold here, in a sentence, where records tell; shown where that is the verdict
 
     def __post_init__(self) -> None:
         if self.higher.metric != self.lower.metric:
@@ -109,6 +111,11 @@ class Judged:
     @property
     def unit(self) -> str:
         return self.comparison.higher.unit
+
+    @property
+    def cause(self) -> str:
+        """Why it does not hold, or that this is not known; empty for other verdicts."""
+        return (self.comparison.cause or UNKNOWN) if self.verdict == "does not hold" else ""
 
     @property
     def told(self) -> str:

@@ -22,7 +22,7 @@ HEADER = (
     *("id", "paper", "where", "text", "overall", "study", "miniature", "verdict", "difference", "low", "high", "unit"),
     *("points", "covers", "p", "p_holm", "higher_value", "lower_value"),
     *("seeds", "method", "reason", "metric", "higher", "higher_head", "lower", "lower_head"),
-    *("printed_higher", "printed_lower", "printed_difference", "printed_note", "others"),
+    *("printed_higher", "printed_lower", "printed_difference", "printed_note", "others", "cause"),
 )
 NO_STUDY = "no run yet"
 
@@ -89,7 +89,7 @@ def to_csv(ledger: list[Judged], published: Path) -> str:
         line += [part for side in pair.sides for part in (" minus ".join(side.runs), side.head)]
         line += [cell.value if cell else "" for cell in (printed.higher, printed.lower)]
         line += [_four(printed.difference), "; ".join(filter(None, (*printed.notes, pair.note)))]
-        writer.writerow([*line, reported(claim)])
+        writer.writerow([*line, reported(claim), judged.cause])
     return out.getvalue()
 
 
@@ -158,7 +158,7 @@ def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
     study = place(pair) + (" (miniature)" if judged.miniature else "")
     ours = "" if judged.difference is None else f"{points(judged.difference)} {judged.unit}"
     ends = f"{points(judged.interval[0])} to {points(judged.interval[1])}" if judged.interval else ""
-    test = "; ".join(text for text in (judged.method, judged.reason, pair.note) if text)
+    test = "; ".join(text for text in (judged.method, judged.reason, pair.note, judged.cause) if text)
     mark = " (?)" if printed.notes or pair.note else ""
     return study, printed.text + mark, *values(judged), ours, ends, test, judged.told
 
@@ -219,9 +219,10 @@ class ClaimLine:
         return f"{points(self.judged.difference)} {self.judged.unit}" if self.judged.difference is not None else ""
 
     @property
-    def sides(self) -> str:
-        """`67.33 − 57.17`: what our difference is of."""
-        return " − ".join(filter(None, values(self.judged)))
+    def sides(self) -> tuple[tuple[str, str], ...]:
+        """((67.33, its run), (57.17, its run)): what our difference is of."""
+        runs = (side.name for side in self.judged.comparison.sides)
+        return tuple((text, name) for text, name in zip(values(self.judged), runs, strict=True) if text)
 
     @property
     def way(self) -> str:

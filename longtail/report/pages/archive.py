@@ -32,6 +32,12 @@ HOLDS = {  # what stands under reports/
     "badges": "the README's badges",
     "cards": "data sets as Croissant (JSON-LD), runs as model cards",
 }
+FILES = {  # what stands in reports/ itself
+    "results.csv": "all results as one tidy table, for `pandas.read_csv`: a row a run, seed, head, epoch and metric",
+    "index.html": "every printed number beside ours, the claims, and each run behind them",
+    "compare.html": "two runs of a study beside one another: what differs in their settings, and their curves",
+    "claims.csv": "the papers' claims, our differences, their intervals, and verdicts; claims.md is the same to read",
+}
 README = """# Reports
 
 Everything under `reports/` of the project, as it was made there.{first}
@@ -77,7 +83,8 @@ def readme(names: list[str]) -> str:
     counts = Counter(name.split("/")[1] for name in names if name.count("/") > 1)
     pages = sorted(name for name in names if name.count("/") == 1)
     lines = [f"* `reports/{folder}/` ({n} files): {HOLDS.get(folder, 'more')}" for folder, n in sorted(counts.items())]
-    lines += [f"* `{page}`" for page in pages]
+    told = {page: FILES.get(page.removeprefix("reports/")) for page in pages}
+    lines += [f"* `{page}`" + (f": {told[page]}" if told[page] else "") for page in pages]
     first = " Open `reports/index.html` first." if "reports/index.html" in names else ""
     predictions = (name for name in names if name.endswith("/predictions.npz"))
     example = next(predictions, "reports/runs/<study>/<entry>/predictions.npz")

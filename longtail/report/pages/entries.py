@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longtail.base import csv_file, yaml_file
+from longtail.base import csv_file, params, yaml_file
 from longtail.base.errors import UserError
 from longtail.report import machines
 from longtail.report.machines import Machines
@@ -16,6 +16,7 @@ from longtail.report.study import Item, StudyConfig
 
 WIDTH, HEIGHT = 300, 110  # of the plotting area, in the SVG's units
 POINTS = 200  # at most, of a line
+ANY_SIZE = 32  # pixels: a CNN has as many parameters at any
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,14 @@ class Seed:
 
 
 @dataclass(frozen=True)
+class Size:
+    """Of a network, and of the square images that it is trained on; None: cannot be counted from its entry."""
+
+    parameters: int | None = None
+    pixels: int | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
     """An experiment or a teacher of a study. seeds is empty where it was not run."""
 
@@ -112,6 +121,12 @@ class Entry:
     page: str | None = None  # address of its own page, relative to the index
     gpu_hours: float | None = None  # None = not run on a GPU
     facts: dict[str, str] = field(default_factory=dict)  # of the seeds, once where they are the same
+    size: Size = Size()
+
+    def mean(self, phase: str) -> float | None:
+        """Top-1 over all images, mean over seeds; phase: last or best."""
+        found = [seed.last["top1"] if phase == "last" else seed.best for seed in self.seeds]
+        return sum(found) / len(found) if found else None
 
     @property
     def hours(self) -> float | None:
@@ -120,16 +135,16 @@ class Entry:
         return None if None in seconds else sum(seconds) / 3600
 
 
-def entries(name: str, study: StudyConfig, results: Results, params: Mapping, reports: Path) -> Iterator[Entry]:
+def entries(name: str, study: StudyConfig, results: Results, table: Mapping, reports: Path) -> Iterator[Entry]:
     """The study's experiments, then its teachers, in its order. Raises UserError for a damaged file, by name."""
     machine = machines.load(reports, name)
     for item in study.experiments:
-        yield _entry(item, "experiment", name, results.experiments.get(item.name), params, reports, machine)
+        yield _entry(item, "experiment", name, results.experiments.get(item.name), table, reports, machine)
     for item in study.teachers:
-        yield _entry(item, "teacher", name, results.teachers.get(item.name), params, reports, machine)
+        yield _entry(item, "teacher", name, results.teachers.get(item.name), table, reports, machine)
 
 
-def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapping, reports: Path, machine: Machines):
+def _entry(item: Item, kind: str, study: str, metrics: dict | None, table: Mapping, reports: Path, machine: Machines):
     about = (item.name, item.label, kind, study)
     if metrics is None:
         return Entry(*about)
@@ -146,7 +161,7 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
     seeds = tuple(
         _seed(number, run, told.get(number), made.get(number, {})) for number, run in metrics["seeds"].items()
     )
-    config = record["config"] if record else params.get(f"{kind}s", {}).get(item.name, {})
+    config = record["config"] if record else table.get(f"{kind}s", {}).get(item.name, {})
     return Entry(
         *about,
         config_hash=metrics["config_hash"],
@@ -158,7 +173,27 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, params: Mapp
         page=page if (reports / page).is_file() else None,
         gpu_hours=_gpu_hours(seeds),
         facts=_common(seeds),
+        size=size(table, kind, item.name, metrics),
     )
+
+
+def size(table: Mapping, kind: str, name: str, metrics: Mapping) -> Size:
+    """By longtail/cost, from params.yaml: the network is laid out without weights. metrics: of the run, which say how
+    many classes its dataset has."""
+    from longtail.cost.workload import SOURCES, Images, Workload
+
+    images = Images(metrics["classes"], sum(metrics["class_counts"]), 0, 0)
+    work = Workload(dict(table), {metrics["dataset"]: images})
+    try:
+        if kind == "experiment":
+            pixels = work.student_blocks(name)[1]["image_size"]
+            return Size(work.student_shape(name).params, pixels)
+        entry = params.entry(dict(table), "teachers", name)
+        source = params.entry(dict(table), "datasets", entry["dataset"]).get("source")
+        pixels = (entry.get("views") or {}).get("size") or SOURCES.get(source, (None,))[-1]
+        return Size(work.teacher_shape(name, pixels or ANY_SIZE).params, pixels)
+    except (UserError, KeyError, TypeError):  # no such entry any more, or one that this version cannot read
+        return Size()
 
 
 def _seed(number: str, run: dict, told: dict | None, made: dict) -> Seed:

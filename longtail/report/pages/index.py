@@ -24,13 +24,14 @@ from longtail.report.claims.ledger import (
 from longtail.report.claims.reruns import RerunLine
 from longtail.report.figures.captions import FIGURES
 from longtail.report.pages import pictures, web
+from longtail.report.pages.claims import shown
 from longtail.report.pages.entries import entries
 from longtail.report.pages.pictures import Picture
 from longtail.report.pages.study_page import noted
 from longtail.report.pages.whole import whole
-from longtail.report.results import load
+from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
-from longtail.report.review.facts import Assumptions
+from longtail.report.review.facts import Judgements
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, by_kind, counts, state
 from longtail.report.review.words import Words, left, stand
 from longtail.report.study import StudyConfig, Table
@@ -38,6 +39,7 @@ from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
 from longtail.report.tables.side_by_side import PrintedTable, SideBySide, printed_tables, side_by_side
 
+FILES = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 IMAGES_LIMIT = 3_500_000  # bytes of images inside the page, encoded; beyond it they are linked
 
 
@@ -55,11 +57,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class PlacedTable:
-    """A table of the paper as one study makes it."""
+    """A table of the paper as one study makes it. files: {CSV, Markdown, LaTeX: place below reports/}, those made."""
 
     title: str
     comparable: bool
     table: SideBySide
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def page(
     inputs: str,
     reruns: list[RerunLine],
     words: Words,
-    assumed: Assumptions,
+    judgements: Judgements,
 ) -> str:
     """The whole page. ledger and reruns: of report.claims. Raises UserError for a damaged or wrong file, by name."""
     project = Project(params, reports)
@@ -117,21 +120,24 @@ def page(
     drawings = {place: show(path, reports) for place, path in files.items()}
     items = [_item(item, project, made, drawings) for item in coverage.items if state(item, project)]
     claims = claim_groups(ledger, published)
-    rest = left(project, assumed)
+    rest = left(project, judgements.assumptions)
     mapped = {(place.study, place.table) for item in coverage.items for place in (*item.full, *item.miniature)}
     ours = [_mapped(name, coverage.of(name), project, items, made, claims) for name in coverage.papers]
     others = {n: printed_tables(published, stem) for n, (_, stem) in PAPERS.items() if n not in coverage.papers}
     return web.page(
         "index.html.j2",
+        scripts=("sort.js", "enlarge.js", "filter.js"),
         inputs=inputs,
         words=words,
+        judgements=judgements,
         stand=stand(coverage, {p: by_kind(coverage.of(p), project) for p in coverage.papers}, _rows(claims), rest),
         left=rest,
         titles={name: study.title for name, study in studies.items()},
         states=STATES,
         papers=[*ours, *(_printed(name, found, claims) for name, found in others.items())],
         compared=any(paper.agreement and paper.agreement.cells for paper in ours),
-        claims=claims,
+        claims=shown(claims, _images(studies, results, words)),
+        groups=claims,
         reruns=reruns,
         whole=whole([(study, cells) for study, _, cells in made.values()], ledger, reports),
         signs=SIGNS,
@@ -140,7 +146,7 @@ def page(
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
-        own=[_table(*about) for name, about in made.items() if name not in mapped],
+        own=[_table(name[0], *about, reports) for name, about in made.items() if name not in mapped],
         others=others,
         venues={name: venue for name, (venue, _) in PAPERS.items()},
         embedded=embedded,
@@ -149,6 +155,15 @@ def page(
         ],
         entry_id=entry_id,
     )
+
+
+def _images(studies: Mapping[str, StudyConfig], results: Mapping[str, Results], words: Words) -> dict[str, str]:
+    """{study: what its images are called}: those of its first run, or its title where that has no name."""
+    found = {}
+    for name, study in studies.items():
+        run = next(iter((*results[name].experiments.values(), *results[name].teachers.values())), None)
+        found[name] = words.datasets.get(run["dataset"] if run else "", study.title)
+    return found
 
 
 def _rows(claims: list[ClaimGroup]) -> list[dict[str, str]]:
@@ -198,7 +213,9 @@ def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Pl
         note=item.note,
         anchor=_anchor(item),
         state=state(item, project),
-        tables=tuple(_table(*made[place.study, place.table]) for place in places if place.table),
+        tables=tuple(
+            _table(place.study, *made[place.study, place.table], project.reports) for place in places if place.table
+        ),
         figures=tuple(_figure(place, project, drawings.get(place)) for place in places if not place.table),
     )
 
@@ -208,8 +225,11 @@ def _anchor(item: PaperItem) -> str:
     return f"{item.paper.lower()}-item-{item.item.lower().replace(' ', '-').replace('.', '')}"
 
 
-def _table(study: StudyConfig, table: Table, cells: list[Record]) -> PlacedTable:
-    return PlacedTable(study.title, study.comparable, side_by_side(table, cells, study))
+def _table(name: str, study: StudyConfig, table: Table, cells: list[Record], reports: Path) -> PlacedTable:
+    """name: of the study."""
+    stem = f"tables/{name}/{table.name}"
+    files = {kind: f"{stem}.{suffix}" for kind, suffix in FILES.items() if (reports / f"{stem}.{suffix}").is_file()}
+    return PlacedTable(study.title, study.comparable, side_by_side(table, cells, study), files)
 
 
 def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:

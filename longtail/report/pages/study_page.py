@@ -49,8 +49,11 @@ def figure(name: str, picture: Picture | None, said: str = "", links: Mapping[st
     return Figure(name, title, caption + said, picture, links or {})
 
 
-def page(study: StudyConfig, tables: dict[str, str], figures: list[Figure], lines: list[EntryLine]) -> str:
-    """The whole page. tables: {name: HTML fragment as stages/tables.py writes it}."""
+def page(
+    study: StudyConfig, tables: dict[str, str], figures: list[Figure], lines: list[EntryLine], name: str = ""
+) -> str:
+    """The whole page. tables: {name: HTML fragment as stages/tables.py writes it}; name: of the study, whose tables lie
+    beside the page in tables/<name>/, none: no links."""
     return web.page(
         "report.html.j2",
         study=study,
@@ -58,6 +61,7 @@ def page(study: StudyConfig, tables: dict[str, str], figures: list[Figure], line
         titles={table.name: short(table.caption) for table in study.tables},
         figures=figures,
         lines=lines,
+        name=name,
         entry_id=entry_id,
     )
 

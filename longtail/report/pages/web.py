@@ -17,28 +17,34 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+LOADER = PackageLoader("longtail.report", "templates")
+
 
 def _environment() -> Environment:
-    loader = PackageLoader("longtail.report", "templates")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, *scripts = (loader.get_source(environment, name)[0] for name in ("style.css", "sort.js", "enlarge.js"))
-    script = "".join(scripts)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment.globals |= {"style": Markup(style), "script": Markup(script), "script_hash": f"sha256-{digest}"}
+    environment.globals["style"] = Markup(_source("style.css"))
     return environment
+
+
+def _source(name: str) -> str:
+    return LOADER.get_source(None, name)[0]
 
 
 ENVIRONMENT = _environment()
 
 
-def page(template: str, **values: object) -> str:
-    """The text of longtail/report/templates/<template>, filled in; ends in a newline.
+def page(template: str, scripts: tuple[str, ...] = ("sort.js", "enlarge.js"), **values: object) -> str:
+    """The text of longtail/report/templates/<template>, filled in; ends in a newline. scripts: files beside it, joined
+    into the page's one script, in this order.
 
     Raises jinja2.TemplateNotFound, and jinja2.UndefinedError for a value that is used and missing.
     """
-    return ENVIRONMENT.get_template(template).render(**values).rstrip("\n") + "\n"
+    script = "".join(map(_source, scripts))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    given = values | {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+    return ENVIRONMENT.get_template(template).render(**given).rstrip("\n") + "\n"
 
 
 def data_uri(kind: str, content: bytes) -> str:

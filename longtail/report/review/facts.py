@@ -82,6 +82,7 @@ class Judgements:
     checklist: dict[str, Answer]
     reforms: dict[str, str]  # by the number of the item
     assumptions: Assumptions
+    learnt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from longtail.base.text import signed
@@ -34,6 +34,7 @@ BY_IMAGES = (
     "images; every image counts alike, as in print, where elsewhere every class does."
 )
 OURS = {"last": "ours, last epoch", "best": "ours, best on test"}
+ONE_EPOCH = "ours, last epoch = best on test"  # where both are the same in every cell
 ON_VALIDATION = "validation"  # a third epoch, in tables that have a run on a dataset with validation images
 OF_VALIDATION = "ours, chosen on validation"
 NOT_MEASURED = "not measured"  # of a run without them in such a table
@@ -66,6 +67,17 @@ class Record:
         if ours is None or ours["mean"] is None or self.printed is None or not self.printed.value:
             return None
         return ours["mean"] - float(self.printed.value)
+
+    @property
+    def one_epoch(self) -> bool:
+        """Is the last epoch also the best on the test set, of every seed, as far as the numbers tell?"""
+        return self.last is not None and self.last == self.best
+
+    @property
+    def numbers(self) -> bool:
+        """Is anything printed or measured?"""
+        measured = self.last is not None and self.last["mean"] is not None
+        return measured or bool(self.printed and self.printed.value)
 
 
 @dataclass
@@ -127,8 +139,28 @@ def number(value: dict | None, copied: bool = False) -> Cell:
     return Cell(f"{value['mean']:.2f}{stderr}", "ours")
 
 
+def without_empty(table: Table, cells: list[Record]) -> tuple[Table, list[Record], str]:
+    """Without columns that were run, have no number and are printed nowhere, as no class of the dataset is in the
+    group; and what to say of them. A square keeps all."""
+    width = len(table.columns)
+    columns = {name: cells[place::width] for place, name in enumerate(table.columns)}
+    empty = {
+        name
+        for name, column in columns.items()
+        if any(cell.last for cell in column) and not any(cell.numbers for cell in column)
+    }
+    if not empty or len(empty) == width or table.square:
+        return table, cells, ""
+    kept = [cell for at, cell in enumerate(cells) if table.columns[at % width] not in empty]
+    named = ", ".join(COLUMN_LABELS[name] for name in table.columns if name in empty)
+    shown = replace(table, columns=tuple(name for name in table.columns if name not in empty))
+    return shown, kept, f"Left out, as no class of this dataset is in it: {named}."
+
+
 def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
-    """The grid of a table. Differences are left out where the study is not comparable with what is printed."""
+    """The grid of a table. Differences are left out where the study is not comparable with what is printed, columns
+    where they are empty."""
+    table, cells, left_out = without_empty(table, cells)
     wide = len(table.columns) == 1
     called = phases(cells)
     grid = Grid(table.name, table.caption, _header(table, wide, study.comparable, called))
@@ -141,6 +173,8 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     if sources:
         grid.remarks.append(f"Printed: {'; '.join(sources)}.")
     grid.remarks.append(DRAWN if table.shifted else CHOSEN)
+    if left_out:
+        grid.remarks.append(left_out)
     grid.remarks += [EXPLORATORY] if table.exploratory else []
     grid.remarks += [VALIDATED] if ON_VALIDATION in called else []
     by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
@@ -186,7 +220,10 @@ def _stacked(cells: list[Record], grid: Grid, comparable: bool, called: dict[str
         lines.append(
             [Cell("printed", "what"), *(_printed(c, grid) for c in cells), Cell("", "seeds"), Cell("", "entry")]
         )
+    of_run = [c for c in cells if c.column != ON_VIEWS]
     ours = {} if first.copied else {"last": OURS["last"]} if first.column in SHIFTS else called
+    if ours.keys() == OURS.keys() and all(c.one_epoch for c in of_run):
+        ours = {"last": ONE_EPOCH}
     for phase, text in ours.items():
         line = [Cell(text if run else "ours", "what")]
         for c in cells:

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from longtail.base.text import pipe_table, plain
 from longtail.report.pages.web import page
-from longtail.report.tables.grid import OURS, Cell, Grid
+from longtail.report.tables.grid import ONE_EPOCH, OURS, Cell, Grid
 
 _TEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -18,17 +18,20 @@ _TEX = {
 }
 
 
+BREAK, UNDERSCORE = "\\allowbreak{}", "\\_"
+
+
 def entry_id(name: str) -> str:
     """The anchor of an entry's line in the report."""
     return f"entry-{name}"
 
 
 def to_markdown(grid: Grid) -> str:
-    """Caption, pipe table, remarks; ends in a newline."""
+    """Caption, pipe table, remarks; ends in a newline. Hashes of configurations are comments."""
 
     def text(cell: Cell) -> str:
         if cell.kind == "entry" and cell.name:
-            return f"`{cell.name}`" + (f" {cell.text}" if cell.text else "")
+            return f"`{cell.name}`" + (f"<!-- {cell.text} -->" if cell.text else "")
         if cell.kind == "label":
             return plain(cell.text) if cell.span else ""
         shown = f"*{cell.text}*" if cell.kind == "missing" else plain(cell.text)
@@ -51,6 +54,7 @@ def to_latex(grid: Grid, label: str) -> str:
     """A table float as wide as the text at most, for booktabs and graphicx; ends in a newline.
 
     What the row is of stands above its lines, and entries below the table: names that long leave no room for numbers.
+    Hashes of configurations are comments.
     label: of the float, after `tab:`.
     """
     kinds = [cell.kind for cell in grid.blocks[0][0]]
@@ -75,12 +79,13 @@ def to_latex(grid: Grid, label: str) -> str:
     for before, block in pairwise(grid.blocks):
         body += ("\n" if len(before) == len(block) == 1 else "\n\\addlinespace\n") + lines(block)
     notes = [tex(r) for r in grid.remarks] + [f"$^{{{m}}}$ {tex(n)}" for m, n in grid.footnotes.items()]
-    entries = dict.fromkeys(_tex_entry(c) for block in grid.blocks for row in block for c in row if _names(c))
+    entries = {c.name: c.text for block in grid.blocks for row in block for c in row if _names(c)}
     if entries:
-        notes.append(f"Entries, from above, and their configuration: {', '.join(entries)}.")
+        notes.append(f"Entries, from above: {', '.join(map(_tex_entry, entries))}.")
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
+            *(f"% {name}: configuration {text}" for name, text in entries.items() if text),
             "\\begin{table}",
             "\\centering\\small",
             f"\\caption{{{tex(grid.caption)}}}",
@@ -107,10 +112,9 @@ def _names(cell: Cell) -> bool:
     return cell.kind == "entry" and bool(cell.name)
 
 
-def _tex_entry(cell: Cell) -> str:
-    """An entry's name, which may be broken after - and _, and its hash."""
-    name = tex(cell.name).replace("-", "-\\allowbreak{}").replace("\\_", "\\_\\allowbreak{}")
-    return f"\\texttt{{{name}}}" + (f" ({cell.text})" if cell.text else "")
+def _tex_entry(name: str) -> str:
+    """An entry's name, which may be broken after - and _."""
+    return f"\\texttt{{{tex(name).replace('-', '-' + BREAK).replace(UNDERSCORE, UNDERSCORE + BREAK)}}}"
 
 
 def _tex_header(text: str) -> str:
@@ -121,4 +125,4 @@ def _tex_header(text: str) -> str:
 
 def to_html(grid: Grid) -> str:
     """A <figure> with the table and its remarks, for the report's page; ends in a newline."""
-    return page("table.html.j2", grid=grid, last=OURS["last"], entry_id=entry_id)
+    return page("table.html.j2", grid=grid, last=(OURS["last"], ONE_EPOCH), entry_id=entry_id)

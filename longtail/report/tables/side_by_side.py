@@ -14,7 +14,7 @@ from pathlib import Path
 from longtail.base.text import signed
 from longtail.report.published import doubt, read
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, StudyConfig, Table
-from longtail.report.tables.grid import NOT_MEASURED, ON_VALIDATION, Record, layout, phases
+from longtail.report.tables.grid import NOT_MEASURED, ON_VALIDATION, Record, layout, phases, without_empty
 from longtail.report.tables.square import PAIRED, differences
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
@@ -32,6 +32,7 @@ HEADINGS = {
     "validation": "Ours, chosen on validation",
     "validation_difference": "Difference",
 }
+LAST_AND_BEST = "Ours, last epoch = best on test"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ def agrees(record: Record, phase: str) -> bool | None:
 
 
 def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideBySide:
-    """The table's records beside one another. Differences only where the study is comparable with what is printed."""
+    """The table's records beside one another. Differences only where the study is comparable with what is printed; the
+    best epoch only where it is another one than the last."""
     grid = layout(table, cells, study)
+    table, cells, _ = without_empty(table, cells)
     letters = {note: letter for letter, note in grid.footnotes.items()}
     changes = {key for key in HEADINGS if key.endswith("_difference")}
     left_out = set(changes) if not study.comparable else set()
@@ -98,6 +101,11 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
         left_out |= {"validation", "validation_difference"}
     if not any(cell.printed for cell in cells):
         left_out |= {"printed", *changes}
+    ours = [cell for cell in cells if cell.last is not None and cell.column != ON_VIEWS]
+    one_epoch = bool(ours) and all(cell.one_epoch for cell in ours)
+    headings = HEADINGS | ({"last": LAST_AND_BEST} if one_epoch else {})
+    if one_epoch:
+        left_out |= {"best", "best_difference"}
     ranked = GROUPS & set(table.columns) and not any(row.groups == "count_images" for row in table.rows)
     lines = []
     for index, row in enumerate(table.all_rows):
@@ -112,7 +120,7 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
     return SideBySide(
         name=table.name,
         caption=table.caption,
-        groups={key: text for key, text in HEADINGS.items() if key not in left_out},
+        groups={key: text for key, text in headings.items() if key not in left_out},
         columns=tuple(COLUMN_LABELS[column] for column in table.columns),
         lines=tuple(lines),
         remarks=(*grid.remarks, *([PAIRED] if table.square else []), *([BY_RANK] if ranked else [])),

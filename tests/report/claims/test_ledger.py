@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -89,6 +90,25 @@ def test_markdown(tmp_path):
     )
     assert "1 comparisons were tested and 1 have a verdict" in " ".join(lines)
     assert any("no run yet: CIFAR-10-LT, ρ = 50, ResNet-32 | +5.5 (?) |  |  |  |" in line for line in lines)
+
+
+def test_a_cause_stands_where_a_claim_does_not_hold(tmp_path):
+    """a is 30 points above b: the turned claim does not hold, of whatever cause its comparison names."""
+    ten_apart(tmp_path)
+    found = claim({"entry": "b"}, {"entry": "a"})
+    for said, shown in (("", "Cause not known."), ("B is small.", "B is small.")):
+        told = replace(found, full=(replace(found.full[0], cause=said),))
+        (row,) = csv.DictReader(io.StringIO(to_csv(ledger([told], tmp_path), PUBLISHED)))
+        assert (row["verdict"], row["cause"]) == ("does not hold", shown)
+        assert shown in to_markdown(ledger([told], tmp_path), PUBLISHED)
+    holds = claim({"entry": "a"}, {"entry": "b"})
+    holds = replace(holds, full=(replace(holds.full[0], cause="B is small."),))
+    assert "B is small" not in to_csv(ledger([holds], tmp_path), PUBLISHED)
+
+
+def test_causes_are_sentences_without_numbers_that_could_grow_old():
+    pairs = [pair for each in load(ROOT / "docs/claims.yaml") for pair in (*each.full, *each.miniature) if pair.cause]
+    assert pairs and not any(re.search(r"\d", pair.cause) or not pair.cause.endswith(".") for pair in pairs)
 
 
 def test_what_others_report_stands_beside_a_claim_once_and_decides_nothing(tmp_path):

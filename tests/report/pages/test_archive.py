@@ -51,7 +51,8 @@ def test_all_files_are_in_it(archive, reports, capsys):
     assert names == [f"{TOP}/README.md", f"{TOP}/MANIFEST", *sorted(here)]
     assert all(inside[f"{TOP}/reports/{name}"] == content for name, content in FILES.items())
     readme = inside[f"{TOP}/README.md"].decode()
-    assert "* `reports/runs/` (2 files): what each run was" in readme and "* `reports/index.html`\n" in readme
+    assert "* `reports/runs/` (2 files): what each run was" in readme
+    assert "* `reports/index.html`: every printed number" in readme
     assert "* `reports/notes/` (1 files): more" in readme and "Open `reports/index.html` first." in readme
     assert run_stage("archive", "--check", archive) == 0
     assert f"{archive}: {len(here) + 1} files, all as in its MANIFEST" in capsys.readouterr().out

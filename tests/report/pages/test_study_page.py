@@ -118,6 +118,8 @@ def test_page_is_well_formed_and_links_arrive(made, read):
     here, files = ({link for link in read.links if link.startswith("#") is inside} for inside in (True, False))
     assert {link.removeprefix("#") for link in here} <= set(read.ids)
     assert {"figures/groups.svg", "figures/groups.csv", "figures_print/groups.pdf"} <= files
+    assert {f"tables/s/{table}.{kind}" for table in ("overall", "experts") for kind in ("csv", "md", "tex")} <= files
+    files -= {name for name in files if name.startswith("tables/")}
     assert all((made / name).is_file() for name in files)
 
 

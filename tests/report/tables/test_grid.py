@@ -42,7 +42,7 @@ def test_one_column_table(tables):
     """Teacher: 80.26 - 81.9 = -1.6 last, 81.26 - 81.9 = -.6 best; one seed has no standard error."""
     text = lines(tables["overall"][1])
     assert text[0] == "|  | Printed | Ours, last epoch | Difference | Ours, best on test | Difference | Seeds | Entry |"
-    assert text[1] == "| Teacher | 81.9 | 80.26 | −1.6 | 81.26 | −0.6 | 1 | `t` 01234567 |"
+    assert text[1] == "| Teacher | 81.9 | 80.26 | −1.6 | 81.26 | −0.6 | 1 | `t`<!-- 01234567 --> |"
 
 
 def test_not_run_dash_doubt_and_ours_alone(tables):
@@ -50,7 +50,7 @@ def test_not_run_dash_doubt_and_ours_alone(tables):
     assert text[2] == "| ViT | 62.6 | *not run* |  | *not run* |  |  | `s-vit` |"
     assert text[3] == "| RIDE | – | *not run* |  | *not run* |  |  |  |"
     assert text[4] == "| LDAM 50 | 79.3<sup>a</sup> | *not run* |  | *not run* |  |  |  |"
-    assert text[5] == "| Ours alone |  | 78.00 ± 1.15 |  | 79.00 ± 1.15 |  | 3 | `s-deit_lt` 01234567 |"
+    assert text[5] == "| Ours alone |  | 78.00 ± 1.15 |  | 79.00 ± 1.15 |  | 3 | `s-deit_lt`<!-- 01234567 --> |"
     assert "<sup>a</sup> DOUBTFUL: identical to the CB-Focal cell" in to_markdown(tables["overall"][1])
 
 
@@ -60,7 +60,7 @@ def test_table_of_several_columns_keeps_the_papers_shape(tables):
     assert text[0] == "|  |  | All | Head | Mid | Tail | Seeds | Entry |"
     assert text[1] == "| DeiT-LT cls | printed | 78.6 ± 0.15 | 96.5 ± 0.06 | 79.4 ± 0.39 | 59.7 ± 0.20 |  |  |"
     assert text[2].startswith("|  | ours, last epoch | 78.00 ± 1.15 (−0.6) | 78.00 ± 1.15 (−18.5) |")
-    assert text[2].endswith("| – | 3 | `s-deit_lt` 01234567 |")
+    assert text[2].endswith("| – | 3 | `s-deit_lt`<!-- 01234567 --> |")
     assert text[3].startswith("|  | ours, best on test | 79.00 ± 1.15 (+0.4) |")
     assert text[4].startswith("| DeiT-LT avg | printed | 87.3 ± 0.10 |")
 
@@ -100,8 +100,9 @@ def test_latex(tables):
     body = text.split("\\midrule")[1].split("\\bottomrule")[0].strip().splitlines()
     assert {line.count(" & ") for line in body} == {6}
     entries = (
-        r"\texttt{t} (01234567), \texttt{s-\allowbreak{}vit}, \texttt{s-\allowbreak{}deit\_\allowbreak{}lt} (01234567)."
+        r"Entries, from above: \texttt{t}, \texttt{s-\allowbreak{}vit}, \texttt{s-\allowbreak{}deit\_\allowbreak{}lt}."
     )
+    assert "\n% s-deit_lt: configuration 01234567\n" in text
     assert entries in text and "{tabular}{lrrrrrr}" in text
     assert r"& \shortstack[r]{Ours, last\\epoch} & Difference &" in text
     assert tex("50 % & a_b ± {x} <“y”>") == r"50 \% \& a\_b $\pm$ \{x\} $<$``y''$>$"
@@ -126,7 +127,7 @@ def test_latex_of_a_row_of_one_line(results):
 def test_html_escapes_and_links(tables):
     text = to_html(tables["experts"][1])
     assert 'rowspan="3">DeiT-LT cls</th>' in text
-    assert '<a href="#entry-s-deit_lt">s-deit_lt</a> <small>01234567</small>' in text
+    assert '<a href="#entry-s-deit_lt" title="configuration 01234567">s-deit_lt</a></td>' in text
     assert '<td class="missing">not run</td>' in to_html(tables["overall"][1])
     assert "79.3<sup>a</sup>" in to_html(tables["overall"][1])
 
@@ -217,7 +218,39 @@ def test_teacher_on_views_stands_beside_its_student(results):
         "|  | ours | 57.50 (+0.9) | *not run* |  | `s-vit` |",
     ]
     text = one_table(results, columns=columns, rows=[{**row, "entry": "s-deit_lt"}])
-    assert text[5] == "|  | ours, last epoch | *not run* | 88.00 ± 1.15 (+8.6) | 3 | `s-deit_lt` 01234567 |"
+    assert text[5] == "|  | ours, last epoch | *not run* | 88.00 ± 1.15 (+8.6) | 3 | `s-deit_lt`<!-- 01234567 --> |"
+
+
+def folded(results, change=lambda metrics: None, **table) -> str:
+    """A table of s-deit_lt whose last epoch is its best one."""
+    metrics = copy.deepcopy(results.experiments["s-deit_lt"])
+    metrics["summary"]["best"] = copy.deepcopy(metrics["summary"]["last"])
+    change(metrics)
+    same = dataclasses.replace(results, experiments={"s-deit_lt": metrics})
+    made = study(tables=[{"name": "x", "caption": "X.", "rows": [{"label": "A", "entry": "s-deit_lt"}], **table}])
+    return to_markdown(layout(made.tables[0], records(made.tables[0], same, PUBLISHED), made))
+
+
+def test_last_and_best_are_one_line_where_they_are_the_same(results):
+    both = "| A | ours, last epoch = best on test | 88.00 ± 1.15 | 88.00 ± 1.15 | 3 |"
+    assert both in folded(results, columns=["top1", "mid"])
+
+    def other(metrics):
+        metrics["summary"]["best"]["avg"]["mid"]["mean"] += 1
+
+    text = folded(results, other, columns=["top1", "mid"])
+    assert "= best" not in text and "|  | ours, best on test | 88.00 ± 1.15 | 89.00 ± 1.15 |" in text
+
+
+def test_a_group_without_classes_has_no_column_unless_it_is_printed(results):
+    """The tail of this run is empty."""
+    text = folded(results, columns=["top1", "tail"])
+    assert "Tail |" not in text and "Left out, as no class of this dataset is in it: Tail." in text
+    printed = {**T2, "file": "deit_lt_table_s3.csv", "backbone": "DeiT-B", "columns": ["tail"]}
+    printed["method"] = "DeiT-LT [teacher=PaCo+SAM] expert=Average"
+    rows = [{"label": "A", "entry": "s-deit_lt", "printed": printed}]
+    text = folded(results, columns=["top1", "tail"], rows=rows)
+    assert "Tail |" in text and "Left out" not in text and "85.7 ± 0.33" in text
 
 
 def test_a_third_epoch_stands_beside_the_two_where_a_run_has_one(tmp_path):
@@ -236,9 +269,9 @@ def test_a_third_epoch_stands_beside_the_two_where_a_run_has_one(tmp_path):
     assert text[0].endswith(
         "| Ours, best on test | Difference | Ours, chosen on validation | Difference | Seeds | Entry |"
     )
-    assert text[1].endswith("| 81.26 | −0.6 | 80.90 | −1.0 | 1 | `t` 01234567 |")
+    assert text[1].endswith("| 81.26 | −0.6 | 80.90 | −1.0 | 1 | `t`<!-- 01234567 --> |")
     assert text[2].endswith("| *not run* |  | *not run* |  |  | `s-vit` |")
-    assert text[5].endswith("| 79.00 ± 1.15 |  | *not measured* |  | 3 | `s-deit_lt` 01234567 |")
+    assert text[5].endswith("| 79.00 ± 1.15 |  | *not measured* |  | 3 | `s-deit_lt`<!-- 01234567 --> |")
     rows = list(csv.DictReader(io.StringIO(to_csv(cells, True))))
     assert rows[0]["validation_mean"] == "80.9" and rows[4]["validation_mean"] == ""
     shown = side_by_side(table, cells, study())
