@@ -127,10 +127,10 @@ def test_a_file_that_is_no_such_pipeline(tmp_path, text):
 
 
 def test_the_quickstart():
-    """README: 2 teachers, 3 caches of labels, 4 students."""
+    """README: 2 teachers, 3 caches of labels, 5 students."""
     params = load_all(ROOT)
     found = names(needed_by("digits", stages(ROOT / "dvc.yaml", params)))
     kinds = [name.partition("@")[0] for name in found]
-    assert [kinds.count(k) for k in ("subsample", "train_teacher", "cache_logits", "train_student")] == [1, 2, 3, 4]
+    assert [kinds.count(k) for k in ("subsample", "train_teacher", "cache_logits", "train_student")] == [1, 2, 3, 5]
     assert found[0] == "subsample@digits_if20" and found[-1] == "report@digits"
     assert found.index("train_teacher@ldam_drw-digits_if20") < found.index("cache_logits@ldam_drw-digits")
