@@ -22,6 +22,7 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("deit_lt", "views.draws:erase_noise", '"noise"', '"mix"'),
     ("deit_lt", "views.ops.randaugment:level_argument", "level * 30.0", "level * 31.0"),
     ("deit_lt", "views.normalize:normalize", "div_(255)", "div_(256)"),
+    ("deit_lt", "views.normalize:normalize_into", "div_(255)", "div_(256)"),
     (
         "deit_lt",
         "views.batch:teacher_view",
