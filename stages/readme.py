@@ -18,7 +18,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -38,8 +38,11 @@ START = re.compile(
 END = "<!-- end -->"
 
 
-def fill(text: str, made: dict[str, str], tables: Path, where: str, studies: Collection[str]) -> str:
-    """The README's text with each marked part replaced. made: what is no table. What belongs to none of the studies of
+def fill(
+    text: str, made: dict[str, str], tables: Path, where: str, studies: Collection[str], shown: Sequence[str] = ()
+) -> str:
+    """The README's text with each marked part replaced. made: what is no table; shown: the studies of the figures. What
+    belongs to none of the studies of
     params.yaml, nor to one called nearly so, stays as it is, and is told. Raises UserError for a wrong marker."""
     parts, at = [], 0
     for marker in START.finditer(text):
@@ -50,9 +53,9 @@ def fill(text: str, made: dict[str, str], tables: Path, where: str, studies: Col
         if stop < 0 or (following and following.start() < stop):
             raise UserError(f"{where}: marker '{marker[1]}' has no {END} after it")
         kind, _, name = marker[1].partition(":")
-        study = name.partition("/")[0]
-        if study and study not in studies and not get_close_matches(study, studies):
-            note(f"{where}: '{marker[1]}' left as it is, as params has no study {study}")
+        of = shown if kind == "figures" else [name.partition("/")[0]] if name else []
+        if absent := foreign(of, studies):
+            note(f"{where}: '{marker[1]}' left as it is, as params has no study {absent[0]}")
             continue
         if kind == "table":
             content = table(name, tables, where)
@@ -66,6 +69,11 @@ def fill(text: str, made: dict[str, str], tables: Path, where: str, studies: Col
     if not START.search(text):
         raise UserError(f"{where}: no marker like <!-- table:STUDY/NAME --> on a line of its own")
     return "".join([*parts, text[at:]])
+
+
+def foreign(named: Sequence[str], studies: Collection[str]) -> list[str]:
+    """Those that are no study of params.yaml and are not called nearly as one: others' params have other studies."""
+    return [name for name in named if name not in studies and not get_close_matches(name, studies)]
 
 
 def table(name: str, tables: Path, where: str) -> str:
@@ -107,12 +115,13 @@ def main() -> None:
     if "<!-- summary -->" in old:
         stand = words.stand(items, ran, claims(args.reports / "claims.csv") or [], left)
         made["summary"] = words.summary(said, stand, up)
-    if "<!-- figures -->" in old:
+    shown = [each.study for each in said.figures]
+    if "<!-- figures -->" in old and not foreign(shown, project.studies):
         made["figures"] = browse.front(said.figures, project, args.readme.parent)
     for name, study in project.studies.items():
         run = results.load(args.reports / "metrics" / name, name, study)
         made[f"cost:{name}"] = machines.cost(study, run, machines.load(args.reports, name))
-    new = fill(old, made, args.reports / "tables", str(args.readme), project.studies)
+    new = fill(old, made, args.reports / "tables", str(args.readme), project.studies, shown)
     drawn = {f"{name}.svg": badges.svg(*texts) for name, texts in found.items()}
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")}
     stale = [str(args.readme)] * (new != old) + [str(folder)] * (there != drawn)

@@ -180,7 +180,8 @@ def _entry(item: Item, kind: str, study: str, metrics: dict | None, table: Mappi
 def size(table: Mapping, kind: str, name: str, metrics: Mapping) -> Size:
     """By longtail/cost, from params.yaml: the network is laid out without weights. metrics: of the run, which say how
     many classes its dataset has."""
-    from longtail.cost.workload import SOURCES, Images, Workload
+    from longtail.cost.images import SOURCES, Images
+    from longtail.cost.workload import Workload
 
     images = Images(metrics["classes"], sum(metrics["class_counts"]), 0, 0)
     work = Workload(dict(table), {metrics["dataset"]: images})
