@@ -96,10 +96,11 @@ def test_digits_with_other_seeds_is_digits(kind):
 
 
 def test_their_teachers_and_labels_are_the_same_too():
-    name = "ldam_drw_sam-digits-other_seeds"
-    ours, theirs = (params.build(TeacherConfig, TABLE["teachers"][n], n) for n in (name, "ldam_drw_sam-digits_if20"))
+    names = "other_seeds_ldam_drw_sam-digits_if20-again", "ldam_drw_sam-digits_if20"
+    ours, theirs = (params.build(TeacherConfig, TABLE["teachers"][n], n) for n in names)
     assert replace(ours, study="", dataset="", seeds=()) == replace(theirs, study="", dataset="", seeds=())
-    labels, root = (params.build(CacheConfig, TABLE["caches"][n], n) for n in (name, "ldam_drw_sam-digits"))
+    caches = "ldam_drw_sam-digits-other_seeds", "ldam_drw_sam-digits"
+    labels, root = (params.build(CacheConfig, TABLE["caches"][n], n) for n in caches)
     assert (labels.epochs, labels.seeds, ours.seeds) == (root.epochs, tuple(range(6, 12)), tuple(range(6, 12)))
 
 

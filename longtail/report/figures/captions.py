@@ -1,6 +1,10 @@
-"""The figures of a study: {name: (title, caption)}. The stage that draws them and the reports read this."""
+"""The figures of a study: {name: (title, caption)}, and what pages know of their files. The stage that draws them and
+the reports read this; it loads no Matplotlib."""
 
 from __future__ import annotations
+
+PIXELS = 114  # of CSS an inch: the smallest letters, of 7 points, are then 11 pixels high
+DARK = "-dark"  # ends the name of the drawing for a dark ground
 
 FIGURES = {
     "groups": (

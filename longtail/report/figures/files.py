@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from longtail.base.files import write_text
-from longtail.report.figures.style import PIXELS, Drawing, lay_out
+from longtail.report.figures.captions import DARK, PIXELS
+from longtail.report.figures.style import Drawing, lay_out
 from longtail.report.figures.svg import dark, to_file
 
 PNG_LIMIT = 200_000  # bytes
 SHARPNESS = (2 * PIXELS, 200, 171, PIXELS, 90, 72)  # pixels to the inch that are tried, the sharpest first
-DARK = "-dark"  # ends the name of the drawing for a dark ground
 
 
 def save(drawing: Drawing, name: str, title: str, small: Path, print_: Path) -> None:

@@ -24,7 +24,6 @@ MARKERS = "osD^vPX*"
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||", "++++", "//")
 PRINTED = {"linestyle": (0, (4, 3)), "linewidth": 0.8}  # a thin dashed line without markers
-PIXELS = 114  # of CSS an inch: the smallest letters, of 7 points, are then 11 pixels high
 # inches across: one column of a journal's page, one and a half, all of it; nothing is narrower than its panels need
 COLUMN, PANEL, TEXT = 3.35, 4.72, 6.9
 MANY = 40  # points from which a line has a marker here and there alone

@@ -17,7 +17,8 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from longtail.report.figures.style import INK, PIXELS, lay_out
+from longtail.report.figures.captions import PIXELS
+from longtail.report.figures.style import INK, lay_out
 
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 LEFT_OUT = ("metadata", "style")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from longtail.report.figures.files import DARK
-from longtail.report.figures.style import PIXELS
+from longtail.report.figures.captions import DARK, PIXELS
 from longtail.report.pages.web import data_uri
 
 KINDS = {".svg": "image/svg+xml", ".png": "image/png"}

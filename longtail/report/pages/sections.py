@@ -17,7 +17,8 @@ from markupsafe import Markup
 from longtail.base import yaml_file
 from longtail.evaluation.metrics import summarise
 from longtail.report.figures import charts
-from longtail.report.figures.style import PIXELS, Drawing
+from longtail.report.figures.captions import PIXELS
+from longtail.report.figures.style import Drawing
 from longtail.report.figures.svg import to_svg
 
 LONGEST = 60  # rows of the numbers beside a chart

@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from longtail.report.figures import files
+from longtail.report.figures.captions import PIXELS
 from longtail.report.figures.files import PNG_LIMIT, save
 from longtail.report.figures.style import (
     COLORS,
@@ -22,7 +23,6 @@ from longtail.report.figures.style import (
     DASHES,
     MARKED,
     PANEL,
-    PIXELS,
     TEXT,
     Drawing,
     legend_above,

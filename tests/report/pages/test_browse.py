@@ -90,7 +90,7 @@ def test_out_of_date_is_told(reports, capsys):
 
 
 def test_the_first_figures_stand_side_by_side(reports):
-    project = Project(yaml.safe_load((reports.parent / "params.yaml").read_text()), reports)
+    project = Project(yaml_file.read(reports.parent / "params.yaml"), reports)
     shown = [Shown("s", "experts", "CLS knows the head."), Shown("s", "rollout", "Where it looks.")]
     text = browse.front(shown, project, reports.parent)
     assert text.count('width="49%"') == 2 and 'srcset="reports/figures/s/experts-dark.svg"' in text
