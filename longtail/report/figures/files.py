@@ -21,8 +21,8 @@ from longtail.report.figures.captions import DARK, PIXELS
 from longtail.report.figures.style import Drawing, lay_out
 from longtail.report.figures.svg import dark, to_file
 
-PNG_LIMIT = 200_000  # bytes
-SHARPNESS = (2 * PIXELS, 200, 171, PIXELS, 90, 72)  # pixels to the inch that are tried, the sharpest first
+PNG_LIMIT = 120_000  # bytes
+SHARPNESS = (2 * PIXELS, 200, 171, 140, PIXELS, 90, 72)  # pixels to the inch that are tried, the sharpest first
 
 
 def save(drawing: Drawing, name: str, title: str, small: Path, print_: Path) -> None:
