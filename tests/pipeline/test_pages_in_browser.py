@@ -331,7 +331,7 @@ def test_there_are_tables_to_sort(chromium, fresh, name):
         assert seen.page.locator("table.sortable").count() >= 1
 
 
-SHOWN = "image => image.currentSrc"
+SOURCE = "image => image.currentSrc"
 LETTERS = """() => [...document.querySelectorAll('text')].map(
   (text) => parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))"""
 
@@ -342,12 +342,12 @@ def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromi
     for scheme in ("light", "dark"):
         with browser.opened(chromium, fresh / "s.html", scheme) as seen:
             image = seen.page.locator("figure.plot img").first
-            sources[scheme] = image.evaluate(SHOWN)
+            sources[scheme] = image.evaluate(SOURCE)
             before, button = image.bounding_box()["width"], seen.page.locator("button.enlarge").first
             for activate in (button.click, lambda button=button: button.press("Enter")):
                 activate()
                 large = seen.page.locator("dialog[open] img")
-                assert large.evaluate(SHOWN) == sources[scheme] and large.bounding_box()["width"] > 1.3 * before
+                assert large.evaluate(SOURCE) == sources[scheme] and large.bounding_box()["width"] > 1.3 * before
                 seen.page.keyboard.press("Escape")
                 assert seen.page.locator("dialog[open]").count() == 0
             assert seen.complaints == []

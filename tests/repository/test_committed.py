@@ -91,7 +91,10 @@ def test_no_report_tells_a_clock_a_commit_or_a_machine(tree):
     for path in sorted((tree / "reports").rglob("*")):
         name = path.relative_to(tree).as_posix()
         if path.is_file() and not name.startswith("reports/machines/"):
-            assert not told(path, known if name.startswith(TELLS) else set()), name
+            found = told(path, known if name.startswith(TELLS) else set())
+            if name.startswith("reports/cards/data/"):  # Croissant asks for the version of a data set
+                found = [what for what in found if what != "version"]
+            assert not found, name
 
 
 @pytest.mark.parametrize(
