@@ -26,7 +26,6 @@ from longtail.report.study import ON_VIEWS, StudyConfig
 COLUMNS = {
     "study": "name under `studies`",
     "entry": "name under `experiments`, `teachers` or `caches`: one row of a table",
-    "label": "what tables and figures call it",
     "kind": "experiment (a student), teacher, or cache (a teacher's labels of training views)",
     "dataset": "name under `datasets`; empty for caches",
     "full_recipe": "1: the published data and recipe; 0: a miniature, not comparable with the papers' numbers",
@@ -48,9 +47,10 @@ COLUMNS = {
 }
 GIVEN = "given"
 LEFT_OUT = (
-    "Left out: accuracy of each class (reports/metrics); calibration by group, confusion, and shifted tests seed by "
-    "seed or of single heads (reports/runs); attention and rank (reports/analysis); iNaturalist 2017's groups by "
-    f"images, in which classes count by their test images. Values have {DECIMALS} decimals, as in the records."
+    "Left out: what tables call an entry (params.yaml); accuracy of each class (reports/metrics); calibration by group, "
+    "confusion, and shifted tests seed by seed or of single heads (reports/runs); attention and rank (reports/analysis); "
+    "iNaturalist 2017's groups by images, in which classes count by their test images. Values have "
+    f"{DECIMALS} decimals, as in the records."
 )
 GROUPS = ("head", "mid", "tail", "many", "medium", "few")
 
@@ -75,7 +75,7 @@ def rows(table: Mapping, reports: Path) -> Iterator[dict[str, object]]:
             for item in items:
                 if item.name in found:
                     metrics = found[item.name]
-                    about = {"study": name, "entry": item.name, "label": item.label, "kind": kind}
+                    about = {"study": name, "entry": item.name, "kind": kind}
                     about |= {"dataset": metrics["dataset"], "full_recipe": int(study.comparable)}
                     about |= {"config": metrics["config_hash"][:8]}
                     below = "teachers/" if kind == "teacher" else ""
@@ -84,7 +84,7 @@ def rows(table: Mapping, reports: Path) -> Iterator[dict[str, object]]:
                     yield from _run(about, metrics, diagnosed, facts)
         for item in study.caches:
             if item.name in results.caches:
-                about = {"study": name, "entry": item.name, "label": item.label, "kind": "cache"}
+                about = {"study": name, "entry": item.name, "kind": "cache"}
                 about |= {"full_recipe": int(study.comparable), "test": GIVEN, "metric": ON_VIEWS, "group": "all"}
                 seeds = {seed: of[ON_VIEWS] for seed, of in results.caches[item.name]["seeds"].items()}
                 yield from _cells(about, seeds, {}, {}, results.caches[item.name]["summary"][ON_VIEWS])

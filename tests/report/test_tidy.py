@@ -23,9 +23,8 @@ KEY = ["entry", "head", "epoch", "test", "metric", "group"]
 def results(tmp_path_factory) -> pd.DataFrame:
     path = tmp_path_factory.mktemp("tidy") / "results.csv"
     path.write_text(to_csv(params.load(None), ROOT / "reports"), encoding="utf-8")
-    made = pd.read_csv(path)
-    assert path.stat().st_size < 200 * len(made), "a row is short; there are as many as were measured"
-    return made
+    assert path.stat().st_size < 3e6
+    return pd.read_csv(path)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
