@@ -47,10 +47,10 @@ COLUMNS = {
 }
 GIVEN = "given"
 LEFT_OUT = (
-    "Left out: what tables call an entry (params.yaml); accuracy of each class (reports/metrics); calibration by group, "
-    "confusion, and shifted tests seed by seed or of single heads (reports/runs); attention and rank (reports/analysis); "
-    "iNaturalist 2017's groups by images, in which classes count by their test images. Values have "
-    f"{DECIMALS} decimals, as in the records."
+    "Left out: what tables call an entry (params.yaml); accuracy of each class (reports/metrics); calibration by "
+    "group, confusion, and shifted tests seed by seed or of single heads (reports/runs); attention and rank "
+    "(reports/analysis); iNaturalist 2017's groups by images, in which classes count by their test images. Values "
+    f"have {DECIMALS} decimals, as in the records."
 )
 GROUPS = ("head", "mid", "tail", "many", "medium", "few")
 
