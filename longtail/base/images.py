@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIDE = 64  # pixels of a picture, at most
 
@@ -33,14 +33,9 @@ def scaled(sizes: np.ndarray, side: int) -> np.ndarray:
 
 
 def pictures(images: Images | np.ndarray, places: np.ndarray) -> np.ndarray:
-    """uint8 [*places.shape, S, S, 3]: these images to be looked at, the shorter side made S, bicubic, of what is no
-    square the centre. S is that of images of one size in memory, SIDE at most. places: int64."""
+    """uint8 [*places.shape, S, S, 3]: these images to be looked at, bicubic, of what is no square the centre. S is that of images of one size in memory, SIDE at most. places: int64."""
     side = min(SIDE, *images.shape[1:3]) if isinstance(images, np.ndarray) else SIDE
     found = np.empty((places.size, side, side, 3), np.uint8)
     for row, place in enumerate(places.ravel().tolist()):
-        image = Image.fromarray(images[place])
-        ((height, width),) = scaled(np.array([image.size[::-1]]), side).tolist()
-        resized = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-        top, left = round((height - side) / 2), round((width - side) / 2)
-        found[row] = resized[top : top + side, left : left + side]
+        found[row] = ImageOps.fit(Image.fromarray(images[place]), (side, side), Image.Resampling.BICUBIC)
     return found.reshape(*places.shape, side, side, 3)
