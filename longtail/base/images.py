@@ -33,7 +33,8 @@ def scaled(sizes: np.ndarray, side: int) -> np.ndarray:
 
 
 def pictures(images: Images | np.ndarray, places: np.ndarray) -> np.ndarray:
-    """uint8 [*places.shape, S, S, 3]: these images to be looked at, bicubic, of what is no square the centre. S is that of images of one size in memory, SIDE at most. places: int64."""
+    """uint8 [*places.shape, S, S, 3]: these images to be looked at, bicubic, of what is no square the centre. S is that
+    of images of one size in memory, SIDE at most. places: int64."""
     side = min(SIDE, *images.shape[1:3]) if isinstance(images, np.ndarray) else SIDE
     found = np.empty((places.size, side, side, 3), np.uint8)
     for row, place in enumerate(places.ravel().tolist()):
