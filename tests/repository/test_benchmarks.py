@@ -49,6 +49,15 @@ def run(monkeypatch, tmp_path):
     return run
 
 
+def test_seeds_as_one_batched_model_train_as_they_do_in_turn(run):
+    code, record, table = run("many_seeds", "--short")
+    (row,) = record["rows"]
+    assert code == 0 and set(row["seconds"]) == {"in turn", "batched", "processes"} and row["difference"] < 1e-12
+    others = min(row["seconds"]["in turn"], row["seconds"]["processes"])
+    assert row["of_best_other"] == pytest.approx(others / row["seconds"]["batched"], rel=0.01)
+    assert f"| `{row['entry']}` (resnet8) | 2 |" in table
+
+
 def test_parity_counts_every_pixel(run):
     code, record, table = run("parity", "--pixels", "20000")
     assert code == 0 and len(record["operations"]) >= 19
