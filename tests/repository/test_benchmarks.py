@@ -17,11 +17,15 @@ import torch
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.cost.speed import noise
+from longtail.losses.cbd import cbd_loss, joined_features
+from longtail.losses.dive import dive_loss
 from longtail.losses.targets import Targets, soft_targets
 from longtail.models.mae import normalized_patches, patchify, picked
 from longtail.models.vit import build_vit
 from longtail.training.experiment import load_method, resolve
 from longtail.training.pretraining_config import resolve_pretraining
+from longtail.training.teacher import build_model
+from longtail.training.teacher_config import TeacherConfig
 from longtail.views.epoch import Layout
 from tests.helpers.projects import WHO, committed
 from tests.helpers.root import ROOT
@@ -91,7 +95,7 @@ def test_one_command_measures_all(run, tmp_path):
     assert code == 0 and set(record) == set(PARTS)
     rows = {(row["entry"], row["how"]): row for row in record["training"]}
     ours = ("plain, fp32", "ours, fp32")
-    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20")
+    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20", "cbd_ens-digits_if20")
     assert set(rows) == {(entry, how) for entry in entries for how in ours}
     for (entry, how), row in rows.items():
         assert "why_not" not in row, row
@@ -186,6 +190,24 @@ def test_the_plain_student_takes_a_step_for_each_window_and_learns(plain, recipe
     assert saved["epoch"] == 1 and len((tmp_path / "log.txt").read_text().splitlines()) == 2
     head, average = (saved[name]["head.weight"] for name in ("model", "ema"))
     assert not torch.equal(head, average) and torch.isfinite(head).all()
+
+
+@pytest.mark.parametrize("entry", ["dive-digits_if20", "cbd-digits_if20", "cbd_ens-digits_if20"])
+def test_the_plain_loss_of_a_cnn_that_is_taught_is_ours(plain, entry):
+    config = params.build(TeacherConfig, params.entry(TABLE, "teachers", entry), entry)
+    own, x = torch.tensor(1.7, dtype=torch.float64), torch.randn(6, 3, 8, 8, dtype=torch.float64)
+    labels, untaught = torch.arange(6), replace(config.untaught(), projection=None)
+    count = sum(name != "none" for name in config.sources)
+    networks = [build_model(untaught, 10).double().eval() for _ in range(count)]
+    student = build_model(config, 10).double().eval()
+    features = student.features(x)
+    logits = student.fc(features)
+    if config.distil.kind == "soft":
+        ours = dive_loss(logits, labels, networks[0](x), config.distil, own)
+    else:
+        target = joined_features([network.features(x) for network in networks])
+        ours = cbd_loss(own, features, logits, config.distil, target, None)
+    torch.testing.assert_close(plain.taught_loss(config, networks, x, features, logits, own), ours)
 
 
 def test_the_plain_sam_goes_up_by_rho_and_back(plain):
