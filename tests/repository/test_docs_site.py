@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import browser
+from tests.helpers import browser, screenshots
 from tests.helpers.root import ROOT
 
 pytest.importorskip("material", reason="mkdocs-material (extra `dev`) builds the site")
@@ -125,3 +125,11 @@ def test_the_site_is_accessible(chromium, site, name, scheme):
         assert seen.page.evaluate("document.documentElement.scrollWidth") == browser.PHONE["width"]
         seen.page.set_viewport_size(browser.DESKTOP)
         assert browser.findings(seen.page) == []
+
+
+def test_every_picture_of_the_report_page_is_there_small_and_shown():
+    """Those that `make screenshots` makes, and no others."""
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs/screenshots").iterdir()}
+    shown = re.findall(r"!\[[^\]]+\]\(screenshots/([\w-]+)\.png\)", (ROOT / "docs/report.md").read_text("utf-8"))
+    assert set(pictures) == set(screenshots.VIEWS) == set(shown) and len(shown) == len(set(shown))
+    assert max(pictures.values()) <= screenshots.LARGEST
