@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
+FRAME = "index.html"  # whose anchors a part of a page, an HTML file without <html>, may lead to
 NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->", re.DOTALL)
 TAG = re.compile(r"""<[a-zA-Z](?:[^<>"']|"[^"]*"|'[^']*')*>""")
 LINK = re.compile(r"""\s(?:xlink:href|href|src|poster|srcset|data)=(["'])(.*?)\1""", re.DOTALL)
@@ -51,21 +52,28 @@ def headings(text: str) -> set[str]:
 
 def broken(folder: Path) -> list[str]:
     """`page: link` of every link that is neither https nor leads to a file, and a place in it, under the folder."""
+    folder = folder.resolve()
     pages = sorted(path for path in folder.rglob("*") if path.suffix in (".html", ".md"))
     return [f"{page.relative_to(folder)}: {link}" for page in pages for link in sorted(_broken(page, folder))]
 
 
+def framed(page: Path) -> Path:
+    """The page itself; of a part of a page (a table as HTML) the next FRAME above it, if there is one."""
+    if page.suffix == ".md" or "<html" in page.read_text(encoding="utf-8"):
+        return page
+    return next((above / FRAME for above in page.parents if (above / FRAME).is_file()), page)
+
+
 def _broken(page: Path, folder: Path) -> set[str]:
-    links, anchors = read(page)
     found = set()
-    for link in links:
+    for link in read(page)[0]:
         if link.startswith(ELSEWHERE):
             continue
         name, _, anchor = unquote(link).partition("#")
-        target = (page.parent / name).resolve() if name else page
-        there = target.is_relative_to(folder.resolve()) and target.exists()
+        target = (page.parent / name).resolve() if name else framed(page)
+        there = target.is_relative_to(folder) and target.exists()
         if there and anchor and target.suffix in (".html", ".md"):
-            there = anchor in (read(target)[1] if name else anchors)
+            there = anchor in read(target)[1]
         if not there:
             found.add(link)
     return found

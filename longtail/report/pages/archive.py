@@ -19,7 +19,8 @@ MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 HOLDS = {  # what stands under reports/
     "metrics": "accuracy, calibration and their mean and standard error over seeds, a JSON for each entry",
     "scores": "the few numbers of metrics/ that `dvc metrics` shows",
-    "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx) and HTML",
+    "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx), and HTML "
+    "to be put into a page, whose links to runs lead to places in index.html",
     "figures": "each figure as SVG, for light and dark, or PNG where it shows pictures, with the numbers drawn as CSV",
     "figures_print": "each figure for print, as PDF and as PNG of 300 pixels to the inch",
     "studies": "a page for each study, in Markdown, with all its tables and figures",

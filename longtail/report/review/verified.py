@@ -7,6 +7,7 @@ They tell the commit at which they were made; the day is the one that they tell,
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,10 @@ def page(reports: Path, results: Path, day: Callable[[Path], str]) -> str:
 
 def committed_on(path: Path) -> str:
     """The day on which git got the file as it is, by its author's clock, which a rebase keeps. A move counts not."""
-    line = ["git", "log", "-1", "--follow", "--diff-filter=AM", "--format=%as", "--", path.name]
+    line = ["git", "log", "--follow", "--name-status", "--format=%n%as", "--", path.name]
     done = subprocess.run(line, cwd=path.parent, capture_output=True, text=True)
-    return done.stdout.strip() or "not committed"
+    commits = re.findall(r"^(\d{4}-\d\d-\d\d)\n\n(\w+)", done.stdout, re.MULTILINE)
+    return next((day for day, status in commits if status != "R100"), "not committed")  # R100: a move and no more
 
 
 def _study(path: Path, day: Callable[[Path], str]) -> tuple[str, ...]:
