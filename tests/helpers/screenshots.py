@@ -42,11 +42,10 @@ VIEWS = {
     "study-dark": View(STUDY, "figures", (1280, 1250), "dark"),
     "run": View(RUN, size=(1280, 1500)),
     "experts": View(RUN, "fusion", (1280, 900)),
-    "compare": View(COMPARE, "digits/digits-deit_lt/digits-vit", (1280, 1250)),
-    "deuteranopia": View(INDEX, "deit-lt-item-fig-s5", (1280, 560)),
+    "compare": View(COMPARE, "digits/digits-deit_lt/digits-vit", (1280, 1460)),
+    "deuteranopia": View(INDEX, "deit-lt-item-fig-s5", (1280, 600)),
     "phone": View(INDEX, size=PHONE),
-    "phone-claims": View(INDEX, "claim-ledger", PHONE),
-    "phone-cards": View(INDEX, "deit-lt-item-table-s3", PHONE),
+    "phone-cards": View(INDEX, "claim-ledger", PHONE),
 }
 
 
