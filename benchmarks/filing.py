@@ -69,6 +69,8 @@ def page(results: Path, day: Callable[[Path], str]) -> str:
             about = json.loads(path.read_text(encoding="utf-8"))["environment"]
             names.add((about.get("processor") or "CPU, not named") if recording.on_cpu(about) else about["device"])
             rows.append(_row(path, about, day))
+        alone = (path for path in sorted(folder.glob("*.md")) if not path.with_suffix(".json").exists())
+        rows += [(f"[{path.stem}]({folder.name}/{path.name})", "–", f"({day(path)})", *["–"] * 5) for path in alone]
         if rows:
             head = f"## {', '.join(sorted(names))}: PyTorch {folder.name.rpartition('_torch-')[2]}"
             parts += ["\n".join([head, "", *pipe_table(HEAD, "lllllrrl", rows), ""])]

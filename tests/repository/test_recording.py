@@ -92,16 +92,19 @@ def test_records_of_the_old_layout_move_and_all_are_listed(filing, monkeypatch, 
         (tmp_path / f"{name}.md").write_text(name)
     (tmp_path / "verdicts.json").write_text('{"trials": 1}')
     assert run(filing, monkeypatch, "--out", tmp_path, "--check") == 1 and (tmp_path / "views_cpu.md").exists()
+    (tmp_path / "nvidia-h200_torch-2.16.0").mkdir()
+    (tmp_path / "nvidia-h200_torch-2.16.0/old.md").touch()
     assert run(filing, monkeypatch, "--out", tmp_path) == 0
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     machines = "amd-epyc-family-25-model-1_torch-2.15.0", "nvidia-h200_torch-2.16.0"
     filed = {f"{machine}/views.{kind}" for machine in machines for kind in ("json", "md")}
-    assert names == filed | {"dag_300.json", "dag_300.md", "verdicts.json", "README.md"}
+    assert names == filed | {f"{machines[1]}/old.md", "dag_300.json", "dag_300.md", "verdicts.json", "README.md"}
     assert (tmp_path / machines[0] / "views.md").read_text() == "views_cpu"
     text = (tmp_path / "README.md").read_text()
     links = f"| [views]({machines[0]}/views.md) | [JSON]({machines[0]}/views.json) "
     assert links + "| 2026-11-30 | `aaaaaaaa` edited | cpu x1 | 2 | 1.7 | 2.15.0+cu132 |" in text
     assert "| (not committed) | – | NVIDIA H200 | – | – | 2.16.0 |" in text  # nothing is made up
+    assert f"| [old]({machines[1]}/old.md) | – | (not committed) | – | – | – | – | – |" in text
     heads = re.findall("^## (.*)$", text, re.MULTILINE)
     assert heads == [f"{EPYC['processor']}: PyTorch 2.15.0", "NVIDIA H200: PyTorch 2.16.0", "Of no machine"]
     assert "* [`dag_300.md`](dag_300.md)" in text
