@@ -97,6 +97,7 @@ coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is mad
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
 
 verified: $(VENV)/.ready ## write docs/verified.md: when all of it was last verified, where and how; after a commit of records
+	@$(BIN)/python benchmarks/filing.py
 	$(BIN)/python stages/verified.py --out docs/verified.md
 
 schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
