@@ -193,8 +193,8 @@ SIGNS = {  # {verdict: (symbol, class)}: never by colour alone
     "holds": ("✓", "good"),
     "does not hold": ("✗", "bad"),
     "undecided": ("?", "warn"),
-    "one run": ("1", "soft"),
-    "two runs": ("2", "soft"),
+    "one run": ("◔", "soft"),
+    "two runs": ("◑", "soft"),
     "not informative": ("○", "soft"),
     "not yet run": ("–", "soft"),
 }
