@@ -110,7 +110,7 @@ crate: $(VENV)/.ready ## the run of a study (STUDY=digits) as a Workflow Run RO-
 	$(BIN)/python stages/crate.py $(STUDY) --out $(STUDY).crate.zip
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	rm -rf site && $(BIN)/python -m sphinx --quiet --fail-on-warning docs site
 
 screenshots: $(VENV)/.ready ## the pictures of docs/report.md, from the pages in reports/, in Chromium
 	$(BIN)/python -m tests.helpers.screenshots
