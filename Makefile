@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
+STUDY_BY_DVC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.study # whichever folder the study stands in
 
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
@@ -17,17 +17,16 @@ help: ## what there is to run
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	@$(IN_GIT)
-	@$(BIN)/python -m workflow.lockfile
-	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.quick_dvc repro $$targets
-	@$(BIN)/python -m workflow.lockfile
+	@$(STUDY_BY_DVC) repro $(STUDY)
 	@$(MAKE) --no-print-directory index
 	@-$(BIN)/python stages/compare.py --committed $(STUDY)
 
-test: $(VENV)/.ready ## lint, then all tests, in two processes
+# a process more than two cores: one waits for minutes, for Slurm's clock, Snakemake's, a browser
+test: $(VENV)/.ready ## lint, then all tests, in three processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check $(RULES)
 	@$(DECLARED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## ruff and snakefmt, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt $(RULES)
@@ -40,9 +39,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
-	@$(BIN)/python -m workflow.lockfile
-	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --quiet workflow/dvc.yaml:code # else edited code shows as that stage alone
-	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
+	@$(STUDY_BY_DVC) status $(STUDY)
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
 	$(BIN)/python stages/machines.py $(STUDY)
