@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-OF_STUDY = $(BIN)/python -m workflow.address report@$(STUDY) scores@$(STUDY) # whichever folder the study stands in
+STUDY_BY_DVC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.study # whichever folder the study stands in
 
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
@@ -17,17 +17,16 @@ help: ## what there is to run
 
 repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
 	@$(IN_GIT)
-	@$(BIN)/python -m workflow.lockfile
-	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.quick_dvc repro $$targets
-	@$(BIN)/python -m workflow.lockfile
+	@$(STUDY_BY_DVC) repro $(STUDY)
 	@$(MAKE) --no-print-directory index
 	@-$(BIN)/python stages/compare.py --committed $(STUDY)
 
-test: $(VENV)/.ready ## lint, then all tests, in two processes
+# a process more than two cores: one waits for minutes, for Slurm's clock, Snakemake's, a browser
+test: $(VENV)/.ready ## lint, then all tests, in three processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check $(RULES)
 	@$(DECLARED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## ruff and snakefmt, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt $(RULES)
@@ -40,9 +39,7 @@ DECLARED = for part in "longtail stages workflow" "tests benchmarks docs --ignor
 	$(BIN)/python -m deptry $$part || exit 1; done
 
 status: $(VENV)/.ready ## is the study up to date?
-	@$(BIN)/python -m workflow.lockfile
-	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --quiet workflow/dvc.yaml:code # else edited code shows as that stage alone
-	@targets=$$($(OF_STUDY)) && PATH="$(CURDIR)/$(BIN):$$PATH" dvc status --with-deps $$targets
+	@$(STUDY_BY_DVC) status $(STUDY)
 
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
 	$(BIN)/python stages/machines.py $(STUDY)
@@ -73,7 +70,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \
 	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards && \
-	$(BIN)/python stages/run_pages.py --reports reports --out reports/pages $(CHANGED) && wait $$beside
+	$(BIN)/python stages/run_pages.py --reports reports --words docs/words.yaml --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html
 	$(BIN)/python stages/browse.py --reports reports --words docs/words.yaml
@@ -97,6 +94,7 @@ coverage: $(VENV)/.ready ## write docs/coverage.md: which table or figure is mad
 	$(BIN)/python stages/coverage.py --coverage docs/coverage.yaml --reports reports --out docs/coverage.md
 
 verified: $(VENV)/.ready ## write docs/verified.md: when all of it was last verified, where and how; after a commit of records
+	@$(BIN)/python benchmarks/filing.py
 	$(BIN)/python stages/verified.py --out docs/verified.md
 
 schema: $(VENV)/.ready ## write docs/schema/: the formats of the JSON files in reports/
@@ -109,7 +107,7 @@ crate: $(VENV)/.ready ## the run of a study (STUDY=digits) as a Workflow Run RO-
 	$(BIN)/python stages/crate.py $(STUDY) --out $(STUDY).crate.zip
 
 site: $(VENV)/.ready ## docs/ as a site in site/; open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	rm -rf site && $(BIN)/python -m sphinx --quiet --fail-on-warning docs site
 
 screenshots: $(VENV)/.ready ## the pictures of docs/report.md, from the pages in reports/, in Chromium
 	$(BIN)/python -m tests.helpers.screenshots

@@ -4,8 +4,8 @@
 
 In turn: limits.py (copying, matrix products, attention), engine.py (students and teachers against the plain path of
 plain.py), distillation.py (a CNN that has a teacher), views.py (views, against timm in a DataLoader) and cache.py
-(labels). Writes results/bench_<device>.md and .json beside this file, and distillation_, views_ and cache_<device> as
-those three do alone; docs/performance.md says how to read them.
+(labels). Writes bench.md and .json where recording.py files them, and distillation, views and cache as those three do
+alone; docs/performance.md says how to read them.
 Cost: 12 minutes on two cores without distillation.py, which by estimate adds one. On an H200 with 16 cores an
 estimate, not yet measured: limits 20 s, engine 330 s (its cases stop at their budgets), views 75 s, cache 60 s.
 --short: half a minute, to see that it runs; give it a folder.
@@ -27,6 +27,7 @@ import views
 from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.text import pipe_table
+from longtail.report.machines import place
 from longtail.runs.seeds import pick_device
 
 HERE = Path(__file__).parent
@@ -37,7 +38,7 @@ def tables(record: dict) -> str:
     """The record as Markdown. Columns and tables that a device has nothing for are left out."""
     where = record["environment"]
     lines = [
-        f"On {where['device']}, {where['cores']} cores, load {where['load'][0]} at the start (torch {where['torch']},"
+        f"On {place(where)}, {where['cores']} cores, load {where['load'][0]} at the start (torch {where['torch']},"
         f" Pillow {where['pillow']}, timm {where['timm']}). `docs/performance.md` says what is measured.",
         "",
         *_training(record["training"]),
@@ -147,7 +148,7 @@ def main() -> None:
 
     def report(part: str) -> None:
         print(f"{part}: at {time.monotonic() - began:.0f} s", flush=True)
-        recording.write(args.out, "bench", device, record, f"Unfinished: stopped after {part}.\n")
+        recording.write(args.out, "bench", record, f"Unfinished: stopped after {part}.\n")
 
     record["limits"] = limits.measure(device, args.short)
     report("limits")
@@ -158,7 +159,7 @@ def main() -> None:
     report("views")
     record["cache"] = cache.run(args)
     record["seconds"] = round(time.monotonic() - began, 1)
-    recording.write(args.out, "bench", device, record, tables(record))
+    recording.write(args.out, "bench", record, tables(record))
     print(tables(record))
 
 

@@ -7,7 +7,7 @@ and, on CUDA, `cifar` with DeiT-Ti (224 px, ResNet-32 at 32):
     build    longtail.training.cache.build_cache with one worker and, on a CPU, with one for every core
     student  training.student.train_student, one epoch: labels from the cache, and from the teacher run beside it
 Weights are random, images those of the tests. Contenders run in turn; medians of the blocks after one that is not
-counted. Writes results/cache_<device>.md and .json beside this file. Cost: 2 minutes.
+counted. Writes cache.md and .json where recording.py files them. Cost: 2 minutes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from longtail.base.errors import run_main  # noqa: E402
 from longtail.base.text import pipe_table  # noqa: E402
 from longtail.data.long_tail import LongTail, class_order  # noqa: E402
 from longtail.models.resnet import cifar_resnet  # noqa: E402
+from longtail.report.machines import place  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
 from longtail.runs.workspace import Workspace  # noqa: E402
 from longtail.training.cache import build_cache  # noqa: E402
@@ -115,8 +116,7 @@ def measure(runs: dict[str, tuple[Callable[[], object], int]], views: int, block
 
 def table(results: dict[str, dict], where: dict) -> str:
     lines = [
-        f"Views a second on {where['device']}, {where['cores']} cores, load {where['load'][0]}"
-        f" (torch {where['torch']}).",
+        f"Views a second on {place(where)}, {where['cores']} cores, load {where['load'][0]} (torch {where['torch']}).",
         "",
     ]
     found = []
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> dict:
         print(name, json.dumps(results[name]), flush=True)
     where = recording.machine(device)
     record = {"environment": where, "recipes": results}
-    recording.write(args.out, "cache", device, record, table(results, where))
+    recording.write(args.out, "cache", record, table(results, where))
     return record
 
 

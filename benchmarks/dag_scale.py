@@ -6,18 +6,16 @@ In a temporary project every variant is a dataset, 3 teachers, 5 caches, 10 stud
 each with 20 files of code and an entry of params.yaml as dependencies. DVC makes all from nothing; then DVC and, where
 this repository has a Snakefile, Snakemake are timed with nothing to do; then a dataset's number is edited in a fifth of
 the variants and Snakemake runs what is stale, 8 jobs at a time. Targets: `dvc repro` and `snakemake -n` with nothing to
-do within 20 s each, no failure to get a lock, and DVC finds everything up to date afterwards. Writes
-results/dag_300.json and .md beside this file and exits with 1 where a target is missed. CPU time counts the command and
-its children, and is the figure to read where other programs run. Cost: half an hour, most of it DVC from nothing, which
+do within 20 s each, no failure to get a lock, and DVC finds everything up to date afterwards. Writes dag_300.json and
+.md where recording.py files them and exits with 1 where a target is missed. CPU time counts the command and its
+children, and is the figure to read where other programs run. Cost: half an hour, most of it DVC from nothing, which
 reads and rewrites all of dvc.lock after every stage; --made measures the rest on what --keep left, in minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import re
 import resource
 import shutil
@@ -28,20 +26,22 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import recording
+import torch
 import yaml
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+ROOT = Path(__file__).parents[1]
 SECONDS = 20
 JOBS = 8
 MODULES = 20
 TEACHERS, CACHES, STUDENTS = 3, 5, 10  # of a variant
 STAGES_A_VARIANT = 1 + TEACHERS + CACHES + 2 * STUDENTS + 1
 PACKAGES = ("dvc", "snakemake", "ruamel.yaml.clib")
+TOLD = ("processor", "python", *PACKAGES, "cores", "load_before", "made")
 LOCK_FAILURE = re.compile(r"unable to acquire lock|it is being blocked by|dvc is at work in this", re.IGNORECASE)
 RESOURCES = '"*": {gpus: 0, cpus: 1, mem_mb: 100, runtime: 5}\n'  # so that JOBS of them fit at once
 
@@ -207,8 +207,7 @@ def misses(rows: list[dict]) -> list[str]:
 def environment() -> dict:
     """What the times depend on."""
     versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
-    load = round(os.getloadavg()[0], 1)
-    return {"python": platform.python_version(), **versions, "cores": os.cpu_count(), "load_before": load}
+    return recording.machine(torch.device("cpu")) | versions | {"load_before": round(os.getloadavg()[0], 1)}
 
 
 def _installed(name: str) -> bool:
@@ -219,7 +218,8 @@ def _installed(name: str) -> bool:
 
 
 def to_markdown(report: dict) -> str:
-    about = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["environment"].items())
+    where = report["environment"]
+    about = ", ".join(f"{key.replace('_', ' ')} {where[key]}" for key in TOLD if key in where)
     head = [
         f"# {report['stages']} stage instances",
         "",
@@ -239,6 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--variants", type=int, default=10, help=f"of {STAGES_A_VARIANT} stages each; default: %(default)s"
     )
+    recording.add_out(parser)
     parser.add_argument("--keep", type=Path, help="make the project in this new folder, and leave it there")
     parser.add_argument("--made", type=Path, help="measure the project that an earlier run left in this folder")
     args = parser.parse_args()
@@ -255,10 +256,7 @@ def main() -> None:
         rows = measure(args.made or args.keep or Path(temporary) / "project", args.variants, bool(args.made))
     stages = args.variants * STAGES_A_VARIANT
     report = {"stages": stages, "environment": about, "rows": rows, "missed": misses(rows)}
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"dag_{stages}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (results / f"dag_{stages}.md").write_text(to_markdown(report))
+    recording.write(args.out, f"dag_{stages}", report, to_markdown(report))
     print("\n".join(report["missed"]) or "all targets met")
     sys.exit(bool(report["missed"]))
 

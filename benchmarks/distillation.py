@@ -9,7 +9,7 @@ teachers over a batch, one network after another. Each in turn, a block of steps
 the last two together would give, so that `of expected` is 1 where distilling costs the teachers' answers and nothing
 else. Of several teachers also `at once`: their K answers by torch.vmap over stacked weights, instead of one after
 another; `of passes` is 1 where that is as fast. Evaluation and checkpoints are no part of it. Writes
-results/distillation_<device>.md and .json beside this file; --page puts that table between the markers of a page. Cost
+distillation.md and .json where recording.py files them; --page puts that table between the markers of a page. Cost
 on two cores: two minutes by estimate.
 """
 
@@ -34,6 +34,7 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.text import pipe_table
 from longtail.data.long_tail import LongTail
+from longtail.report.machines import place
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
 from longtail.training.engine import steps_of
@@ -199,8 +200,9 @@ def told(record: dict | None) -> str:
     if record is None:
         return "No record of it is committed yet."
     where = record["environment"]
-    made = f"{where['cores']} cores ({where['device']}), torch {where['torch']}, load {where['load'][0]} at the start"
-    return "\n".join([f"{made}; `benchmarks/results/`.", "", *lines(record["rows"])])
+    made = f"{where['cores']} cores ({place(where)}), torch {where['torch']}, load {where['load'][0]} at the start"
+    record_of = recording.link("distillation", where, "record", "../")
+    return "\n".join([f"{made}; {record_of}.", "", *lines(record["rows"])])
 
 
 def run(args: argparse.Namespace) -> list[dict]:
@@ -210,18 +212,18 @@ def run(args: argparse.Namespace) -> list[dict]:
         torch.set_num_threads(1)
     record = {"environment": recording.machine(device)}
     record["rows"] = measure(params.load_all(HERE.parent), device, args.short)
-    recording.write(args.out, "distillation", device, record, "\n".join(lines(record["rows"])) + "\n")
+    recording.write(args.out, "distillation", record, "\n".join(lines(record["rows"])) + "\n")
     return record["rows"]
 
 
 def main() -> None:
     parser = recording.parser(__doc__, "auto")
     parser.add_argument("--short", action="store_true", help="the smallest case, to see that it runs")
-    parser.add_argument("--page", type=Path, help="put the table of the CPU's record in --out into it; measure nothing")
+    parser.add_argument("--page", type=Path, help="put the table of a CPU's newest record into it; measure nothing")
     args = parser.parse_args()
     if args.page:
-        path = args.out / "distillation_cpu.json"
-        recording.put_into(args.page, "distillation", told(json.loads(path.read_text()) if path.exists() else None))
+        path = recording.newest("distillation", args.out)
+        recording.put_into(args.page, "distillation", told(json.loads(path.read_text()) if path else None))
         return
     print("\n".join(lines(run(args))))
 

@@ -2,7 +2,8 @@
 
 Students and teachers of params.yaml on random pixels, as many test images to a training image as the dataset has. Ours
 are training.student.train_student with labels from a cache and training.teacher_training.train_teacher, both timed from
-their workspace, everything a step does in them; the plain student has its teacher beside it. On a CPU both train with
+their workspace, everything a step does in them; the plain student has its teacher beside it, and so has a CNN that
+learns from others (DiVE, CBD-ENS), on either path. On a CPU both train with
 one thread, the plain path's DataLoader workers beside it on all cores. Cases of a CPU are cut down: fewer images, and
 at 224 px mix groups of 8.
 """
@@ -10,7 +11,8 @@ at 224 px mix groups of 8.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from longtail.runs.execution import Execution
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.labels import TeacherLabels
 from longtail.training.student import train_student
-from longtail.training.teacher import build_model
+from longtail.training.teacher import build_model, load_sources
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import epoch_size, train_teacher
 from longtail.views.epoch import Layout
@@ -41,12 +43,13 @@ SMALL = 1e10  # FLOP to train on an image: up to here float32 is worth its time 
 
 @dataclass(frozen=True)
 class Case:
-    """A student's entry, or two of teachers that differ in SAM alone."""
+    """A student's entry, or two of teachers that differ in SAM alone, or a CNN's that learns from others."""
 
     entry: str
     images: int | None  # of training; None = the dataset's
     budget: float  # seconds
     sgd: str | None = None  # teachers: the entry without SAM
+    taught: bool = False  # an entry of `teachers` with `sources`
     group: int | None = None  # students: views in a mix group, of which a step has one a rank, where not the recipe's
     epochs: int = 4  # of a student's run: the first is not counted, ours are evaluated in the last
 
@@ -56,16 +59,21 @@ CPU = (
     Case("cifar10_if100-mini-deit_lt", 320, 60),
     Case("cifar10_if100-deit_lt-ti", 64, 100, group=8),
     Case("ldam_drw_sam-cifar10_if100", 512, 80, sgd="ldam_drw-cifar10_if100"),
+    Case("dive-cifar100_if100", 512, 50, taught=True),
+    Case("cbd_ens-cifar10_if100-mini", 256, 50, taught=True),
 )
 SHORT = (
     Case("digits-deit_lt", 192, 0),
     Case("ldam_drw_sam-digits_if20", 128, 0, sgd="ldam_drw-digits_if20"),
+    Case("cbd_ens-digits_if20", 128, 0, taught=True),
 )
 CUDA = (
     Case("cifar10_if100-deit_lt-ti", None, 90),
     Case("cifar10_if100-deit_lt-s", None, 80),
     Case("cifar10_if100-deit_lt-b", None, 110),
     Case("ldam_drw_sam-cifar10_if100", None, 50, sgd="ldam_drw-cifar10_if100"),
+    Case("dive-cifar100_if100", None, 20, taught=True),
+    Case("cbd_ens-cifar10_if100-mini", None, 20, taught=True),
 )
 
 
@@ -75,7 +83,7 @@ def measure(table: dict, limits: dict, device: torch.device, short: bool) -> lis
     cases = CUDA if device.type == "cuda" else SHORT if short else CPU
     rows = []
     for case in cases:
-        found = (_teachers if case.sgd else _students)(case, table, limits, device, short)
+        found = (_teachers if case.sgd or case.taught else _students)(case, table, limits, device, short)
         print(*(json.dumps(row) for row in found), sep="\n", flush=True)
         rows += found
     return rows
@@ -156,31 +164,26 @@ def _our_student(
 
 
 def _teachers(case: Case, table: dict, limits: dict, device: torch.device, short: bool) -> list[dict]:
-    kinds = {"SGD": case.sgd, "SAM": case.entry}
-    configs = {
-        kind: replace(
-            params.build(TeacherConfig, params.entry(table, "teachers", entry), f"teachers.{entry}"),
-            epochs=3,
-            eval_every=1,
-            warmup_epochs=0,  # a constant learning rate, as in all but a few epochs of a run: a new one is a new graph
-            lr=0.01,
-        )
-        for kind, entry in kinds.items()
-    }
-    data = data_of(table, configs["SGD"].dataset, case.images)
+    kinds = {"taught": case.entry} if case.taught else {"SGD": case.sgd, "SAM": case.entry}
+    configs = {kind: _cut(_config(table, entry)) for kind, entry in kinds.items()}
+    first = next(iter(configs.values()))
+    data = data_of(table, first.dataset, case.images)
     executions = [Execution("fp32")]
     if device.type == "cuda" or not short:
         executions.append(Execution("bf16"))
     if device.type == "cuda":
         executions.append(Execution("bf16", "compiled"))
     contenders = {}
-    for kind, config in configs.items():
-        contenders[f"{kind}: plain, fp32"] = _plain_teacher(config, data, device)
-        for execution in executions:
-            contenders[f"{kind}: {_name(execution)}"] = _our_teacher(config, data, execution, device)
-    done = timing.in_turn(contenders, device, case.budget)
-    flop = 2 * Workload(table).teacher_shape(case.entry).train_macs
-    steps, images = epoch_size(configs["SGD"], len(data.train_labels))
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [_trained(table, name, data, device, Path(scratch)) for name in first.sources if name != "none"]
+        for kind, config in configs.items():
+            contenders[f"{kind}: plain, fp32"] = _plain_teacher(config, data, device, folders)
+            for execution in executions:
+                contenders[f"{kind}: {_name(execution)}"] = _our_teacher(config, data, execution, device, folders)
+        done = timing.in_turn(contenders, device, case.budget)
+    shapes = Workload(table).teacher_shape
+    flop = 2 * (shapes(case.entry).train_macs + sum(shapes(path.name).macs for path in folders))
+    steps, images = epoch_size(first, len(data.train_labels))
     rows = []
     for name, runs in done.items():
         kind, _, how = name.partition(": ")
@@ -188,25 +191,47 @@ def _teachers(case: Case, table: dict, limits: dict, device: torch.device, short
         size, passes = configs[kind].batch_size, 2 if kind == "SAM" else 1
         rows.append(_row(kinds[kind], how, found, size, steps, images, passes * flop, limits))
     _ratios(rows, lambda row: next(r for r in rows if r["entry"] == row["entry"]))
-    for row in rows:
+    for row in rows if case.sgd else ():
         sgd = next(r for r in rows if r["entry"] == case.sgd and r["how"] == row["how"])
         if row["entry"] == case.entry and "step_s" in row and "step_s" in sgd:
             row["sam_over_sgd"] = row["step_s"] / sgd["step_s"]
     return rows
 
 
-def _plain_teacher(config: TeacherConfig, data: LongTail, device: torch.device) -> Callable:
+def _config(table: dict, entry: str) -> TeacherConfig:
+    return params.build(TeacherConfig, params.entry(table, "teachers", entry), f"teachers.{entry}")
+
+
+def _cut(config: TeacherConfig) -> TeacherConfig:
+    """Three epochs at a constant learning rate, as in all but a few epochs of a run: a new one is a new graph."""
+    return replace(config, epochs=3, eval_every=1, schedule="step", warmup_epochs=0, lr=0.01)
+
+
+def _trained(table: dict, entry: str, data: LongTail, device: torch.device, scratch: Path) -> Path:
+    """A folder of one who teaches: of an entry, on this data, for an epoch."""
+    config = replace(_cut(_config(table, entry)), epochs=1, must_reach=None, select="last", milestones=())
+    space = Timed(scratch / entry / "work", device, Clock(device))
+    train_teacher(config, data, 0, space, device=device)
+    space.finish()
+    space.result.rename(scratch / entry / "seed0")
+    return scratch / entry
+
+
+def _plain_teacher(config: TeacherConfig, data: LongTail, device: torch.device, folders: Sequence[Path]) -> Callable:
     def run(folder: Path, clock: Clock) -> Run:
-        plain.train_teacher(config, data, folder, device, clock.tick)
+        networks = [source.network for source in load_sources(config, folders, data, 0, device)]
+        plain.train_teacher(config, data, folder, device, clock.tick, networks)
         return Run(clock.marks())
 
     return run
 
 
-def _our_teacher(config: TeacherConfig, data: LongTail, execution: Execution, device: torch.device) -> Callable:
+def _our_teacher(
+    config: TeacherConfig, data: LongTail, execution: Execution, device: torch.device, folders: Sequence[Path]
+) -> Callable:
     def run(folder: Path, clock: Clock) -> Run:
         space = Timed(folder, device, clock)
-        train_teacher(config, data, 0, space, device=device, execution=execution)
+        train_teacher(config, data, 0, space, device=device, execution=execution, taught_by=folders)
         return _finished(space, execution)
 
     return run

@@ -8,7 +8,7 @@ mean over seeds with its standard error, and the difference to fp32, eager, of t
 (t over seeds). A variant is within seed noise where that interval holds 0 and the mean difference is no larger than the
 standard deviation of fp32 over its seeds. On a CPU fp32, eager, must give the metrics in --reports to the last digit;
 exit code 1 where it does not. What tests/training/test_equivalence.py finds step by step this finds in the end.
-Writes results/equivalence_<device>.md and .json beside this file. Cost: 5 minutes on two cores (estimate).
+Writes equivalence.md and .json where recording.py files them. Cost: 5 minutes on two cores (estimate).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from longtail.base.workers import cores, in_order
 from longtail.data.long_tail import LongTail
 from longtail.evaluation.predictions import load_predictions, load_test_set, phase_metrics
 from longtail.evaluation.statistics import over_seeds, over_shared_seeds
+from longtail.report.machines import place
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
 from longtail.runs.workspace import ENVIRONMENT, IDENTITY, Workspace
@@ -160,7 +161,7 @@ def as_committed(seeds: dict[int, dict], path: Path) -> bool:
 def table(results: dict[str, dict], committed: dict[str, bool], where: dict, epochs: int | None) -> str:
     what = "Final accuracy" if epochs is None else f"Accuracy after {epochs} epochs"
     lines = [
-        f"{what} on {where['device']}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32,"
+        f"{what} on {place(where)}, {where['cores']} cores (torch {where['torch']}), seed by seed against fp32,"
         " eager; ± one standard error, [95 % interval]. Within seed noise: the interval holds 0 and the difference is"
         " no larger than the standard deviation of fp32 over its seeds.",
         "",
@@ -213,7 +214,7 @@ def main() -> None:
             committed[entry] = as_committed(results[entry][REFERENCE]["seeds"], path)
     where = recording.machine(device)
     record = {"environment": where, "epochs": epochs, "as_committed": committed, "entries": results}
-    recording.write(args.out, "equivalence", device, record, table(results, committed, where, epochs))
+    recording.write(args.out, "equivalence", record, table(results, committed, where, epochs))
     sys.exit(not all(committed.values()))
 
 

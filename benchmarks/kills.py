@@ -1,6 +1,6 @@
 """Is anything lost or wrong where an engine is killed, a file damaged, a disk full? A campaign on a study in miniature.
 
-    python benchmarks/kills.py --kills 100 --seed 0 --out benchmarks/results
+    python benchmarks/kills.py --kills 100 --seed 0
 
 Each run makes the study of tests/helpers/tiny.yaml from nothing, with DVC or with Snakemake, and is disturbed several
 times: killed at a random moment (all processes, or one of them), asked to stop (SIGTERM, Ctrl-C), ended before a random
@@ -278,7 +278,7 @@ def main() -> None:
             record = {"environment": where, "seed": args.seed, "by_hand": campaign.by_hand}
             record["seconds"] = round(time.monotonic() - began)
             record["kills"] = [vars(disturbance) for disturbance in campaign.done]
-            recording.write(args.out, "kills", torch.device("cpu"), record, table(campaign, where, record["seconds"]))
+            recording.write(args.out, "kills", record, table(campaign, where, record["seconds"]))
     good = sum(d.identical for d in campaign.done)
     lost = sum(d.lost for d in campaign.done)
     print(f"{good} of {len(campaign.done)} identical, {lost} lost, {len(campaign.by_hand)} by hand")

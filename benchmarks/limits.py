@@ -6,50 +6,39 @@ torch was told.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 
 TOKENS = 198  # of a ViT/16 at 224 px with CLS and DIST
 HEADS = {192: 3, 384: 6, 768: 12}  # of the width: DeiT-Ti, -S, -B
 HEAD_DIM = 64
-BLOCKS = 5
-LEAST = 0.05  # seconds of a block
+LEAST = 0.25  # seconds of all blocks
 KERNELS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH")  # of SDPBackend
 
 
-def seconds_of(work: Callable[[], object], device: torch.device, blocks: int = BLOCKS) -> float:
-    """Of one call of work."""
-
-    def block(calls: int) -> float:
-        began = time.perf_counter()
-        for _ in range(calls):
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
-
-    block(1)
-    calls = max(1, round(LEAST / block(1)))
-    return min(block(calls) for _ in range(blocks)) / calls
+def seconds_of(work: Callable[[], object]) -> float:
+    """Of one call of work, on whatever device."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=LEAST).times)
 
 
 def copy_rate(device: torch.device, size: int) -> float:
     """Bytes a second, read and written both counted, of tensors of `size` bytes."""
     source = torch.empty(size // 4, device=device).fill_(1.0)
     target = torch.empty_like(source)
-    return 2 * size / seconds_of(lambda: target.copy_(source), device)
+    return 2 * size / seconds_of(lambda: target.copy_(source))
 
 
 def matmul_rate(device: torch.device, images: int, width: int, dtype: torch.dtype) -> float:
     """FLOP a second of the MLP's first product, [images x tokens, width] by [width, 4 width]."""
     x = torch.randn(images * TOKENS, width, device=device, dtype=dtype)
     w = torch.randn(width, 4 * width, device=device, dtype=dtype)
-    return 2 * x.shape[0] * width * 4 * width / seconds_of(lambda: x @ w, device)
+    return 2 * x.shape[0] * width * 4 * width / seconds_of(lambda: x @ w)
 
 
 def attention_seconds(device: torch.device, images: int, width: int, dtype: torch.dtype) -> dict[str, float]:
@@ -64,7 +53,7 @@ def attention_seconds(device: torch.device, images: int, width: int, dtype: torc
     for name in KERNELS:
         try:
             with warnings.catch_warnings(action="ignore"), sdpa_kernel(getattr(SDPBackend, name)):
-                found[name.lower()] = seconds_of(both, device)
+                found[name.lower()] = seconds_of(both)
         except RuntimeError:  # and warned at length why it cannot
             continue
     return found

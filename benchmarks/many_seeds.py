@@ -7,8 +7,8 @@ A step of S seeds: forward pass, cross-entropy, backward pass and SGD with momen
 by torch.vmap, whose convolutions become grouped ones. `streams`, on CUDA: each seed on a stream of its own.
 `processes`, on a CPU: as many processes as cores, with one thread each, which is what `longtail` does; the other two
 have all cores. Weights and buffers of `batched` and `in turn` are compared after the same steps in float64.
-Each contender in turn, a block of steps at a time; medians. Writes results/many_seeds_<device>.md and .json beside this
-file. Cost on two cores: a minute.
+Each contender in turn, a block of steps at a time; medians. Writes many_seeds.md and .json where recording.py files
+them. Cost on two cores: a minute.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def main() -> None:
         "",
         f"`longtail` would train seeds as one batched model where that is {WORTH} times as fast as the best other way.",
     ]
-    recording.write(args.out, "many_seeds", device, record, "\n".join(table) + "\n")
+    recording.write(args.out, "many_seeds", record, "\n".join(table) + "\n")
     print("\n".join(table))
 
 

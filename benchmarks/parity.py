@@ -3,7 +3,7 @@
     python benchmarks/parity.py [--device cuda] [--pixels 10000000]
 
 Images of 24, 96 and 224 pixels: CIFAR-10 where helpers/pictures.py finds it, photographs, digits, noise, flat colors,
-gradients; arguments over the whole range with both signs. Writes results/parity_<device>.md and .json beside this file
+gradients; arguments over the whole range with both signs. Writes parity.md and .json where recording.py files them
 and exits with 1 if any pixel differs. A pixel differs if any of its three channels does. Cost: 2 minutes on one core.
 """
 
@@ -24,8 +24,8 @@ sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 
 from longtail.base.errors import run_main  # noqa: E402
 from longtail.base.text import pipe_table  # noqa: E402
+from longtail.report.machines import place  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
-from longtail.runs.workspace import environment  # noqa: E402
 from longtail.views.ops import randaugment, randaugment_torch  # noqa: E402
 from longtail.views.ops.resample_torch import resized_crop  # noqa: E402
 from tests.helpers.pictures import digits, pictures, small  # noqa: E402
@@ -113,7 +113,7 @@ def compare(case: Case, pixels: int, device: torch.device) -> dict:
 
 def table(rows: dict[str, dict], where: dict) -> str:
     lines = [
-        f"Batched operations against Pillow {where['pillow']}: torch {where['torch']} on {where['device']}.",
+        f"Batched operations against Pillow {where['pillow']}: torch {where['torch']} on {place(where)}.",
         "",
     ]
     found = [(op, f"{r['pixels']:,}", r["mismatches"], r["largest_difference"]) for op, r in rows.items()]
@@ -122,7 +122,7 @@ def table(rows: dict[str, dict], where: dict) -> str:
 
 
 def main(cases: dict[str, Case] | None = None, name: str = "parity", description: str | None = __doc__) -> None:
-    """Compare every case and keep the counts as results/<name>_<device>; exit code 1 where a pixel differs."""
+    """Compare every case and keep the counts as <name> in the machine's folder; exit code 1 where a pixel differs."""
     parser = recording.parser(description, "cpu")
     parser.add_argument("--pixels", type=int, default=10_000_000, help="of each operation, at least")
     args = parser.parse_args()
@@ -133,8 +133,8 @@ def main(cases: dict[str, Case] | None = None, name: str = "parity", description
         print(
             f"{operation}: {rows[operation]['mismatches']} of {rows[operation]['pixels']:,} pixels differ", flush=True
         )
-    where = environment(device)
-    recording.write(args.out, name, device, {"environment": where, "operations": rows}, table(rows, where))
+    where = recording.machine(device)
+    recording.write(args.out, name, {"environment": where, "operations": rows}, table(rows, where))
     sys.exit(any(row["mismatches"] for row in rows.values()))
 
 

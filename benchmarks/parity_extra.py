@@ -3,7 +3,7 @@ Cutout and the evaluation view, batched in PyTorch against one Pillow image at a
 
     python benchmarks/parity_extra.py [--device cuda] [--pixels 10000000]
 
-Writes results/parity_extra_<device>.md and .json and exits with 1 if any pixel differs. Cost: 5 minutes on one core.
+Writes parity_extra.md and .json and exits with 1 if any pixel differs. Cost: 5 minutes on one core.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV2
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms
 
 from longtail.data.long_tail import LongTail
@@ -234,15 +234,43 @@ class Sam:
             p.copy_(before)
 
 
+def taught_loss(
+    config: TeacherConfig, teachers: Sequence[nn.Module], x: Tensor, features: Tensor, logits: Tensor, own: Tensor
+) -> Tensor:
+    """The loss of a CNN whose teachers, in eval mode, look at its batch x beside it: DiVE (METHODS 6) or CBD (7.1).
+    own: its loss of the labels."""
+    distil = config.distil
+    with torch.no_grad():
+        if distil.kind == "soft":
+            target = F.softmax(teachers[0](x) / distil.tau, dim=1) ** distil.power
+            target = target / target.sum(1, keepdim=True)
+        else:
+            target = torch.cat([F.normalize(teacher.features(x)) for teacher in teachers], dim=1)
+    if distil.kind == "soft":
+        apart = F.kl_div(F.log_softmax(logits / distil.tau, dim=1), target, reduction="batchmean")
+        return (1 - distil.alpha) * own + distil.alpha * distil.tau**2 * apart
+    return (1 - distil.alpha) * own + distil.alpha * distil.beta * (1 - F.cosine_similarity(features, target)).mean()
+
+
 def train_teacher(
-    config: TeacherConfig, data: LongTail, folder: Path, device: torch.device, tick: Callable[[], None]
+    config: TeacherConfig,
+    data: LongTail,
+    folder: Path,
+    device: torch.device,
+    tick: Callable[[], None],
+    teachers: Sequence[nn.Module] = (),
 ) -> None:
-    """A CIFAR teacher with SGD or SAM for config.epochs epochs; tick() after each step."""
+    """A CIFAR teacher with SGD or SAM for config.epochs epochs, or a CNN that learns from teachers by `taught_loss`;
+    tick() after each step. Classes in balance by a sampler with weights, where the entry balances them."""
     cuda, cores, size = device.type == "cuda", os.cpu_count(), data.train_images.shape[1]
     finish = [transforms.ToTensor(), transforms.Normalize(*NORMALIZATION[config.normalization])]
     weak = [transforms.RandomCrop(size, config.crop_padding), transforms.RandomHorizontalFlip(config.hflip)]
     samples = Samples(data.train_images, data.train_labels, transforms.Compose(weak + finish))
-    loader = DataLoader(samples, config.batch_size, shuffle=True, num_workers=cores, pin_memory=cuda)
+    balanced, weights = config.sampler != "shuffle", 1 / data.class_counts[data.train_labels]
+    of_all = WeightedRandomSampler(weights, len(samples)) if balanced else None
+    loader = DataLoader(
+        samples, config.batch_size, not balanced, of_all, num_workers=cores, pin_memory=cuda, drop_last=config.drop_last
+    )
     test = Samples(data.test_images, data.test_labels, transforms.Compose(finish))
     test_loader = DataLoader(test, config.batch_size, num_workers=cores, pin_memory=cuda)
     model, criterion = build_model(config, data.num_classes).to(device), build_loss(config, data.class_counts, device)
@@ -255,8 +283,11 @@ def train_teacher(
         sam = Sam(model.parameters(), rho) if rho else None
         for x, labels in loader:
             x, labels = x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            logits = model(x)
+            features = model.features(x)
+            logits = model.fc(features)
             loss = criterion(logits, labels, epoch)
+            if teachers:
+                loss = taught_loss(config, teachers, x, features, logits, loss)
             optimizer.zero_grad()
             loss.backward()
             if sam:

@@ -10,8 +10,8 @@ ViT-Ti, -S and -B at 224 pixels with the published decoder, batches of random pi
 Each runs as often as the others, in turn. Images a second are of the median step; a ratio is the median of the ratios
 within each round, whose steps follow one another, as the rate of a shared machine drifts; quartiles stand beside it.
 Making views is no part of it (views.py). `expected` is the ratio of operations of `all patches` to ours, counted by
-longtail/models/shapes.py. On a GPU with bf16 autocast, else float32. Writes results/pretraining_<device>.md and .json
-beside this file. Cost: 8 minutes on two cores.
+longtail/models/shapes.py. On a GPU with bf16 autocast, else float32. Writes pretraining.md and
+.json where recording.py files them. Cost: 8 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from longtail.losses.losses import masked_patch_loss
 from longtail.models.mae import MaskedAutoencoder, mae_parameter_groups, normalized_patches, patchify, picked
 from longtail.models.shapes import measured
 from longtail.models.transformer import LAYER_NORM_EPS, sincos_positions
+from longtail.report.machines import place
 from longtail.runs.execution import Execution
 from longtail.runs.seeds import pick_device
 from longtail.training.engine import choose_attention
@@ -222,8 +223,9 @@ def measure(config: PretrainingConfig, device: torch.device, batch: int, blocks:
 
 def table(results: dict[str, dict], where: dict) -> str:
     lines = [
-        f"Images a second of a pretraining step on {where['device']}, {where['cores']} cores, load {where['load'][0]}"
-        f" (torch {where['torch']}, timm {where['timm']}); {where['threads']} threads, {where['precision']}.",
+        f"Images a second of a pretraining step on {place(where)}, {where['cores']} cores, load"
+        f" {where['load'][0]} (torch {where['torch']}, timm {where['timm']}); {where['threads']} threads,"
+        f" {where['precision']}.",
         "",
     ]
     found = []
@@ -253,7 +255,7 @@ def run(args: argparse.Namespace) -> dict:
     where = recording.machine(device) | {"threads": torch.get_num_threads()}
     where["precision"] = "bf16 autocast" if device.type == "cuda" else "float32"
     record = {"environment": where, "entries": results}
-    recording.write(args.out, "pretraining", device, record, table(results, where))
+    recording.write(args.out, "pretraining", record, table(results, where))
     return record
 
 

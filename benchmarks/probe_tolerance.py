@@ -1,10 +1,11 @@
 """How far the computed facts of a probe move where the code stays: instruction sets, threads. What COMPUTED must allow.
 
-    python benchmarks/probe_tolerance.py --out benchmarks/results/probe_tolerance_cpu.md
+    python benchmarks/probe_tolerance.py
 
 Probes every kind of entry, made small (helpers/small_entries.py), once plainly and once under each variation, each in a
 process of its own, and prints the largest difference of each kind of fact, relative to the fact's largest number. The
-steps of SGD and of SAM have rows of their own, as they have tolerances of their own. About five minutes of a core.
+steps of SGD and of SAM have rows of their own, as they have tolerances of their own. Writes probe_tolerance.md and
+.json where recording.py files them. About five minutes of a core.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import recording
 import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from longtail.base.text import pipe_table  # noqa: E402
+from longtail.report.machines import place  # noqa: E402
 
 VARIATIONS = {
     "plain, again": {},
@@ -81,40 +86,45 @@ def unnamed(probes: dict[str, dict]) -> set[str]:
     return {name for probe in probes.values() for name in probe["computed"] if not name.startswith(columns)}
 
 
+def table(record: dict) -> str:
+    where = record["environment"]
+    lines = [
+        "# What moves in a probe without an edit",
+        "",
+        f"`python benchmarks/probe_tolerance.py`, {place(where)}, torch {where['torch']}. Largest relative",
+        f"difference of a computed fact over {record['entries']} small entries, and the entry that it is of.",
+        "",
+    ]
+    rows = [
+        (row["variation"], row["of"], *row["moved"].values(), "equal" if row["exact_and_close_are_equal"] else "differ")
+        for row in record["rows"]
+    ]
+    head = ("variation", "of", *KINDS, "exact and close facts")
+    return "\n".join([*lines, *pipe_table(head, "ll" + "r" * len(KINDS) + "l", rows)]) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    recording.add_out(parser)
     parser.add_argument("--print", action="store_true", help="print the probes of this process as JSON")
     args = parser.parse_args()
     if args.print:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         print(json.dumps(probes()))
         return
-    from longtail.runs.workspace import processor
-
     plain = under({})
     if left := unnamed(plain):
         raise RuntimeError(f"no column for {sorted(left)}")
-    lines = [
-        "# What moves in a probe without an edit",
-        "",
-        f"`python benchmarks/probe_tolerance.py`, {processor()}, PyTorch {torch.__version__}. Largest relative",
-        f"difference of a computed fact over {len(plain)} small entries, and the entry that it is of.",
-        "",
-        "| variation | of | " + " | ".join(KINDS) + " | exact and close facts |",
-        "|:--|:--|" + "--:|" * len(KINDS) + ":--|",
-    ]
+    rows = []
     for name, variation in VARIATIONS.items():
         now = under(variation)
         same = all(plain[e][kind] == now[e][kind] for e in plain for kind in ("exact", "close"))
         for begins, whose in OF.items():
-            cells = [moved(plain, now, begins + kind) for kind in KINDS]
-            lines.append(f"| {name} | {whose} | " + " | ".join(cells) + f" | {'equal' if same else 'differ'} |")
-            print(lines[-1], flush=True)
-    text = "\n".join(lines) + "\n"
-    if args.out:
-        args.out.write_text(text)
-    print(text)
+            facts = {kind: moved(plain, now, begins + kind) for kind in KINDS}
+            rows.append({"variation": name, "of": whose, "moved": facts, "exact_and_close_are_equal": same})
+            print(rows[-1], flush=True)
+    record = {"environment": recording.machine(torch.device("cpu")), "entries": len(plain), "rows": rows}
+    recording.write(args.out, "probe_tolerance", record, table(record))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ makes the pages anew as well. Times depend on the processor: its kind and the ra
 are kept beside them. Files in git that differ in the end are named: none, on the processor of reports/machines.
 
 The sentence in README.md between `<!-- quickstart -->` and `<!-- end -->` is written from the result; a test holds it
-to the file. Half an hour or more on two idle cores; beside other work the numbers say nothing.
+to the newest record of a CPU. Half an hour or more on two idle cores; beside other work the numbers say nothing.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def sentence(record: dict) -> str:
         f"`make repro` takes {first['wall_s'] / 60:.1f} minutes ({first['cpu_s']:.0f} CPU seconds) on "
         f"{where['cores']} cores ({where['processor']}, {record['fp32_gflops']:.0f} GFLOP/s a core in float32), once "
         f"`.venv` is there, and {again['wall_s']:.0f} s where there is nothing to do; all embedded studies take "
-        f"{total(record):.0f} minutes (`benchmarks/results/quickstart_cpu.md`).\n"
+        f"{total(record):.0f} minutes ({recording.link('quickstart', where, 'the record')}).\n"
     )
 
 
@@ -163,7 +163,7 @@ def main() -> None:
     record = {"environment": recording.machine(device), "fp32_gflops": round(rate, 1)}
     with tempfile.TemporaryDirectory() as folder:
         record |= measure(args.source, args.clone or Path(folder, "clone"), studies)
-    recording.write(args.out, "quickstart", torch.device("cpu"), record, table(record))
+    recording.write(args.out, "quickstart", record, table(record))
     text = args.readme.read_text(encoding="utf-8")
     args.readme.write_text(PART.sub(lambda _: sentence(record), text, count=1), encoding="utf-8", newline="\n")
 

@@ -8,7 +8,7 @@ longtail/runs/launch.py as a stage is (scaling_member.py). All teams stay in mem
     1 process, of one thread and of N; N processes of one thread, on CUDA of one GPU, by gloo or NCCL; the same with a
     step N times as large (weak scaling); N seeds side by side; N processes that sum gradients after the backward
     pass, or never, which shows what the overlap hides and what is left; and the sums alone.
-Medians of the blocks after one that is not counted. Writes results/scaling_<device>.md and .json beside this file;
+Medians of the blocks after one that is not counted. Writes scaling.md and .json where recording.py files them;
 --page puts the tables of that file between the markers of a page. Cost: 4 minutes on two cores. Never run on CUDA.
 """
 
@@ -32,6 +32,7 @@ from scaling_member import Job, Turn, command, config_of, step_views
 from longtail.base.errors import UserError, run_main
 from longtail.base.text import pipe_table
 from longtail.base.workers import cores
+from longtail.report.machines import place
 from longtail.runs.execution import Execution, add_options, chosen
 from longtail.runs.seeds import pick_device
 
@@ -196,8 +197,8 @@ def tables(record: dict) -> str:
     """Two tables in Markdown: rates, and sums of gradients."""
     where, count, cuda = record["environment"], record["processes"], record["device"] == "cuda"
     about = [
-        f"{where['cores']} cores ({where['device']}), torch {where['torch']}, {record['precision']}, {record['engine']}"
-        f", load {where['load'][0]} at the end; `benchmarks/results/scaling_{record['device']}.json`.",
+        f"{where['cores']} cores ({place(where)}), torch {where['torch']}, {record['precision']}, {record['engine']}"
+        f", load {where['load'][0]} at the end.",
         "",
     ]
     rates, sums = [], []
@@ -234,7 +235,13 @@ def tables(record: dict) -> str:
 
 def put_into(page: Path, record: dict) -> None:
     """Replace what stands between the markers of a page by the tables. Raises UserError where it has none."""
-    recording.put_into(page, "measured", tables(record).rstrip("\n"))
+    recording.put_into(page, "measured", shown(record))
+
+
+def shown(record: dict) -> str:
+    """What a page of docs/ says of the record."""
+    about, _, rest = tables(record).rstrip("\n").partition("\n")
+    return f"{about} Of {recording.link('scaling', record['environment'], 'this record', '../')}.\n{rest}"
 
 
 def main() -> None:
@@ -243,11 +250,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=0, help="default: one for each core, on CUDA for each GPU")
     parser.add_argument("--blocks", type=int, default=5, help="that count; default: %(default)s")
     parser.add_argument("--short", action="store_true", help="digits alone, a step a block, to see that it runs")
-    parser.add_argument("--page", type=Path, help="put the tables of the result in --out into it; measure nothing")
+    parser.add_argument("--page", type=Path, help="put the tables of the newest record into it; measure nothing")
     args = parser.parse_args()
     device = pick_device(args.device)
     if args.page:
-        put_into(args.page, json.loads((args.out / f"scaling_{device.type}.json").read_text()))
+        path = recording.newest("scaling", args.out, card=device.type == "cuda")
+        if path is None:
+            raise UserError(f"{args.out}: no record of scaling on {device.type}; measure it first")
+        put_into(args.page, json.loads(path.read_text()))
         return
     most = cores() if device.type == "cpu" else torch.cuda.device_count()
     count = args.processes or most
@@ -260,7 +270,7 @@ def main() -> None:
         record["cases"][name] = measure(case, count, args.blocks, device, execution)
         print(name, json.dumps(record["cases"][name]), flush=True)
     record["environment"] = recording.machine(device)
-    recording.write(args.out, "scaling", device, record, tables(record))
+    recording.write(args.out, "scaling", record, tables(record))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ The published augmentation at 224 pixels (CIFAR images of 32), 96 (of 32) and 24
     pil, torch    longtail.views.student_views.Views.step, one process and one thread: the same and mixup or CutMix
     pil, workers  Views.steps with as many workers as the loader has, which start anew in every block
 Each runs as often as the others, in turn; the table holds medians. CPU time counts this process alone, and is the
-figure to read where other programs run. Writes results/views_<device>.md and .json beside this file. Cost: 4 minutes.
+figure to read where other programs run. Writes views.md and .json where recording.py files them. Cost: 4 minutes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ sys.path.insert(0, str(HERE.parent))  # for the images of the tests
 from longtail.base import params  # noqa: E402
 from longtail.base.errors import run_main  # noqa: E402
 from longtail.base.text import pipe_table  # noqa: E402
+from longtail.report.machines import place  # noqa: E402
 from longtail.runs.seeds import pick_device  # noqa: E402
 from longtail.views.pixels import pick_backend  # noqa: E402
 from longtail.views.recipe import ViewRecipe  # noqa: E402
@@ -115,7 +116,7 @@ def measure(size: int, device: torch.device, blocks: int, steps: int) -> dict[st
 
 def table(results: dict[int, dict], where: dict) -> str:
     lines = [
-        f"Views a second on {where['device']}, {where['cores']} cores, load {where['load'][0]}"
+        f"Views a second on {place(where)}, {where['cores']} cores, load {where['load'][0]}"
         f" (torch {where['torch']}, Pillow {where['pillow']}, timm {where['timm']}). Default: what `auto` picks.",
         "",
     ]
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace) -> dict:
     where = recording.machine(device)
     where["default"] = {str(size): pick_backend("auto", device, size) for size in results}
     record = {"environment": where, "sizes": {str(size): rows for size, rows in results.items()}}
-    recording.write(args.out, "views", device, record, table(results, where))
+    recording.write(args.out, "views", record, table(results, where))
     return record
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from longtail.base.errors import run_main
 from longtail.base.files import atomic_write
+from longtail.base.text import note
 from longtail.report.pages.archive import pack, verify
 
 
@@ -26,6 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.out:
         atomic_write(args.out, lambda path: pack(args.reports, path))
+        if not any(args.reports.glob("figures_print/*/*.pdf")):
+            note(f"no figure for print is packed: {args.reports}/figures_print has no PDF; make repro makes them")
     made = args.out or args.check
     print(f"{made}: {verify(made)} files, all as in its MANIFEST; {made.stat().st_size / 1e6:.1f} MB")
 

@@ -10,13 +10,15 @@ With --check nothing is written and the exit code is 1 when a file is out of dat
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 from pathlib import Path
 
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
-from longtail.report.claims import reruns
-from longtail.report.claims.judge import ledger, load, load_reruns
+from longtail.report.claims import other_seeds, reruns
+from longtail.report.claims.judge import ledger, load, load_other_seeds, load_reruns
 from longtail.report.claims.ledger import to_csv, to_markdown
 
 
@@ -30,7 +32,10 @@ def main() -> None:
     args = parser.parse_args()
     judged = ledger(load(args.claims), args.reports)
     others = reruns.lines(load_reruns(args.claims), args.reports, args.published)
-    texts = {"claims.csv": to_csv(judged, args.published), "claims.md": to_markdown(judged, args.published, others)}
+    table = to_csv(judged, args.published)
+    pairs = [(pair.study, pair.again) for pair in load_other_seeds(args.claims)]
+    again = other_seeds.section(list(csv.DictReader(io.StringIO(table))), args.out / "claims.csv", pairs)
+    texts = {"claims.csv": table, "claims.md": to_markdown(judged, args.published, others, again)}
     for name, text in texts.items():
         path = args.out / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:

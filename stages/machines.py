@@ -21,11 +21,11 @@ from pathlib import Path
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import write_json
+from longtail.base.intact import environment_of
 from longtail.base.options import add_params
 from longtail.evaluation.run_record import read_seed
 from longtail.report import machines, results
 from longtail.report.study import StudyConfig
-from longtail.runs.single_run import environment_of
 
 FOLDERS = {"experiment": "students", "teacher": "teachers"}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from longtail.base import params, typed, workers
@@ -23,8 +23,9 @@ from longtail.base.options import add_params
 from longtail.base.workers import in_order
 from longtail.report import machines, reading, results
 from longtail.report.diagnosis_records import OneHead, TwoHeads
-from longtail.report.pages.run_page import Run, html, inputs
+from longtail.report.pages.run_page import NAMED, Run, html, inputs
 from longtail.report.pages.web import stated
+from longtail.report.review.words import Words
 from longtail.report.study import Item, StudyConfig
 
 
@@ -47,13 +48,15 @@ def experts(path: Path, entry: str) -> dict | None:
     return found
 
 
-def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
-    """What there is of an entry; None where it was not run."""
+def run_of(reports: Path, study: str, item: Item, kind: str, words: Mapping[str, str]) -> Run | None:
+    """What there is of an entry; None where it was not run. words: of data sets and entries, by name."""
     below = Path(study, "teachers", item.name) if kind == "teacher" else Path(study, item.name)
     folder = reports / "runs" / below
     if not folder.is_dir():
         return None
     record = reading.run_record(folder)
+    config = record["config"] if record else {}
+    named = [config.get(name) for name in NAMED] + list(config.get("sources", ()))
     return Run(
         entry=item.name,
         kind=kind,
@@ -64,15 +67,25 @@ def run_of(reports: Path, study: str, item: Item, kind: str) -> Run | None:
         metrics=results.read(reports / "metrics" / f"{below}.json", item.name, kind, study),
         experts=experts(reports / "experts" / f"{below}.json", item.name) if kind == "experiment" else None,
         made=machines.load(reports, study).of(kind, item.name, record and record["config_hash"]),
+        called={name: words[name] for name in named if isinstance(name, str) and name in words},
     )
 
 
-def runs(everything: dict, reports: Path, only: str | None) -> Iterator[Run]:
-    """Every run of the studies (or of one), in their order."""
-    for name in [only] if only else everything.get("studies") or {}:
-        study = params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
+def runs(everything: dict, reports: Path, only: str | None, titles: Mapping[str, str]) -> Iterator[Run]:
+    """Every run of the studies (or of one), in their order. titles: of data sets."""
+    studies = {
+        name: params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
+        for name in everything.get("studies") or {}
+    }
+    words = {
+        item.name: item.label
+        for study in studies.values()
+        for item in (*study.pretrainings, *study.caches, *study.experiments, *study.teachers)
+    }
+    for name in [only] if only else studies:
+        study = studies.get(name) or params.build(StudyConfig, params.entry(everything, "studies", name), name)
         for kind, items in (("experiment", study.experiments), ("teacher", study.teachers)):
-            found = (run_of(reports, name, item, kind) for item in items)
+            found = (run_of(reports, name, item, kind, words | titles) for item in items)
             yield from (run for run in found if run is not None)
 
 
@@ -92,11 +105,14 @@ def main() -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="metrics/, runs/ and experts/ under it")
     parser.add_argument("--out", type=Path, default=Path("reports/pages"), help="folder of pages to write")
     parser.add_argument("--study", help="name under `studies`; all of them when left out")
+    parser.add_argument("--words", type=Path, help="what data sets are called, docs/words.yaml; else by their names")
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not of these files")
     parser.add_argument("--changed", action="store_true", help="leave the pages alone that were made from these files")
     args = parser.parse_args()
-    found = [(args.out / f"{run.folder}.html", run) for run in runs(params.load(args.params), args.reports, args.study)]
+    titles = params.read(Words, args.words).datasets if args.words else {}
+    of = runs(params.load(args.params), args.reports, args.study, titles)
+    found = [(args.out / f"{run.folder}.html", run) for run in of]
     if args.check:
         for path, run in found:
             check(path, run)

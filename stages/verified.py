@@ -9,20 +9,12 @@ and the exit code is 1 when the page is out of date. About a second.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
-from longtail.report.review.verified import page
-
-
-def day(path: Path) -> str:
-    """On which the file was last committed, by its author's clock, which a rebase keeps."""
-    line = ["git", "log", "-1", "--format=%as", "--", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    return done.stdout.strip() or "not committed"
+from longtail.report.review.verified import committed_on, page
 
 
 def main() -> None:
@@ -32,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="page to write")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of date")
     args = parser.parse_args()
-    text = page(args.reports, args.results, day)
+    text = page(args.reports, args.results, committed_on)
     if not args.check:
         write_text(args.out, text)
     elif not args.out.is_file() or args.out.read_text(encoding="utf-8") != text:

@@ -13,13 +13,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-LONG = ("test_slurm.py", "test_equivalence.py", "test_engines.py", "test_pipeline.py", "test_dvc_users.py")
+# files that take the longest, in that order
+LONG = ("test_slurm.py", "test_probes.py", "test_equivalence.py", "test_engines.py", "test_pages_in_browser.py")
+LONG += ("test_dvc_users.py", "test_dag.py", "test_resume.py", "test_team_stage.py", "test_full_recipes.py")
+LONG += ("test_committed.py", "test_papers.py", "test_pipeline.py", "test_kills.py", "test_benchmarks.py")
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """Files that take minutes first: of two processes neither then ends with one of them while the other has nothing
-    to do. By itself pytest-xdist begins with the files of the most tests. The second file needs no `made_by_dvc`: while
-    one process makes that for the first file, the other would only wait."""
+    """Long files first: of several processes none then ends with one of them while the others have nothing to do. By
+    itself pytest-xdist begins with the files of the most tests. The second and third need no `made_by_dvc`: while one
+    process makes that for the first file, the others would only wait."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
@@ -45,11 +48,15 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Path]:
-    """The folder of a `python` that has torch loaded, for engines (tests/helpers/warm_python.py)."""
+    """The folder of a `python` that has torch loaded, for engines, and of a loaded `dvc`, which helpers/projects.py's
+    `run` takes from now on (tests/helpers/warm_python.py)."""
+    from tests.helpers import projects
     from tests.helpers.warm_python import warm_python
 
     with warm_python() as folder:
+        projects.WARM.append(folder)
         yield folder
+        projects.WARM.clear()
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +81,7 @@ def made_by_dvc(tmp_path_factory, warm) -> Path:
 
     def make(folder: Path) -> None:
         tiny_project(folder)
-        out = run(folder, "dvc", "repro", "report@tiny", python=warm)
+        out = run(folder, "dvc", "repro", "report@tiny")
         assert out.count("Running stage") == 25
 
     return made_once(tmp_path_factory, "made", make)

@@ -150,6 +150,9 @@ def _repository(*, wait: bool) -> Iterator:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
+    from workflow import quick_dvc
+
+    quick_dvc.parse_once()
     try:
         with Repo(".", _wait_for_lock=wait) as repo, lock_repo(repo):
             yield repo
@@ -196,18 +199,39 @@ def _judge(stages: list, records: list[Path], lists: dict[str, str]) -> tuple[di
             continue
         found.setdefault(path.stem, []).append(entry)
     finished, stale = {}, set()
-    for stage in stages:
-        if not code.changed(stage, lists):
-            continue
-        stale.add(stage)
-        for entry in filter(None, found.get(stage.name, [])):
-            StageLoader.fill_from_lock(stage, entry)
-            stage.cmd_changed = stage.cmd != entry["cmd"]
-            if not stage.changed():
-                finished[stage.name] = entry
-                stale.remove(stage)
-                break
+    with _inputs_hashed_once():
+        for stage in stages:
+            if not code.changed(stage, lists):
+                continue
+            stale.add(stage)
+            for entry in filter(None, found.get(stage.name, [])):
+                StageLoader.fill_from_lock(stage, entry)
+                stage.cmd_changed = stage.cmd != entry["cmd"]
+                if not stage.changed():
+                    finished[stage.name] = entry
+                    stale.remove(stage)
+                    break
     return finished, stale
+
+
+@contextmanager
+def _inputs_hashed_once() -> Iterator[None]:
+    """An input of many stages is looked at once in the block: DVC asks its database, of a folder for each file."""
+    from dvc.dependency import Dependency
+
+    get_hash, known = Dependency.get_hash, {}
+
+    def once(self):
+        key = self.fs_path, self.hash_name, self.use_cache
+        if key not in known:
+            known[key] = get_hash(self)
+        return known[key]
+
+    Dependency.get_hash = once
+    try:
+        yield
+    finally:
+        Dependency.get_hash = get_hash
 
 
 def _with_downstream(graph, stale: set) -> dict[str, list[str]]:

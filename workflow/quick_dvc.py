@@ -4,20 +4,26 @@ After every stage DVC reads the whole dvc.lock with ruamel.yaml's round-trip par
 for the root's, a good part of `make repro`, and a kill in that moment leaves a torn file. Here the text of
 the stage that ran is replaced, and the file goes in by rename. The bytes are those that DVC writes; what does not look
 as DVC leaves it goes DVC's own way. Everything else is DVC itself, and a plain `dvc repro` does the same, slower.
+
+For every stage DVC parses its params.yaml anew, and for every command it reads the dvc.yaml of all folders. Here a text
+is parsed once, and workflow/study.py, which knows what a study needs, names fewer folders.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import dvc.dependency.param
 import dvc.dvcfile
+import dvc.repo.index
 from dvc.cli import main
-from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
+from dvc.utils.serialize import PARSERS, dumps_yaml, load_path, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from longtail.base.files import atomic_write
 
@@ -62,6 +68,45 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
         atomic_write(file, lambda temporary: temporary.write_text(whole, encoding="utf-8"))
 
 
+_parsed: dict[tuple[str, str], bytes] = {}
+
+
+def load(path: str, fs, **options) -> object:
+    """As DVC's load_path, for a params.yaml, which it parses anew for every stage: the same text is parsed once."""
+    try:
+        text = None if options or fs.protocol != "local" else Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = None
+    if text is None:
+        return load_path(path, fs, **options)  # which says what is wrong
+    if (path, text) not in _parsed:
+        _parsed[path, text] = pickle.dumps(PARSERS[Path(path).suffix.lower()](text, path))
+    return pickle.loads(_parsed[path, text])
+
+
+def parse_once() -> None:
+    """Have DVC parse a text of params.yaml once, from now on."""
+    dvc.dependency.param.load_path = load
+
+
+_collect_files = dvc.repo.index.collect_files
+
+
+def run(*arguments: str, files: Iterable[str] | None = None) -> int:
+    """DVC's command line; its exit code. files: the dvc.yaml files that it reads, from the root; None: all."""
+
+    def collect_files(repo, onerror: Callable | None = None) -> Iterator[tuple[str, dvc.repo.index.Index]]:
+        if files is None:
+            yield from _collect_files(repo, onerror)
+            return
+        for path in (repo.fs.join(repo.root_dir, *file.split("/")) for file in files):
+            if repo.fs.exists(path):
+                yield path, dvc.repo.index.Index.from_file(repo, path)
+
+    dvc.dvcfile.modify_yaml, dvc.repo.index.collect_files = modify, collect_files
+    parse_once()
+    return main(list(arguments))
+
+
 if __name__ == "__main__":
-    dvc.dvcfile.modify_yaml = modify
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(*sys.argv[1:]))

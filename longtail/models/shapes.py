@@ -13,11 +13,13 @@ a grouped convolution's weights for that of a dense one, which makes a RegNetY's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from longtail.models.build import CnnConfig, CnnParts, NetworkConfig, build_cnn, build_network
@@ -32,6 +34,7 @@ KEPT = {
     Block: 16,  # two norms, qkv, attention, its sum, MLP, two sums; attention's own weights are never written down
     nn.BatchNorm2d: 2,  # its input and that of the convolution behind it
 }
+SAME = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.GELU, nn.SiLU, nn.Sigmoid)  # keep the shape, and count for nothing
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,24 @@ class Shape:
     activations: int  # float32 numbers kept for backward, an image; about
 
 
+def on_meta(build: Callable[..., nn.Module], *arguments) -> nn.Module:
+    """What `build` makes of the arguments, of names and shapes alone: on the `meta` device, without first weights."""
+    with torch.device("meta"), _Unfilled():
+        return build(*arguments)
+
+
+class _Unfilled(TorchFunctionMode):
+    """First weights are left out: on the meta device there is nothing to fill, and random numbers that fill nothing
+    take most of the time."""
+
+    NAMES = frozenset({"normal_", "uniform_", "trunc_normal_", "clamp_", "fill_", "zero_", "mul_", "add_", "erfinv_"})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in self.NAMES:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 @cache
 def student(config: NetworkConfig, classes: int, distilled: bool = False, head: Head = "linear") -> Shape:
     """What `build_network` makes of these, at the size that it is trained on."""
@@ -53,8 +74,7 @@ def student(config: NetworkConfig, classes: int, distilled: bool = False, head: 
     patch = "" if isinstance(config, CnnConfig) else f", patch {config.patch_size}"
 
     def counted(config: NetworkConfig) -> Shape:
-        with torch.device("meta"):
-            network = build_network(config, classes, distilled, head)
+        network = on_meta(build_network, config, classes, distilled, head)
         return measured(network, config.image_size, kind + patch)
 
     if isinstance(config, CnnConfig):
@@ -73,8 +93,7 @@ def _deeper(shape: Shape, least: Shape, next_one: Shape, blocks: int) -> Shape:
 @cache
 def teacher(parts: CnnParts, classes: int, size: int) -> Shape:
     """What `build_cnn` makes of these, on images of `size` pixels."""
-    with torch.device("meta"):
-        network = build_cnn(replace(parts, glorot=False, zero_gamma=False), classes)  # weights are not counted
+    network = on_meta(build_cnn, parts, classes)
     name = parts.arch.replace("resnext", "ResNeXt-").replace("resnet", "ResNet-")
     name += f", features of {parts.projection}" if parts.projection else ""
     name = f"{parts.experts}-expert {name}" if parts.experts > 1 else name
@@ -84,8 +103,7 @@ def teacher(parts: CnnParts, classes: int, size: int) -> Shape:
 @cache
 def feature_width(parts: CnnParts, classes: int) -> int:
     """Numbers of a feature of what `build_cnn` makes of these."""
-    with torch.device("meta"):
-        return width_of(build_cnn(replace(parts, glorot=False, zero_gamma=False), classes))
+    return width_of(on_meta(build_cnn, parts, classes))
 
 
 @cache
@@ -95,8 +113,7 @@ def autoencoder(config: ModelConfig, decoder: DecoderConfig, visible: int) -> Sh
     first = visible * 3 * config.patch_size**2 * config.dim
 
     def counted(depth: int, of_decoder: int) -> Shape:
-        with torch.device("meta"):
-            network = Masked(replace(config, depth=depth), replace(decoder, depth=of_decoder), visible)
+        network = on_meta(Masked, replace(config, depth=depth), replace(decoder, depth=of_decoder), visible)
         shape = measured(network, config.image_size, kind)
         return replace(shape, train_macs=3 * shape.macs - first)  # the patches themselves want no gradient
 
@@ -120,7 +137,7 @@ class Masked(nn.Module):
 
 @torch.no_grad()
 def measured(network: nn.Module, size: int, kind: str) -> Shape:
-    """network: on `meta`, images [B, 3, size, size] to logits; it is put into eval mode. kind: its name without the
+    """network: on `meta`, images [B, 3, size, size] to logits; it is of no use afterwards. kind: its name without the
     size. An own kind of block keeps numbers for backward too: add it to KEPT."""
     kept, so_far = 0, []  # FLOPs after each layer
 
@@ -131,6 +148,8 @@ def measured(network: nn.Module, size: int, kind: str) -> Shape:
     for module in network.eval().modules():  # one image is no batch; eval mode counts the same
         if isinstance(module, tuple(KEPT)):
             module.register_forward_pre_hook(keep)
+        if isinstance(module, SAME):
+            module.forward = _same  # norms on `meta` take two thirds of the time
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda *_: so_far.append(counter.get_total_flops()))
     with FlopCounterMode(display=False) as counter:
@@ -144,3 +163,7 @@ def measured(network: nn.Module, size: int, kind: str) -> Shape:
         (3 * forward - so_far[0]) // 2,
         kept,
     )
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,12 @@ def series(folder: Path, items: Iterable[Item], name: str, *columns: str) -> dic
     expected = f"cut short or damaged, expected columns {', '.join(columns)}; make it again"
     paths = {item.label: folder / item.name / name for item in items}
     return {label: csv_file.read(path, columns, expected) for label, path in paths.items() if path.is_file()}
+
+
+def network(config: Mapping) -> str:
+    """The network of a run's resolved configuration, e.g. `ViT of 3 blocks, width 64`; empty where it names none."""
+    model = config.get("model") or {}
+    if {"depth", "dim"} <= set(model):
+        return f"ViT of {model['depth']} blocks, width {model['dim']}"
+    arch = config.get("arch") or model.get("arch") or ""
+    return str(arch).replace("resnet", "ResNet-").replace("resnext", "ResNeXt-")

@@ -18,9 +18,9 @@ from longtail.base.files import atomic_write
 
 CLOSE = 1e-9  # relative to the largest number of a fact
 # Of computed facts, by how their names begin; the first that fits. About ten times the largest difference measured
-# between instruction sets, of students between thread counts too (benchmarks/results/probe_tolerance_cpu.md). SAM's
-# ascent enlarges roundings, the more the more steps were made; other steps hardly do. Of a queue or batch statistics
-# the change is a small difference of larger numbers.
+# between instruction sets, of students between thread counts too (docs/probe.md has the record). SAM's ascent enlarges
+# roundings, the more the more steps were made; other steps hardly do. Of a queue or batch statistics the change is a
+# small difference of larger numbers.
 COMPUTED = {"SAM loss 1": 5e-3, "SAM gradient 1": 1e-2, "SAM update 1": 1e-2, "SAM ": 0.1}
 COMPUTED |= {"SGD change of": 5e-2, "SGD ": 1e-3}
 COMPUTED |= {

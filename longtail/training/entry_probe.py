@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from longtail.base.errors import UserError
 from longtail.base.files import write_text
@@ -24,6 +21,7 @@ from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
 from longtail.models.build import build_network
 from longtail.models.mae import MaskedAutoencoder
+from longtail.models.shapes import on_meta
 from longtail.runs.probe import Probe
 from longtail.training.cache import CacheConfig
 from longtail.training.cache_probe import cache_facts
@@ -61,7 +59,7 @@ def _experiment(params: dict, name: str) -> Probe:
     views = _views(config.views, seeds[0], *dataset)
     shape = config.model, data.num_classes, method.distilled, method.head
     if method.head_only:
-        freeze(model := _shapes(build_network, *shape))
+        freeze(model := on_meta(build_network, *shape))
     else:
         model = _network(*shape)
     return student_facts(config, data, views, method, model, VIEWS)
@@ -70,7 +68,7 @@ def _experiment(params: dict, name: str) -> Probe:
 def _pretraining(params: dict, name: str) -> Probe:
     config, seeds = resolve_pretraining(params, name)
     views = _views(config.views, seeds[0], config.dataset, _dataset(params, config.dataset))
-    return pretraining_facts(config, views, _shapes(MaskedAutoencoder, config.model, config.decoder), VIEWS)
+    return pretraining_facts(config, views, on_meta(MaskedAutoencoder, config.model, config.decoder), VIEWS)
 
 
 def _teacher(params: dict, name: str) -> Probe:
@@ -78,7 +76,7 @@ def _teacher(params: dict, name: str) -> Probe:
     check_sources(params, name, config)
     data, seed = _data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
     views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
-    model = _shapes(build_model, config, data.num_classes)
+    model = on_meta(build_model, config, data.num_classes)
     return teacher_facts(config, data, seed, views, model, VIEWS)
 
 
@@ -123,25 +121,7 @@ def _views(recipe: ViewRecipe, seed: int, *dataset) -> Views:
 
 @cache
 def _network(*shape) -> nn.Module:
-    return _shapes(build_network, *shape)
-
-
-def _shapes(build: Callable[..., nn.Module], *arguments) -> nn.Module:
-    """A network of names and shapes alone."""
-    with torch.device("meta"), _Unfilled():
-        return build(*arguments)
-
-
-class _Unfilled(TorchFunctionMode):
-    """First weights are left out: on the meta device there is nothing to fill, and random numbers that fill nothing
-    take most of the time."""
-
-    NAMES = frozenset({"normal_", "uniform_", "trunc_normal_", "clamp_", "fill_", "zero_", "mul_", "add_", "erfinv_"})
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in self.NAMES:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+    return on_meta(build_network, *shape)
 
 
 def _dataset(params: dict, name: str) -> DatasetConfig:

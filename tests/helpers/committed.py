@@ -34,7 +34,7 @@ PAGES = {  # what is generated and committed: the command that compares it with 
     "reports/cards": (
         *("cards", "--reports", "reports", "--sources", "docs/data_sources.yaml", "--out", "reports/cards"),
     ),
-    "reports/pages": ("run_pages", "--reports", "reports", "--out", "reports/pages"),
+    "reports/pages": ("run_pages", "--reports", "reports", "--words", "docs/words.yaml", "--out", "reports/pages"),
     "reports/results.csv": ("results", "--reports", "reports", "--out", "reports/results.csv"),
     "reports/compare.html": ("compare_page", "--reports", "reports", "--out", "reports/compare.html"),
     "reports/README.md and reports/studies": ("browse", "--reports", "reports", "--words", "docs/words.yaml"),

@@ -17,6 +17,7 @@ from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY
 
 ENGINES = (".dvc", ".dvcignore", ".gitignore", "Snakefile", "workflow", "longtail", "local", "slurm")
+WARM: list[Path] = []  # the folder of the fixture `warm` (tests/conftest.py), once there is one
 CODE = "workflow/dvc.yaml"  # its stage `code` says what each script is made of
 TRACKED = (*ENGINES, "stages", "dvc.yaml", "data/published", "data/none", "data/*/none", "docs/words.yaml")
 WHO = ("-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -46,22 +47,23 @@ def tiny_project(folder: Path) -> Path:
     return committed(folder)
 
 
-def environment(folder: Path, python: Path | None = None, **more: str) -> dict[str, str]:
-    """As a user has it in an activated environment. python: a folder whose `python` comes first (warm_python.py)."""
-    first = [python] if python else []
+def environment(folder: Path, *first: Path, **more: str) -> dict[str, str]:
+    """As a user has it in an activated environment. first: folders whose programs come first (warm_python.py)."""
     path = os.pathsep.join(map(str, (*first, Path(sys.executable).parent, os.environ["PATH"])))
     return os.environ | {"PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": "", "PATH": path} | more
 
 
-def call(folder: Path, *command: str, python: Path | None = None, **more: str) -> subprocess.CompletedProcess:
-    """Run a command to its end; its output, stderr included, is in .stdout."""
+def call(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess:
+    """Run a command to its end; its output, stderr included, is in .stdout. Python and `dvc` are warm ones
+    (warm_python.py) where this process has such."""
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run(command, cwd=folder, env=environment(folder, python, **more), **told)
+    first = [path for folder in WARM for path in (folder / "engines", folder)]
+    return subprocess.run(command, cwd=folder, env=environment(folder, *first, **more), **told)
 
 
-def run(folder: Path, *command: str, python: Path | None = None, **more: str) -> str:
+def run(folder: Path, *command: str, **more: str) -> str:
     """Output of a command that must succeed, as a user would type it in an activated environment."""
-    done = call(folder, *command, python=python, **more)
+    done = call(folder, *command, **more)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

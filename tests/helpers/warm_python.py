@@ -1,12 +1,14 @@
 """A `python` for tests of the engines that has torch loaded: to import it takes four seconds, dozens of times a study.
+In the folder `engines` beside it a `dvc` that is loaded, too: a second each time.
 
     with warm_python() as folder:            # a folder with a `python`, to be the first of PATH
         subprocess.run(["dvc", "repro"], env=os.environ | {"PATH": f"{folder}:{path}"})
 
-`python stages/X.py ...` and `python -m workflow.job ...` are handed to a server, which forks a process that loads
+`python stages/X.py ...`, `python -m workflow.X ...` and `dvc` are handed to a server, which forks a process that loads
 everything of the project anew and runs it with the caller's folder, environment and files; it gets the caller's signals
-and ends when the caller does. Every other command line is the plain Python's. test_kills.py runs the whole study the
-plain way and compares every file with what was made this way; benchmarks/kills.py runs nothing else.
+and ends when the caller does, with all that it started. Every other command line is the plain Python's. Snakemake looks
+where it is when it is loaded, so it stays as it is. test_kills.py runs the whole study the plain way and compares every
+file with what was made this way; benchmarks/kills.py runs nothing else.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from pathlib import Path
 # -S -E: a plain start, 20 ms. The stage's own variables reach it with the environment.
 CLIENT = """#!{python} -SE
 import os, sys
-arguments = sys.argv[1:]
-job = arguments[:2] == ["-m", "workflow.job"]
-if not job and not (arguments and arguments[0].startswith("stages/") and os.path.exists(arguments[0])):
+arguments = [*{first!r}, *sys.argv[1:]]
+ours = arguments[:1] == ["-m"] and arguments[1].startswith(("workflow.", "dvc"))
+if not ours and not (arguments and arguments[0].startswith("stages/") and os.path.exists(arguments[0])):
     os.execv({python!r}, [{python!r}, *arguments])
 import json, signal, socket
 server = socket.socket(socket.AF_UNIX)
@@ -53,7 +55,8 @@ if code < 0:
 os._exit(code)
 """
 LOADED = ("torch", "torch._dynamo", "pandas", "PIL.Image", "safetensors.torch", "sklearn.datasets", "yaml")
-LOADED += ("pydantic", "dvc.repo", "matplotlib.pyplot")
+LOADED += ("pydantic", "matplotlib.pyplot")
+LOADED += ("dvc.repo", "dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.status", "dvc.repo.stage", "dvc.stage.cache")
 
 
 @contextmanager
@@ -63,8 +66,12 @@ def warm_python() -> Iterator[Path]:
     owner = os.getpid()
     try:
         address = f"{folder}/server"
-        (client := Path(folder) / "python").write_text(CLIENT.format(python=sys.executable, address=address))
-        client.chmod(0o755)
+        Path(folder, "engines").mkdir()
+        for name, first in {"python": [], "engines/dvc": ["-m", "dvc"]}.items():
+            (client := Path(folder) / name).write_text(
+                CLIENT.format(python=sys.executable, address=address, first=first)
+            )
+            client.chmod(0o755)
         plain = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         server = subprocess.Popen([sys.executable, __file__, address], env=plain, stdin=subprocess.PIPE)
         try:
@@ -86,7 +93,6 @@ def serve(address: str) -> None:
     """Fork a process for every connection, until stdin is closed or SIGTERM comes."""
     for name in LOADED:
         __import__(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that wait for the stages
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{address}.new")
     listening.listen(64)
@@ -100,9 +106,11 @@ def serve(address: str) -> None:
             connection, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _attend(connection)
             connection.close()
+            with suppress(ChildProcessError):  # those that have ended, so that their seconds count as this process's
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
 
 
 def _attend(connection: socket.socket) -> None:

@@ -11,6 +11,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import networkx
 import pytest
 
 from longtail.base import source, yaml_file
@@ -20,6 +21,9 @@ from longtail.cost.upstream import filled
 from tests.helpers.projects import CODE
 from tests.helpers.root import ROOT
 from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
+from workflow.address import needed, pipelines
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
 PARAMS = load_all(ROOT)
@@ -245,8 +249,9 @@ def test_declared_params_are_those_that_are_read(stage, made, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory) -> dict:
-    """{name: stage} as DVC resolves the pipeline in every folder, in a copy that holds nothing else."""
+def graph(tmp_path_factory):
+    """DVC's graph of its stages (networkx.DiGraph, edges lead upstream) as it resolves the pipeline in every folder, in
+    a copy that holds nothing else. DVC refuses where two stages make the same file."""
     from dvc.repo import Repo
 
     folder = tmp_path_factory.mktemp("dag")
@@ -260,7 +265,26 @@ def stages(tmp_path_factory) -> dict:
     subprocess.run(["git", "init", "--quiet", folder], check=True)
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
     with Repo(str(folder)) as repo:
-        return {stage.name: stage for stage in repo.index.stages}
+        return repo.index.graph
+
+
+@pytest.fixture(scope="module")
+def stages(graph) -> dict:
+    """{name: stage}."""
+    return {stage.name: stage for stage in graph}
+
+
+def test_a_study_is_brought_up_to_date_by_all_folders_that_it_needs(graph, stages):
+    """`make repro` shows DVC those alone."""
+    root, of = Path(stages["code"].wdir), pipelines(ROOT)
+    assert len(PARAMS["studies"]) > 20
+    for study in PARAMS["studies"]:
+        ends = [f"report@{study}", f"scores@{study}"]
+        addresses, files = needed(ends, of)
+        known = {stage for end in ends for stage in (stages[end], *networkx.descendants(graph, stages[end]))}
+        assert {Path(stage.path).relative_to(root).as_posix() for stage in known} == set(files), study
+        folder = Path(stages[ends[0]].path).relative_to(root)
+        assert addresses == [f"{folder}:{end}" if len(folder.parts) > 1 else end for end in ends]
 
 
 def test_dvc_knows_every_entry(stages):

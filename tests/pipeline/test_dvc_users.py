@@ -14,7 +14,7 @@ import pytest
 
 from longtail.base import yaml_file
 from longtail.base.params import load_all
-from tests.helpers.projects import WHO, call, edited, run
+from tests.helpers.projects import WHO, call, code, edited, run
 from tests.helpers.root import ROOT
 
 SHOWN = yaml_file.read(ROOT / "reports/dvc.yaml")
@@ -25,6 +25,7 @@ SCORES = {
     "teachers/ldam_drw_sam-tiny": "reports/scores/tiny/teachers/ldam_drw_sam-tiny.json",
     "teachers/cbd-tiny": "reports/scores/tiny/teachers/cbd-tiny.json",
 }
+BY_NAME = ("python", "-m", "workflow.study")  # as `make repro` and `make status`
 UP_TO_DATE = "Data and pipelines are up to date."
 DONE = ("report@tiny", "scores@tiny", "--with-deps")  # the study of the miniature that was run; another was not
 
@@ -36,12 +37,12 @@ def tiny_plots(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def repo(made_by_dvc, warm, tmp_path_factory) -> Path:
+def repo(made_by_dvc, tmp_path_factory) -> Path:
     """A project whose results, scores included, are committed."""
     folder = tmp_path_factory.mktemp("users") / "repo"
     shutil.copytree(made_by_dvc, folder, symlinks=True, ignore=shutil.ignore_patterns("tmp", "__pycache__"))
     (folder / "reports/dvc.yaml").write_text(tiny_plots((ROOT / "reports/dvc.yaml").read_text()))
-    run(folder, "dvc", "repro", "scores@tiny", python=warm)
+    assert "Running stage 'scores@tiny'" in run(folder, *BY_NAME, "repro", "tiny")
     run(folder, "git", "add", "--all")
     run(folder, "git", *WHO, "commit", "--quiet", "--message", "results")
     assert UP_TO_DATE in run(folder, "dvc", "status", *DONE)
@@ -49,10 +50,10 @@ def repo(made_by_dvc, warm, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def changed(repo, warm) -> Iterator[Path]:
+def changed(repo) -> Iterator[Path]:
     """The same after one edit of params.yaml and `dvc repro`, nothing of it committed; afterwards it is as before."""
     with edited(repo / "params.yaml", another_lr):
-        out = run(repo, "dvc", "repro", "scores@tiny", python=warm)
+        out = run(repo, "dvc", "repro", "scores@tiny")
         ran = re.findall(r"Running stage '(.+)'", out)
         assert ran == ["train_student@tiny-deit_lt", "evaluate@tiny-deit_lt", "scores@tiny"]
         yield repo
@@ -115,6 +116,15 @@ def test_plots_and_artifacts_name_what_the_digits_study_makes():
 
 
 # --- one state
+
+
+def test_make_status_says_what_dvc_says(repo):
+    """In one process, of an edit of the code too."""
+    assert UP_TO_DATE in run(repo, *BY_NAME, "status", "tiny")
+    with edited(repo / "longtail/report/tables/render.py", code):
+        said = run(repo, *BY_NAME, "status", "tiny")
+    assert {"tables@tiny"} <= set(re.findall(r"^(\S+@\S+):$", said, re.MULTILINE)) <= {"tables@tiny", "report@tiny"}
+    assert UP_TO_DATE in run(repo, *BY_NAME, "status", "tiny")
 
 
 def test_metrics_show_has_a_row_an_entry(repo):
@@ -267,14 +277,14 @@ def test_plots_diff_draws_both(changed, tmp_path):
     assert spec["encoding"]["strokeDash"]["field"] == "rev"
 
 
-def test_exp_run_in_a_folder_of_its_own(changed, warm):
+def test_exp_run_in_a_folder_of_its_own(changed):
     """An experiment with -S gives what the edit by hand gave, and leaves the files here alone."""
     by_hand = told(changed, "metrics", "show")[""]["data"]
     run(changed, "git", "stash", "--quiet")
     run(changed, "dvc", "checkout", *DONE)
     setting = "+experiments.tiny-deit_lt.set={train:{lr:0.03}}"
     command = ("exp", "run", "--temp", "--name", "faster", "--set-param", setting, "scores@tiny")
-    run(changed, "dvc", *command, python=warm)
+    run(changed, "dvc", *command)
     assert run(changed, "git", "status", "--porcelain") == ""
     assert UP_TO_DATE in run(changed, "dvc", "status", "--with-deps", "scores@tiny")
     found = told(changed, "exp", "diff", "HEAD", "faster")

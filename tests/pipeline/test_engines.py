@@ -39,7 +39,7 @@ def snakemake(*arguments: str) -> tuple[str, ...]:
 
 def started(folder: Path, *command: str, python: Path | None = None, **more: str) -> subprocess.Popen:
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment(folder, python, **more), **told)
+    return subprocess.Popen(command, cwd=folder, env=environment(folder, *filter(None, [python]), **more), **told)
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, timeout: float = 120) -> None:
@@ -188,7 +188,7 @@ def test_a_failure_and_an_edit_while_running(tmp_path, warm):
     assert (repo / "out/bad.txt").read_text() == "first half of make bad\n"
     (repo / "calls.txt").unlink()
     (repo / "params.yaml").write_text(put("items.bad.fail", False)((repo / "params.yaml").read_text()))
-    run(repo, *snakemake(), python=warm)
+    run(repo, *snakemake())
     assert sorted(calls(repo)) == ["follow@bad", "follow@changed", "make@bad", "make@changed"]
     assert (repo / "out/bad.txt").read_text() == "first half of make bad\nbad\n"
     assert CLEAN in run(repo, "dvc", "status")
@@ -218,10 +218,10 @@ def test_a_killed_controller_loses_nothing_and_a_second_one_stops(tmp_path, warm
     assert CLEAN in run(repo, "dvc", "status")
 
 
-def job(repo: Path, stage: str, plan: str, python: Path) -> Path:
+def job(repo: Path, stage: str, plan: str) -> Path:
     """A job as an earlier controller started it, which did not live to record it."""
     record = Path(".snakemake/dvc/records") / plan / f"{stage}.json"
-    run(repo, "python", "-m", "workflow.job", stage, "--record", str(record), python=python)
+    run(repo, "python", "-m", "workflow.job", stage, "--record", str(record))
     return repo / record
 
 
@@ -229,7 +229,7 @@ def test_old_records_do_not_replace_newer_work(tmp_path, monkeypatch, warm):
     repo = fake_project(tmp_path / "repo", one={}, two={})
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
-    old, good = job(repo, "make@one", "1", warm), job(repo, "make@two", "1", warm)
+    old, good = job(repo, "make@one", "1"), job(repo, "make@two", "1")
     assert from_text(old.read_text())["outs"][0]["path"] == "out/one.txt"
     (repo / "params.yaml").write_text(put("items.one.text", "newer")((repo / "params.yaml").read_text()))
     run(repo, "dvc", "repro", "make@one")
@@ -249,8 +249,8 @@ def test_a_record_of_an_edited_stage_or_one_cut_short_is_not_believed(tmp_path, 
     monkeypatch.chdir(repo)
     monkeypatch.setattr(bridge, "_lock", None)
     for stage in ("make@one", "make@two", "make@three"):
-        job(repo, stage, "1", warm)
-    cut = job(repo, "make@four", "1", warm)
+        job(repo, stage, "1")
+    cut = job(repo, "make@four", "1")
     cut.write_text(cut.read_text()[:-20])
     (repo / "notes/one.txt").write_text("another note\n")
     (repo / "out/two.txt").chmod(0o644)
@@ -292,7 +292,7 @@ def test_a_stage_with_several_gpus_is_told_how_many_processes_to_run(tmp_path, w
         ("follow@b", "", ("--gpus", "1")),
     ):
         given = ("env", f"CUDA_VISIBLE_DEVICES={visible}", f"TMPDIR={tmp_path}")
-        run(repo, *given, "python", "-m", "workflow.job", stage, "--record", f"{stage}.json", *options, python=warm)
+        run(repo, *given, "python", "-m", "workflow.job", stage, "--record", f"{stage}.json", *options)
     seen = [line.split(" ") for line in (repo / "calls.txt").read_text().splitlines()]
     assert [processes for *_, processes in seen] == ["2", "1", "2", "1"]
 

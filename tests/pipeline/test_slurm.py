@@ -245,7 +245,7 @@ def test_a_failed_job_is_named_with_its_log_and_the_others_finish(cluster, hook,
     (folder / "workflow/resources.yaml").write_text(yaml.safe_dump(RESOURCES | {"make@*": {"gpus": 1}}))
     last = int(cluster.jobs()[-1]["JobId"]) if cluster.jobs() else 0
     asked = ("--retries", "0", "--config", "gres=gpu", "gpu_partition=gpu")
-    done = call(folder, *SNAKEMAKE, *QUICK, *asked, python=warm, PYTHONPATH=f"{folder}{os.pathsep}{hook}")
+    done = call(folder, *SNAKEMAKE, *QUICK, *asked, PYTHONPATH=f"{folder}{os.pathsep}{hook}")
     assert done.returncode == 1
     assert "rule make@bad" in done.stdout and "logs/make/bad.log" in done.stdout
     assert "told to fail" in (folder / "logs/make/bad.log").read_text()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,15 @@ import torch
 from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.cost.speed import noise
+from longtail.losses.cbd import cbd_loss, joined_features
+from longtail.losses.dive import dive_loss
 from longtail.losses.targets import Targets, soft_targets
 from longtail.models.mae import normalized_patches, patchify, picked
 from longtail.models.vit import build_vit
 from longtail.training.experiment import load_method, resolve
 from longtail.training.pretraining_config import resolve_pretraining
+from longtail.training.teacher import build_model
+from longtail.training.teacher_config import TeacherConfig
 from longtail.views.epoch import Layout
 from tests.helpers.projects import WHO, committed
 from tests.helpers.root import ROOT
@@ -43,10 +48,15 @@ def run(monkeypatch, tmp_path):
             module.main()
         except SystemExit as exit:
             code = int(exit.code)
-        kind = f"{result or name}_cpu"
-        return code, json.loads((tmp_path / f"{kind}.json").read_text()), (tmp_path / f"{kind}.md").read_text()
+        return code, *filed(result or name, tmp_path)
 
     return run
+
+
+def filed(part: str, results: Path) -> tuple[dict, str]:
+    """The record of a CPU and its table, wherever it is filed."""
+    path = importlib.import_module("recording").newest(part, results)
+    return json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
 def test_seeds_as_one_batched_model_train_as_they_do_in_turn(run):
@@ -91,7 +101,7 @@ def test_one_command_measures_all(run, tmp_path):
     assert code == 0 and set(record) == set(PARTS)
     rows = {(row["entry"], row["how"]): row for row in record["training"]}
     ours = ("plain, fp32", "ours, fp32")
-    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20")
+    entries = ("digits-deit_lt", "ldam_drw-digits_if20", "ldam_drw_sam-digits_if20", "cbd_ens-digits_if20")
     assert set(rows) == {(entry, how) for entry in entries for how in ours}
     for (entry, how), row in rows.items():
         assert "why_not" not in row, row
@@ -113,7 +123,7 @@ def test_one_command_measures_all(run, tmp_path):
         assert all(math.isfinite(rate) and rate > 0 for rate in [*rates, at_once or 1])
         assert 1 / rates[3] == pytest.approx(1 / rates[1] + 1 / rates[2], rel=1e-3)
         assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
-        for table in (text, (tmp_path / "distillation_cpu.md").read_text()):
+        for table in (text, filed("distillation", tmp_path)[1]):
             assert f"| `{row['entry']}`: fp32 | {row['teachers']} | {rates[0]:,.0f} | " in table
     limits = record["limits"]
     rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
@@ -124,11 +134,12 @@ def test_one_command_measures_all(run, tmp_path):
     assert set(sizes) == {"24"} and set(sizes["24"]) == {"timm", "timm, loader", "pil", "torch", "pil, workers"}
     assert all(row["views_per_second"] > 0 for row in sizes["24"].values())
     rate = sizes["24"][default]["views_per_second"]
-    assert f"| 24 | {default} | {rate:,} |" in (tmp_path / "views_cpu.md").read_text()
-    rows = json.loads((tmp_path / "cache_cpu.json").read_text())["recipes"]["digits-deit_lt"]
+    assert f"| 24 | {default} | {rate:,} |" in filed("views", tmp_path)[1]
+    record, table = filed("cache", tmp_path)
+    rows = record["recipes"]["digits-deit_lt"]
     assert set(rows["student"]) == {"cache", "teacher online"} and "1 worker" in rows["build"]
     for name, rate in rows["student"].items():
-        assert rate > 0 and f"| student | {name} | {rate:,} |" in (tmp_path / "cache_cpu.md").read_text()
+        assert rate > 0 and f"| student | {name} | {rate:,} |" in table
 
 
 @pytest.fixture
@@ -186,6 +197,24 @@ def test_the_plain_student_takes_a_step_for_each_window_and_learns(plain, recipe
     assert saved["epoch"] == 1 and len((tmp_path / "log.txt").read_text().splitlines()) == 2
     head, average = (saved[name]["head.weight"] for name in ("model", "ema"))
     assert not torch.equal(head, average) and torch.isfinite(head).all()
+
+
+@pytest.mark.parametrize("entry", ["dive-digits_if20", "cbd-digits_if20", "cbd_ens-digits_if20"])
+def test_the_plain_loss_of_a_cnn_that_is_taught_is_ours(plain, entry):
+    config = params.build(TeacherConfig, params.entry(TABLE, "teachers", entry), entry)
+    own, x = torch.tensor(1.7, dtype=torch.float64), torch.randn(6, 3, 8, 8, dtype=torch.float64)
+    labels, untaught = torch.arange(6), replace(config.untaught(), projection=None)
+    count = sum(name != "none" for name in config.sources)
+    networks = [build_model(untaught, 10).double().eval() for _ in range(count)]
+    student = build_model(config, 10).double().eval()
+    features = student.features(x)
+    logits = student.fc(features)
+    if config.distil.kind == "soft":
+        ours = dive_loss(logits, labels, networks[0](x), config.distil, own)
+    else:
+        target = joined_features([network.features(x) for network in networks])
+        ours = cbd_loss(own, features, logits, config.distil, target, None)
+    torch.testing.assert_close(plain.taught_loss(config, networks, x, features, logits, own), ours)
 
 
 def test_the_plain_sam_goes_up_by_rho_and_back(plain):
@@ -277,13 +306,14 @@ def test_the_readme_says_what_the_quickstart_took(monkeypatch):
     """Nothing, as long as it has not been measured."""
     monkeypatch.syspath_prepend(str(FOLDER))
     quickstart = importlib.import_module("quickstart")
-    result = FOLDER / "results/quickstart_cpu.json"
-    said = quickstart.sentence(json.loads(result.read_text())) if result.exists() else ""
+    path = importlib.import_module("recording").newest("quickstart")
+    said = quickstart.sentence(json.loads(path.read_text())) if path else ""
     assert quickstart.PART.search((FOLDER.parent / "README.md").read_text())[0] == said
 
 
-def test_the_page_on_performance_says_what_the_record_holds():
-    record = json.loads((FOLDER / "results/bench_cpu.json").read_text())
+def test_the_page_on_performance_says_what_the_record_holds(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    record = filed("bench", FOLDER / "results")[0]
     rows = {(row["entry"], row["how"]): row for row in record["training"]}
     small, ti = ("digits-deit_lt", "cifar10_if100-mini-deit_lt"), "cifar10_if100-deit_lt-ti"
     teachers = ("ldam_drw-cifar10_if100", "ldam_drw_sam-cifar10_if100")
@@ -294,7 +324,7 @@ def test_the_page_on_performance_says_what_the_record_holds():
         faster = rows[entry, "ours, bf16"]["images_per_second"] / ours["images_per_second"]
         assert faster < 1 if entry in small else faster > 1.3
     assert all(rows[teachers[1], f"ours, {p}"]["sam_over_sgd"] < 2.05 for p in ("fp32", "bf16"))
-    views = json.loads((FOLDER / "results/views_cpu.json").read_text())["sizes"]
+    views = filed("views", FOLDER / "results")[0]["sizes"]
     for size in ("224", "96"):
         rate = {maker: row["views_per_second"] for maker, row in views[size].items()}
         assert rate["pil"] > rate["timm"] and rate["pil, workers"] > rate["timm, loader"]
@@ -302,8 +332,9 @@ def test_the_page_on_performance_says_what_the_record_holds():
 
 def test_the_page_on_performance_shows_the_record_of_distillation(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    distillation, path = importlib.import_module("distillation"), FOLDER / "results/distillation_cpu.json"
-    record = json.loads(path.read_text()) if path.exists() else None
+    distillation = importlib.import_module("distillation")
+    path = importlib.import_module("recording").newest("distillation")
+    record = json.loads(path.read_text()) if path else None
     again = "out of date; run python benchmarks/distillation.py --page docs/performance.md"
     page = (FOLDER.parent / "docs/performance.md").read_text()
     assert f"<!-- distillation -->\n\n{distillation.told(record)}\n\n<!-- end -->" in page, again
@@ -320,13 +351,14 @@ def test_the_record_of_distillation_goes_between_the_markers(run, monkeypatch, t
     distillation, page = importlib.import_module("distillation"), tmp_path / "page.md"
     rates = {f"{kind}_images_per_second": 100.0 for kind in ("student", "teacher", "forward", "expected", "at_once")}
     row = {"entry": "e", "how": "fp32", "teachers": 4, "of_expected": 0.987, "at_once_of_forward": 0.654} | rates
-    where = {"cores": 2, "device": "cpu x1", "torch": "9", "load": [0.1]}
+    where = {"cores": 2, "device": "cpu x1", "processor": "P (1)", "torch": "9", "load": [0.1]}
     page.write_text("before\n<!-- distillation -->\nold\n<!-- end -->\nafter\n")
-    (tmp_path / "distillation_cpu.md").write_text("")
-    (tmp_path / "distillation_cpu.json").write_text(json.dumps({"environment": where, "rows": [row]}))
+    recording = importlib.import_module("recording")
+    recording.write(tmp_path, "distillation", {"environment": where, "rows": [row]}, "")
     run("distillation", "--page", str(page))
     text = page.read_text()
-    assert text.startswith("before\n<!-- distillation -->\n\n2 cores (cpu x1), torch 9, load 0.1 at the start; ")
+    assert text.startswith("before\n<!-- distillation -->\n\n2 cores (cpu x1, P (1)), torch 9, load 0.1 at the start; ")
+    assert "; [record](../benchmarks/results/p-1_torch-9/distillation.md)." in text
     assert text.endswith("| `e`: fp32 | 4 | 100 | 100 | 100 | 100 | 0.99 | 100 | 0.65 |\n\n<!-- end -->\nafter\n")
     page.write_text("no markers\n")
     with pytest.raises(UserError, match="<!-- distillation --> and <!-- end -->, once"):

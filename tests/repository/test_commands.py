@@ -77,7 +77,8 @@ def test_what_dvc_is_asked_for_is_there(known):
 
 
 def test_what_make_is_asked_for_is_there():
-    for line in of("make"):
+    asked = {tuple(word.partition("=")[0] for word in line): line for line in of("make")}  # make knows no study's name
+    for line in asked.values():
         done = subprocess.run(["make", "--dry-run", *line], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, (line, done.stderr)
 

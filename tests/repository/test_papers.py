@@ -186,7 +186,7 @@ def test_both_engines_know_all_folders(tmp_path, monkeypatch, warm):
     repo = paper_project(tmp_path / "repo")
     lines = ["left out, their raw data are not here (`python stages/doctor.py DATA_SET` says what belongs there):"]
     lines.append("  data/raw/x: data sets e; studies large")
-    out = run(repo, "snakemake", "--cores", "1", python=warm)
+    out = run(repo, "snakemake", "--cores", "1")
     assert "\n".join(lines) in out and out.count("left out") == 1
     assert locked(repo / "dvc.lock") == {"subsample@d", "report@small"} and not (repo / "papers/p/dvc.lock").exists()
     assert "up to date" in run(repo, "dvc", "repro")  # bare: the root's, and nothing else
@@ -201,7 +201,7 @@ def test_both_engines_know_all_folders(tmp_path, monkeypatch, warm):
 
     (repo / "data/raw/x").mkdir(parents=True)
     (repo / "data/raw/x/image").write_text("raw\n")
-    assert "left out" not in run(repo, "snakemake", "--cores", "1", python=warm)
+    assert "left out" not in run(repo, "snakemake", "--cores", "1")
     assert locked(repo / "dvc.lock") == {"subsample@d", "report@small"}
     assert locked(repo / "papers/p/dvc.lock") == {"raw@x", "subsample@e", "report@large"}
     assert "up to date" in run(repo, "dvc", "repro", "-P")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,12 +24,19 @@ def scaling(monkeypatch):
     return importlib.import_module("scaling")
 
 
+@pytest.fixture
+def newest(scaling) -> Path:
+    """The record that docs/scaling.md shows."""
+    return importlib.import_module("recording").newest("scaling")
+
+
 def test_two_processes_against_one(scaling, monkeypatch, tmp_path):
     arguments = ["scaling", "--device", "cpu", "--processes", "2", "--short", "--blocks", "1", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(scaling, "cores", lambda: 2)
     scaling.main()
-    record = json.loads((tmp_path / "scaling_cpu.json").read_text())
+    (path,) = tmp_path.glob("*/scaling.json")
+    record = json.loads(path.read_text())
     rows = record["cases"]["digits"]["contenders"]
     assert set(rows) == {"1 process", "2 processes", scaling.AFTER, scaling.NEVER, scaling.ALONE}
     alone = rows.pop(scaling.ALONE)
@@ -42,7 +50,7 @@ def test_two_processes_against_one(scaling, monkeypatch, tmp_path):
     )
     assert (
         f"| digits | 64 | 2 processes | {rows['2 processes']['images_per_second']:,.1f} |"
-        in (tmp_path / "scaling_cpu.md").read_text()
+        in path.with_suffix(".md").read_text()
     )
 
 
@@ -64,29 +72,28 @@ def test_a_number_of_processes_that_is_not_here_is_refused(scaling, monkeypatch,
         scaling.main()
 
 
-def test_the_tables_go_between_the_markers(scaling, tmp_path):
-    record = json.loads((FOLDER / "results/scaling_cpu.json").read_text())
+def test_the_tables_go_between_the_markers(scaling, newest, tmp_path):
+    record = json.loads(newest.read_text())
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nafter\n")
     for _ in range(2):
         scaling.put_into(page, record)
         text = page.read_text()
-        assert text == f"before\n<!-- measured -->\n\n{scaling.tables(record)}\n<!-- end -->\nafter\n"
+        assert text == f"before\n<!-- measured -->\n\n{scaling.shown(record)}\n\n<!-- end -->\nafter\n"
     page.write_text("no markers\n")
     with pytest.raises(UserError, match="<!-- measured -->"):
         scaling.put_into(page, record)
 
 
-def test_the_page_shows_the_last_result(scaling):
-    record = json.loads((FOLDER / "results/scaling_cpu.json").read_text())
-    tables = scaling.tables(record)
-    assert (FOLDER / "results/scaling_cpu.md").read_text() == tables
+def test_the_page_shows_the_last_result(scaling, newest):
+    record = json.loads(newest.read_text())
+    assert newest.with_suffix(".md").read_text() == scaling.tables(record)
     again = "out of date; run python benchmarks/scaling.py --device cpu --page docs/scaling.md"
-    assert f"<!-- measured -->\n\n{tables}\n<!-- end -->" in PAGE.read_text(), again
+    assert f"<!-- measured -->\n\n{scaling.shown(record)}\n\n<!-- end -->" in PAGE.read_text(), again
 
 
-def test_what_the_page_says_of_the_result_is_so(scaling):
-    record = json.loads((FOLDER / "results/scaling_cpu.json").read_text())
+def test_what_the_page_says_of_the_result_is_so(scaling, newest):
+    record = json.loads(newest.read_text())
     assert set(record["cases"]) == set(scaling.CPU)
     count = record["processes"]
     for name, case in record["cases"].items():

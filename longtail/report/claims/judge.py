@@ -77,11 +77,20 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class OtherSeeds:
+    """Two studies of one recipe that differ in their training seeds."""
+
+    study: str
+    again: str
+
+
+@dataclass(frozen=True)
 class Claims:
     """docs/claims.yaml."""
 
     claims: tuple[Claim, ...]
     reruns: tuple[Rerun, ...] = ()  # who else ran it
+    other_seeds: tuple[OtherSeeds, ...] = ()
 
     def __post_init__(self) -> None:
         ids = [claim.id for claim in self.claims]
@@ -131,6 +140,11 @@ def load(path: Path) -> list[Claim]:
 def load_reruns(path: Path) -> tuple[Rerun, ...]:
     """Who else ran it, by the same file. Raises UserError as `load` does."""
     return params.read(Claims, path).reruns
+
+
+def load_other_seeds(path: Path) -> tuple[OtherSeeds, ...]:
+    """Studies to be set side by side, by the same file. Raises UserError as `load` does."""
+    return params.read(Claims, path).other_seeds
 
 
 def ledger(claims: list[Claim], reports: Path) -> list[Judged]:

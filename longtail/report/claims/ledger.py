@@ -120,8 +120,11 @@ RULES = (
 )
 
 
-def to_markdown(ledger: list[Judged], published: Path, others: Sequence[RerunLine] = ()) -> str:
-    """A page: how verdicts are made, their counts, a table for each paper, and who else ran it."""
+def to_markdown(
+    ledger: list[Judged], published: Path, others: Sequence[RerunLine] = (), again: Sequence[str] = ()
+) -> str:
+    """A page: how verdicts are made, their counts, a table for each paper, the lines `again` (other_seeds.section), and
+    who else ran it."""
     lines = [
         "# Claim ledger",
         "",
@@ -150,7 +153,7 @@ def to_markdown(ledger: list[Judged], published: Path, others: Sequence[RerunLin
         header = ("claim", "study", "printed", "higher", "lower", "ours", "95 % interval", "test", "verdict")
         lines += pipe_table((*header, "others' reproductions"), "llrrrrllll", rows)
         lines.append("")
-    return "\n".join([*lines, *(reruns.to_markdown(list(others)) if others else ())])
+    return "\n".join([*lines, *again, *(reruns.to_markdown(list(others)) if others else ())])
 
 
 def _row(judged: Judged, printed: Counterpart) -> tuple[str, ...]:
@@ -190,8 +193,8 @@ SIGNS = {  # {verdict: (symbol, class)}: never by colour alone
     "holds": ("✓", "good"),
     "does not hold": ("✗", "bad"),
     "undecided": ("?", "warn"),
-    "one run": ("1", "soft"),
-    "two runs": ("2", "soft"),
+    "one run": ("◔", "soft"),
+    "two runs": ("◑", "soft"),
     "not informative": ("○", "soft"),
     "not yet run": ("–", "soft"),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +76,17 @@ class Both:
 def side_by_side(claims: Path, a: str, b: str) -> list[Both]:
     """Every comparison that both studies have, in the order of claims.csv; of those that were not run, too.
 
-    Raises UserError where a study has no comparison in it, or both have none in common.
+    Raises UserError where the file is not as it should be, and as `paired` does.
     """
+    return paired(csv_file.read(claims, (*COLUMNS, *ABOUT), "run stages/claims.py"), claims, a, b)
+
+
+def paired(rows: Iterable[dict[str, str]], claims: Path, a: str, b: str) -> list[Both]:
+    """As `side_by_side`, of rows of `claims`. Raises UserError where a study has no comparison in it, or both have none
+    in common."""
     found: dict[str, dict[tuple, tuple[str, Outcome]]] = {a: {}, b: {}}
     seen: Counter = Counter()
-    for row in csv_file.read(claims, (*COLUMNS, *ABOUT), "run stages/claims.py"):
+    for row in rows:
         if (study := row["study"]) in found:
             key = tuple(row[name] for name in ABOUT)
             seen[study, key] += 1
@@ -116,3 +123,17 @@ def sentence(found: list[Both], a: str, b: str) -> str:
     told = f"verdicts of {a} and {b}: {len(run) - len(turned)} of {len(run)} the same"
     told += f" ({'; '.join(turned)})" if turned else ""
     return told + (f"; {len(found) - len(run)} not run" if len(run) < len(found) else "")
+
+
+def section(rows: list[dict[str, str]], claims: Path, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """The part of claims.md about studies that were run again with other seeds; empty as long as none was."""
+    told: list[str] = []
+    for a, b in pairs:
+        found = paired(rows, claims, a, b)
+        if any(each.run for each in found):
+            told += [*lines(found, a, b), "", f"In short: {sentence(found, a, b)}.", ""]
+    rule = (
+        "The same recipe with other training seeds. Apart: the second difference less the first, and how far they may",
+        "lie apart by chance, the root of the squares of half their intervals.",
+    )
+    return ["## The same claims with other seeds", "", *rule, "", *told] if told else []

@@ -10,7 +10,7 @@ import numpy as np
 
 from longtail.evaluation.metrics import AUTHOR_GROUPS
 from longtail.report.figures.rollout import Said
-from longtail.report.reading import diagnostics, run_record, top1
+from longtail.report.reading import diagnostics, network, run_record, top1
 from longtail.report.results import Results
 from longtail.report.study import Item, StudyConfig
 
@@ -53,11 +53,8 @@ def _facts(name: str, metrics: Mapping, results: Results) -> str:
     record = run_record(results.runs / "teachers" / name if teacher else results.runs / name) if results.runs else None
     if record:
         config = record["config"]
-        model = config.get("model") or {}
-        if {"depth", "dim"} <= set(model):
-            found.append(f"ViT of {model['depth']} blocks, width {model['dim']}")
-        elif arch := config.get("arch") or model.get("arch"):
-            found.append(str(arch).replace("resnet", "ResNet-").replace("resnext", "ResNeXt-"))
+        if called := network(config):
+            found.append(called)
         epochs = config.get("epochs", (config.get("train") or {}).get("epochs"))
         if epochs is not None:
             found.append(f"{epochs} epochs" if epochs else "no training of its own")

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from longtail.evaluation.metrics import AUTHOR_GROUPS, summarise
+from longtail.report.figures.rollout import wrapped
 from longtail.report.figures.style import (
     PANEL,
     TEXT,
@@ -103,7 +104,7 @@ def experts(metrics: Mapping[str, dict]) -> Drawing | None:
                 ax.bar(x, mean, width * 0.92, label=None if g else name, **barred(look(i)))
                 _spread(ax, x, width, mean, stderr, [s["last"][head][group] for s in found["seeds"].values()])
         ax.set_xticks(range(3), [g.capitalize() for g in AUTHOR_GROUPS])
-        ax.set(title=shown(label), ylim=(0, 100))
+        ax.set(title=wrapped(shown(label), 30), ylim=(0, 100))
         ax.tick_params(axis="x", length=0)
     for line in axes:
         line[0].set_ylabel("Accuracy (%)")

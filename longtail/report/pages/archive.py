@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from longtail.base.errors import UserError
 
@@ -18,7 +19,8 @@ MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 HOLDS = {  # what stands under reports/
     "metrics": "accuracy, calibration and their mean and standard error over seeds, a JSON for each entry",
     "scores": "the few numbers of metrics/ that `dvc metrics` shows",
-    "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx) and HTML",
+    "tables": "each table, printed beside ours, as CSV, Markdown, LaTeX (booktabs, graphicx), and HTML "
+    "to be put into a page, whose links to runs lead to places in index.html",
     "figures": "each figure as SVG, for light and dark, or PNG where it shows pictures, with the numbers drawn as CSV",
     "figures_print": "each figure for print, as PDF and as PNG of 300 pixels to the inch",
     "studies": "a page for each study, in Markdown, with all its tables and figures",
@@ -38,6 +40,7 @@ FILES = {  # what stands in reports/ itself
     "compare.html": "two runs of a study beside one another: what differs in their settings, and their curves",
     "claims.csv": "the papers' claims, our differences, their intervals, and verdicts; claims.md is the same to read",
 }
+NOT_PRINTED = "Figures for print (PDF) are not in it: where it was packed there were none (`make repro` makes them)."
 README = """# Reports
 
 Everything under `reports/` of the project, as it was made there.{first}
@@ -46,7 +49,7 @@ Everything under `reports/` of the project, as it was made there.{first}
 
 `MANIFEST` holds the sha256 of every file: `sha256sum --check MANIFEST` in this folder.
 An entry that was not run has no file, and its cells are empty or say so.
-
+{printed}
 ## Predictions
 
 `reports/runs/<study>/<entry>/predictions.npz` holds the top-1 class of every test image and its true class (`labels`):
@@ -84,11 +87,21 @@ def readme(names: list[str]) -> str:
     pages = sorted(name for name in names if name.count("/") == 1)
     lines = [f"* `reports/{folder}/` ({n} files): {HOLDS.get(folder, 'more')}" for folder, n in sorted(counts.items())]
     told = {page: FILES.get(page.removeprefix("reports/")) for page in pages}
-    lines += [f"* `{page}`" + (f": {told[page]}" if told[page] else "") for page in pages]
-    first = " Open `reports/index.html` first." if "reports/index.html" in names else ""
+    lines += [f"* [`{page}`]({page})" + (f": {told[page]}" if told[page] else "") for page in pages]
+    first = " Open [`reports/index.html`](reports/index.html) first." if "reports/index.html" in names else ""
     predictions = (name for name in names if name.endswith("/predictions.npz"))
     example = next(predictions, "reports/runs/<study>/<entry>/predictions.npz")
-    return README.format(first=first, folders="\n".join(lines), predictions=example)
+    return README.format(first=first, folders="\n".join(lines), printed=_printed(names), predictions=example)
+
+
+def _printed(names: list[str]) -> str:
+    """Links to the figures for print; pages that are in git have none, since DVC keeps these files."""
+    studies = defaultdict(list)
+    for name in names:
+        if name.startswith("reports/figures_print/") and name.endswith(".pdf"):
+            studies[name.split("/")[2]].append(f"[{PurePosixPath(name).stem}]({quote(name)})")
+    rows = [f"* `{study}`: {', '.join(links)}" for study, links in studies.items()]
+    return "\n".join(["\n## Figures for print, as PDF\n", *rows, ""]) if rows else f"{NOT_PRINTED}\n"
 
 
 def pack(reports: Path, out: Path) -> None:

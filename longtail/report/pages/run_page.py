@@ -14,6 +14,18 @@ from longtail.report.pages import expert_sections, tail_sections
 from longtail.report.pages import sections as record_sections
 from longtail.report.pages.sections import Section, shown
 from longtail.report.pages.web import page
+from longtail.report.reading import network
+
+LOSSES = {
+    "ce": "cross-entropy",
+    "ldam": "LDAM",
+    "balanced_softmax": "balanced softmax",
+    "focal": "focal",
+    "paco": "PaCo",
+}
+
+
+NAMED = ("dataset", "cache", "teacher", "start")  # in a run's configuration: a data set and other entries
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Run:
     metrics: dict | None  # reports/metrics/<study>/[teachers/]<entry>.json
     experts: dict | None  # reports/experts/<study>/<entry>.json
     made: dict[str, dict] = field(default_factory=dict)  # {seed: facts} of reports/machines/<study>.json
+    called: dict[str, str] = field(default_factory=dict)  # {data set or other entry that the run names: its words}
 
     @property
     def folder(self) -> str:
@@ -73,25 +86,36 @@ def _recorded(run: Run) -> list[Section]:
     return [record_sections.curves(run.record), told, record_sections.config(run.record)]
 
 
+def title(run: Run) -> str:
+    """Method, network and data set: `DeiT-LT: ViT of 3 blocks, width 64, on scikit-learn's digits`."""
+    record = run.record or {}
+    what = [network(record.get("config") or {})]
+    if data := record.get("dataset") or (run.diagnosed or {}).get("dataset"):
+        what.append(f"on {run.called.get(data, data)}")
+    told = ", ".join(filter(None, what))
+    return f"{run.label}: {told}" if told else run.label
+
+
 def sentence(run: Run) -> str:
     """What the run is, from its configuration and its dataset's class counts."""
     if run.record is None or run.diagnosed is None:
         return f"{'A teacher' if run.kind == 'teacher' else 'A student'} of the study {run.study}."
     config, counts = run.record["config"], run.diagnosed["class_counts"]
-    data = (
-        f"on {run.diagnosed['dataset']}: {len(counts)} classes, {sum(counts):,} training images, "
-        f"from {max(counts):,} to {min(counts):,} a class"
-    )
+    data = f"{len(counts)} classes, {sum(counts):,} training images, from {max(counts):,} to {min(counts):,} a class"
     if run.kind == "teacher":
-        how = f"A teacher ({config.get('arch')}, loss {config.get('loss')})"
-        learnt = [name for name in config.get("sources", ()) if name != "none"]
-        return f"{how} {'taught by ' + ', '.join(learnt) + ', ' if learnt else ''}trained {data}."
+        loss = config.get("loss")
+        how = "no loss of the labels" if loss == "none" else f"loss {LOSSES.get(loss, loss)}"
+        learnt = [run.called.get(name, name) for name in config.get("sources", ()) if name != "none"]
+        of_others = f", with what comes from {'; '.join(learnt)}" if learnt else ""
+        return f"A CNN, {how}{of_others}. {data[0].upper()}{data[1:]}."
     taught = "without a teacher"
     if config.get("cache", "none") != "none":
-        taught = f"with teacher labels from the cache {config['cache']}"
+        taught = f"taught by the labels of the {run.called.get(config['cache'], config['cache'])}"
     elif config.get("teacher", "none") != "none":
-        taught = f"with the teacher {config['teacher']}"
-    return f"A student trained by {config.get('method')} {taught}, {data}."
+        taught = f"taught by the {run.called.get(config['teacher'], config['teacher'])}"
+    begun = config.get("start", "none")
+    begun = f", begun from {run.called.get(begun, begun)}" if begun != "none" else ""
+    return f"A student (method {config.get('method')}), {taught}{begun}. {data[0].upper()}{data[1:]}."
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -115,6 +139,7 @@ def html(run: Run) -> str:
         "entry": run.entry,
         "study": run.study,
         "label": run.label,
+        "title": title(run),
         "sentence": sentence(run),
         "facts": facts(run),
         "files": [(name, up + quote(path)) for name, path in files(run).items()],

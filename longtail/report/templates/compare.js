@@ -44,8 +44,8 @@
     const bottom = HEIGHT - 30;
     svg.append(drawn("path", { d: `M${LEFT - 4} ${TOP - 4}V${bottom}H${WIDTH - 6}`, fill: "none", stroke: "currentColor", "stroke-opacity": 0.45 }));
     const label = { "font-size": 12, fill: "currentColor" };
-    svg.append(drawn("text", { ...label, x: LEFT - 8, y: TOP + 6, "text-anchor": "end" }, Number(high.toPrecision(4))));
-    svg.append(drawn("text", { ...label, x: LEFT - 8, y: bottom, "text-anchor": "end" }, Number(low.toPrecision(4))));
+    svg.append(drawn("text", { ...label, x: LEFT - 8, y: TOP + 6, "text-anchor": "end" }, Number(high.toPrecision(3))));
+    svg.append(drawn("text", { ...label, x: LEFT - 8, y: bottom, "text-anchor": "end" }, Number(low.toPrecision(3))));
     svg.append(drawn("text", { ...label, x: LEFT, y: HEIGHT - 12 }, "epoch 1"));
     svg.append(drawn("text", { ...label, x: WIDTH - 6, y: HEIGHT - 12, "text-anchor": "end" }, last));
     for (const [side, of] of Object.entries(lines)) {

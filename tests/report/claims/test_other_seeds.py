@@ -6,8 +6,9 @@ import csv
 
 import pytest
 
+from longtail.base import csv_file
 from longtail.base.errors import UserError
-from longtail.report.claims.other_seeds import ABOUT, COLUMNS, sentence, side_by_side
+from longtail.report.claims.other_seeds import ABOUT, COLUMNS, section, sentence, side_by_side
 from tests.helpers.reporting import run_stage
 
 HEADER = (*COLUMNS, "metric", "higher_head", "lower_head")
@@ -46,6 +47,16 @@ def test_what_was_not_run_counts_neither_way(tmp_path):
     assert [each.claim for each in found] == ["beats", "tail", "late"] and found[2].apart == ""
     told = "verdicts of a and b: 1 of 2 the same (tail: holds → undecided); 1 not run"
     assert sentence(found, "a", "b") == told
+
+
+def test_the_ledger_has_a_section_once_other_seeds_were_run(tmp_path):
+    path = put(tmp_path, BEATS + TAIL + ALONE + NOT_RUN)
+    rows = csv_file.read(path)
+    told = section(rows, path, [("a", "b")])
+    assert told[0] == "## The same claims with other seeds"
+    assert "In short: verdicts of a and b: 1 of 2 the same (tail: holds → undecided); 1 not run." in told
+    late = [row for row in rows if row["id"] == "late"]
+    assert section(late, path, [("a", "b")]) == [] == section(rows, path, [])
 
 
 @pytest.mark.parametrize(

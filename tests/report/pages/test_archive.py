@@ -12,7 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from longtail.report.pages.archive import HOLDS, TOP
+from longtail.report.pages.archive import HOLDS, NOT_PRINTED, TOP, pack
+from tests.helpers import links
 from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
 
@@ -43,7 +44,7 @@ def archive(reports, tmp_path):
     return tmp_path / "reports.zip"
 
 
-def test_all_files_are_in_it(archive, reports, capsys):
+def test_all_files_are_in_it(capsys, archive, reports):
     with zipfile.ZipFile(archive) as found:
         names = found.namelist()
         inside = {name: found.read(name) for name in names}
@@ -52,8 +53,10 @@ def test_all_files_are_in_it(archive, reports, capsys):
     assert all(inside[f"{TOP}/reports/{name}"] == content for name, content in FILES.items())
     readme = inside[f"{TOP}/README.md"].decode()
     assert "* `reports/runs/` (2 files): what each run was" in readme
-    assert "* `reports/index.html`: every printed number" in readme
-    assert "* `reports/notes/` (1 files): more" in readme and "Open `reports/index.html` first." in readme
+    assert "* [`reports/index.html`](reports/index.html): every printed number" in readme
+    assert "* `reports/notes/` (1 files): more" in readme
+    assert "Open [`reports/index.html`](reports/index.html) first." in readme
+    assert "note: no figure for print is packed" in capsys.readouterr().out and NOT_PRINTED in readme
     assert run_stage("archive", "--check", archive) == 0
     assert f"{archive}: {len(here) + 1} files, all as in its MANIFEST" in capsys.readouterr().out
 
@@ -112,8 +115,11 @@ def test_a_damaged_or_absent_archive_is_refused(archive, tmp_path, capsys):
         archive.write_bytes(damaged)
         assert run_stage("archive", "--check", archive) == 2
         assert "damaged or no archive" in capsys.readouterr().err
-    middle = len(whole) // 3
-    archive.write_bytes(whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :])
+    archive.write_bytes(whole)
+    with zipfile.ZipFile(archive) as found:
+        largest = max(found.infolist(), key=lambda about: about.compress_size)
+    inside = largest.header_offset + 30 + len(largest.filename) + largest.compress_size // 2  # of what is compressed
+    archive.write_bytes(whole[:inside] + bytes([whole[inside] ^ 0xFF]) + whole[inside + 1 :])
     assert run_stage("archive", "--check", archive) == 2
     assert str(archive) in capsys.readouterr().err
     assert run_stage("archive", "--check", tmp_path / "absent.zip") == 2
@@ -132,3 +138,42 @@ def test_nothing_to_pack_leaves_the_old_archive(archive, tmp_path, capsys):
 def test_every_folder_of_this_repository_is_explained():
     folders = {path.name for path in (ROOT / "reports").iterdir() if path.is_dir()}
     assert folders <= set(HOLDS)
+
+
+def unpacked(reports, folder):
+    """The archive's one folder, where nothing of the repository is near."""
+    pack(reports, folder / "reports.zip")
+    with zipfile.ZipFile(folder / "reports.zip") as found:
+        found.extractall(folder / "unpacked")
+    return folder / "unpacked" / TOP
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path):
+    """Of each kind one that arrives and one that does not: in HTML, in Markdown, in the README of figures for print."""
+    pages = {
+        "index.html": """<html><h2 id="a">A</h2><a href="#a">x</a> <a href='#no-k'>x</a><a href="#no-a">x</a>
+            <a href="sub/p.md#two-words">x</a><a href="sub/p.md#no-b">x</a> <img src="sub/no-c.png" alt="a > b">
+            <source srcset="no-d.svg"><a href="https://example.org/x">x</a><a href="http://example.org/no-e">x</a>
+            <img src="data:image/png;base64,AA"><g clip-path="url(#no-f)"/><script>'<a href="in-a-script">'</script>
+            <a href="../../no-g">out of the archive</a><a href="figures_print/s%20t/g.pdf">x</a>""",
+        "sub/p.md": """# Two *words*\n\n[up](../index.html#a) [no](../index.html#no-h) `[code](no)` ![no](no-i.png)
+            <a id="here"></a> [here](#here) [there](#no-j)\n\n```\n[code](no)\n```\n# Two words\n[x](#two-words-1)\n""",
+        "tables/part.html": '<table id="t"><a href="#a">in index.html</a><a href="#no-l">x</a>',
+        "figures_print/s t/g.pdf": "",
+    }
+    for name, text in pages.items():
+        (tmp_path / "reports" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "reports" / name).write_text(text)
+    folder = unpacked(tmp_path / "reports", tmp_path)
+    assert sorted(line.rpartition("no-")[2][0] for line in links.broken(folder)) == list("abcdefghijkl")
+    assert "* `s t`: [g](reports/figures_print/s%20t/g.pdf)" in (folder / "README.md").read_text()
+    (folder / "reports/figures_print/s t/g.pdf").unlink()
+    assert "README.md: reports/figures_print/s%20t/g.pdf" in links.broken(folder)
+
+
+def test_every_link_of_the_reports_resolves_from_the_unpacked_archive(tmp_path):
+    """Of all pages in reports/ as they are, also those that DVC keeps where they are here."""
+    folder = unpacked(ROOT / "reports", tmp_path)
+    assert links.broken(folder) == []
+    places = set(re.findall(r'"place":"([^"]*)"', (folder / "reports/compare.html").read_text(encoding="utf-8")))
+    assert places and places <= links.read(folder / "reports/index.html")[1]  # links that its script makes

@@ -6,12 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
 
-from longtail.report.pages.run_page import Run, html, sections
+from longtail.report.pages.run_page import Run, html, sections, sentence, title
 from longtail.report.pages.sections import LONGEST, estimate, shown
 from tests.helpers import run_files
 from tests.helpers.reporting import run_stage
@@ -92,6 +93,19 @@ def test_the_page_has_a_section_for_each_question(whole):
     assert "Not run" not in whole
 
 
+def test_title_and_lead_are_in_words():
+    """Method, network and data set by what they are called; what has no words keeps its name."""
+    record = run_files.recorded()
+    config = {"method": "deit_lt", "cache": "c", "start": "none", "model": {"depth": 3, "dim": 64}}
+    run = student(record=record | {"dataset": "d", "config": config}, called={"d": "Digits", "c": "CE teacher"})
+    assert title(run) == "A: ViT of 3 blocks, width 64, on Digits"
+    assert sentence(run).startswith("A student (method deit_lt), taught by the labels of the CE teacher. 4 classes, ")
+    config = {"arch": "resnet32", "loss": "ldam", "sources": ["t", "none"]}
+    run = replace(run, kind="teacher", record=record | {"dataset": "e", "config": config})
+    assert title(run) == "A: ResNet-32, on e" and sentence(run).startswith("A CNN, loss LDAM, with what comes from t. ")
+    assert f"<h1>{title(run)}</h1>" in html(run)
+
+
 def test_the_numbers_are_those_of_the_files(whole):
     page, diagnosed, metrics = Page(whole), run_files.diagnosed(), run_files.metrics()
     tail = metrics["summary"]["last"]["dist"]["tail"]
@@ -139,7 +153,7 @@ def test_a_network_with_one_head_has_nothing_to_weigh():
     assert "CLS" not in text and "DIST" not in text and "Not run" not in text
     assert "Time and machine are not recorded" in text and "Each seed." not in text
     assert 'href="../../../index.html"' in text and 'href="../../../runs/s/teachers/t/run.json"' in text
-    assert "A teacher (resnet8, loss ldam) trained on d: 4 classes, 265 training images, from 200 to 5 a class." in text
+    assert "A CNN, loss LDAM. 4 classes, 265 training images, from 200 to 5 a class." in text
 
 
 @pytest.mark.parametrize(
