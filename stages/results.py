@@ -1,8 +1,9 @@
 """All results as one tidy table, reports/results.csv, for pandas.read_csv: longtail/report/tidy.py says how it is read.
 
-A row a run, seed, head, epoch choice, test set, metric and group, with interval, number of seeds, training time and
-processor; rows without a seed are means over seeds, which the printed tables show. From reports/metrics, reports/runs
-and reports/machines. With --check nothing is written, and the exit code is 1 when the file is out of date. Seconds.
+A row a run, seed, head, epoch choice, test set, metric and group, with interval, number of seeds and training time;
+rows without a seed are means over seeds, which the printed tables show. Beside it runs.csv: a row a run, with its data,
+configuration and processor. From reports/metrics, reports/runs and reports/machines. With --check nothing is written,
+and the exit code is 1 when a file is out of date. Seconds.
 
   python stages/results.py --reports reports --out reports/results.csv
 """
@@ -17,7 +18,7 @@ from longtail.base import params
 from longtail.base.errors import run_main
 from longtail.base.files import write_text
 from longtail.base.options import add_params
-from longtail.report.tidy import to_csv
+from longtail.report.tidy import runs_csv, to_csv
 
 
 def main() -> None:
@@ -27,14 +28,17 @@ def main() -> None:
     add_params(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the file is out of date")
     args = parser.parse_args()
-    text = to_csv(params.load(args.params), args.reports)
-    if args.out.is_file() and args.out.read_text(encoding="utf-8") == text:
-        return
-    if args.check:
-        print(f"{args.out}: out of date; run `make index`", file=sys.stderr)
-        sys.exit(1)
-    write_text(args.out, text)
-    print(args.out)
+    table = params.load(args.params)
+    texts = {args.out: to_csv, args.out.with_name("runs.csv"): runs_csv}
+    for path, made in texts.items():
+        text = made(table, args.reports)
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if args.check:
+            print(f"{path}: out of date; run `make index`", file=sys.stderr)
+            sys.exit(1)
+        write_text(path, text)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,18 @@
     import pandas as pd
     results = pd.read_csv("reports/results.csv")
     means = results[results.seed.isna()]  # over seeds; the other rows are single seeds
+    seeds = results.merge(pd.read_csv("reports/runs.csv"), on=["study", "entry", "kind", "seed"])
 
 A row without a seed is the mean over seeds, with its standard error, and from three seeds on its 95 % t-interval; these
-are the numbers of the printed tables. COLUMNS says what each column holds.
+are the numbers of the printed tables. What is the same in all rows of a run stands in runs.csv once: its data,
+configuration and machine. COLUMNS and RUNS say what each column holds.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from longtail.base import params
@@ -20,16 +22,14 @@ from longtail.evaluation import statistics
 from longtail.evaluation.metrics import DECIMALS, EXPERTS, SCALARS
 from longtail.report import machines, reading
 from longtail.report.claims.rules import LEAST_SEEDS
-from longtail.report.results import load
+from longtail.report.results import Results, load
 from longtail.report.study import ON_VIEWS, StudyConfig
 
 COLUMNS = {
     "study": "name under `studies`",
     "entry": "name under `experiments`, `teachers` or `caches`: one row of a table",
     "kind": "experiment (a student), teacher, or cache (a teacher's labels of training views)",
-    "dataset": "name under `datasets`; empty for caches",
     "full_recipe": "1: the published data and recipe; 0: a miniature, not comparable with the papers' numbers",
-    "config": "first 8 digits of the sha256 of the resolved configuration without the seed; empty for caches",
     "seed": "empty in rows of the mean over seeds",
     "head": "cls, dist, or avg: the mean of their raw logits. Networks with one head have avg alone",
     "epoch": "last (the result), best (on the test set), validation (chosen on validation images); empty for caches",
@@ -43,6 +43,15 @@ COLUMNS = {
     "high": "its other end",
     "n": "seeds with a value; 1 in rows of a seed",
     "train_seconds": "training time of the seed, of one process; in means of all seeds together; empty: not recorded",
+}
+RUNS = {
+    "study": COLUMNS["study"],
+    "entry": "name under `experiments` or `teachers`",
+    "kind": "experiment or teacher",
+    "seed": "of the run",
+    "dataset": "name under `datasets`",
+    "config": "first 8 digits of the sha256 of the resolved configuration without the seed",
+    "train_seconds": "training time, of one process; empty: not recorded",
     "trained_on": "device and processor; empty: not recorded",
 }
 GIVEN = "given"
@@ -56,32 +65,57 @@ GROUPS = ("head", "mid", "tail", "many", "medium", "few")
 
 
 def to_csv(table: Mapping, reports: Path) -> str:
-    """The table as text. table: of params.yaml and the papers' files. Raises UserError for a damaged file, by name."""
+    """results.csv. table: of params.yaml and the papers' files. Raises UserError for a damaged file, by name."""
+    return _text(COLUMNS, rows(table, reports))
+
+
+def runs_csv(table: Mapping, reports: Path) -> str:
+    """runs.csv, of the same; raises as `to_csv`."""
+    found = []
+    for about, metrics, facts in _runs(table, reports):
+        told = {name: about[name] for name in ("study", "entry", "kind")} | {"dataset": metrics["dataset"]}
+        told |= {"config": metrics["config_hash"][:8]}
+        found += [told | {"seed": seed} | _made(facts.get(seed)) for seed in metrics["seeds"]]
+    return _text(RUNS, found)
+
+
+def _text(columns: Mapping[str, str], found: Iterable[dict[str, object]]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows(table, reports))
+    writer.writerows(found)
     return out.getvalue()
+
+
+def _studies(table: Mapping, reports: Path) -> Iterator[tuple[str, StudyConfig, Results]]:
+    for name, entry in (table.get("studies") or {}).items():
+        study = params.build(StudyConfig, entry, f"studies.{name}")
+        yield name, study, load(reports / "metrics" / name, name, study)
+
+
+def _runs(table: Mapping, reports: Path) -> Iterator[tuple[dict, dict, dict[str, dict]]]:
+    """(the first columns, the metrics file, {seed: of the record of machines}) of each entry that was run."""
+    for name, study, results in _studies(table, reports):
+        yield from _of_study(name, study, results, machines.load(reports, name))
+
+
+def _of_study(name: str, study: StudyConfig, results: Results, made: machines.Machines) -> Iterator[tuple]:
+    kinds = (("experiment", study.experiments, results.experiments), ("teacher", study.teachers, results.teachers))
+    for kind, items, found in kinds:
+        for item in items:
+            if item.name in found:
+                metrics = found[item.name]
+                about = {"study": name, "entry": item.name, "kind": kind, "full_recipe": int(study.comparable)}
+                yield about, metrics, made.of(kind, item.name, metrics["config_hash"])
 
 
 def rows(table: Mapping, reports: Path) -> Iterator[dict[str, object]]:
     """In the order of the studies and of their entries; of each entry its means, then its seeds."""
-    for name, entry in (table.get("studies") or {}).items():
-        study = params.build(StudyConfig, entry, f"studies.{name}")
-        results = load(reports / "metrics" / name, name, study)
-        made = machines.load(reports, name)
-        kinds = (("experiment", study.experiments, results.experiments), ("teacher", study.teachers, results.teachers))
-        for kind, items, found in kinds:
-            for item in items:
-                if item.name in found:
-                    metrics = found[item.name]
-                    about = {"study": name, "entry": item.name, "kind": kind}
-                    about |= {"dataset": metrics["dataset"], "full_recipe": int(study.comparable)}
-                    about |= {"config": metrics["config_hash"][:8]}
-                    below = "teachers/" if kind == "teacher" else ""
-                    diagnosed = reading.diagnostics(reports / "runs" / name / f"{below}{item.name}")
-                    facts = made.of(kind, item.name, metrics["config_hash"])
-                    yield from _run(about, metrics, diagnosed, facts)
+    for name, study, results in _studies(table, reports):
+        for about, metrics, facts in _of_study(name, study, results, machines.load(reports, name)):
+            below = "teachers/" if about["kind"] == "teacher" else ""
+            diagnosed = reading.diagnostics(reports / "runs" / name / f"{below}{about['entry']}")
+            yield from _run(about, metrics, diagnosed, facts)
         for item in study.caches:
             if item.name in results.caches:
                 about = {"study": name, "entry": item.name, "kind": "cache"}
@@ -124,15 +158,18 @@ def _cells(cell: dict, seeds: dict, epochs: dict, facts: dict, summary: dict) ->
     low, high = (round(end, DECIMALS) for end in ends) if ends else ("", "")
     yield _mean(cell, summary, facts) | {"low": low, "high": high}
     for seed, value in known.items():
-        made = facts.get(seed)
-        told = {"train_seconds": made["seconds"], "trained_on": machines.place(made)} if made else {}
+        told = _made(facts.get(seed))
+        told.pop("trained_on", None)
         yield cell | {"seed": seed, "at_epoch": epochs.get(seed, ""), "value": value, "n": 1} | told
+
+
+def _made(facts: dict | None) -> dict[str, object]:
+    return {"train_seconds": facts["seconds"], "trained_on": machines.place(facts)} if facts else {}
 
 
 def _mean(cell: dict, summary: dict, facts: dict[str, dict]) -> dict[str, object]:
     told = {}
     if facts:
         told = {"train_seconds": round(sum(made["seconds"] for made in facts.values()), 1)}
-        told |= {"trained_on": machines.places(facts.values())}
     stderr = "" if summary["stderr"] is None else summary["stderr"]
     return cell | {"value": summary["mean"], "stderr": stderr, "n": summary["n"]} | told

@@ -96,7 +96,7 @@ def fresh(tmp_path_factory) -> Path:
     assert run_stage("compare_page", *given, *compared) == 0 == run_stage("compare_page", *given, *compared, "--check")
     assert run_stage("index", *given, *sources, "--reports", reports, "--out", reports / "index.html") == 0
     (reports / "review").mkdir()
-    linked = ("review/cost.md", "results.csv", "claims.csv", "claims.md")
+    linked = ("review/cost.md", "results.csv", "runs.csv", "claims.csv", "claims.md")
     linked += ("runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
     for name in linked:  # from the pages; nothing here makes them
         (reports / name).touch()

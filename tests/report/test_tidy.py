@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from longtail.base import params
-from longtail.report.tidy import COLUMNS, LEFT_OUT, to_csv
+from longtail.report.tidy import COLUMNS, LEFT_OUT, RUNS, runs_csv, to_csv
 from tests.helpers import run_files
 from tests.helpers.reporting import run_stage
 from tests.helpers.root import ROOT
@@ -82,7 +82,7 @@ def test_means_seeds_interval_and_cost(tmp_path):
     mean, *seeds = two[at].itertuples()
     assert mean.value == pytest.approx(sum(s.value for s in seeds) / 2, abs=1e-4) and mean.n == 2
     assert math.isnan(mean.low) and [s.train_seconds for s in seeds] == [1800, 1800] and mean.train_seconds == 3600
-    assert [s.at_epoch for s in seeds] == [3, 3] and seeds[0].trained_on == "cpu x1"
+    assert [s.at_epoch for s in seeds] == [3, 3]
     assert two.groupby("entry").test.nunique().tolist() == [34, 34]  # given, 11 shifts as they are and corrected twice
 
     from longtail.report.tidy import _cells  # of three values, whose interval is known in closed form
@@ -91,6 +91,19 @@ def test_means_seeds_interval_and_cost(tmp_path):
     half = 4.302653 / math.sqrt(3)
     assert (row["low"], row["high"]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
     assert [*_cells({}, {"0": None}, {}, {}, {"mean": None, "stderr": None, "n": 0})] == []
+
+
+def test_each_run_has_its_row_which_joins_those_of_its_seeds(tmp_path, results):
+    reports = run_files.write(tmp_path)
+    (tmp_path / "runs.csv").write_text(runs_csv(params.load(tmp_path / "params.yaml"), reports))
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert list(runs) == list(RUNS) and list(zip(runs.entry, runs.seed, strict=True))[:2] == [("e", 0), ("e", 1)]
+    first = runs.iloc[0]
+    assert (first.dataset, first.train_seconds, first.trained_on) == ("d", 1800, "cpu x1")
+    assert first.config == run_files.metrics()["config_hash"][:8]
+    runs, seeds = pd.read_csv(ROOT / "reports/runs.csv"), results[results.seed.notna() & (results.kind != "cache")]
+    key = ["study", "entry", "kind", "seed"]
+    assert not runs.duplicated(key).any() and len(seeds.merge(runs, on=key)) == len(seeds)
 
 
 def test_it_says_when_it_is_out_of_date(tmp_path, capsys):
@@ -107,6 +120,6 @@ def test_it_says_when_it_is_out_of_date(tmp_path, capsys):
 
 def test_the_page_of_the_report_says_what_the_columns_hold():
     text = (ROOT / "docs/report.md").read_text(encoding="utf-8")
-    for name, held in COLUMNS.items():
+    for name, held in (*COLUMNS.items(), *RUNS.items()):
         assert f"| `{name}` | {held} |" in text
     assert LEFT_OUT in text

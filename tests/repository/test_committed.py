@@ -31,6 +31,7 @@ TELLS = (
     "reports/pages/",
     "reports/results.csv",
     "reports/review/",
+    "reports/runs.csv",
 )  # made by `make index`, of reports/machines among all
 
 

@@ -36,6 +36,7 @@ HOLDS = {  # what stands under reports/
 }
 FILES = {  # what stands in reports/ itself
     "results.csv": "all results as one tidy table, for `pandas.read_csv`: a row a run, seed, head, epoch and metric",
+    "runs.csv": "data, configuration, training time and processor of each run and seed",
     "index.html": "every printed number beside ours, the claims, and each run behind them",
     "compare.html": "two runs of a study beside one another: what differs in their settings, and their curves",
     "claims.csv": "the papers' claims, our differences, their intervals, and verdicts; claims.md is the same to read",

@@ -255,7 +255,7 @@ def test_an_item_with_tables_and_figures_stands_in_both_parts_under_two_ids(tree
 def test_links_arrive_and_nothing_is_fetched(made, tree):
     assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
     away = {link for link in made.links if not link.startswith("#")}
-    downloads = {"results.csv", "claims.csv", "claims.md", "compare.html", "compare.html#s"}
+    downloads = {"results.csv", "runs.csv", "claims.csv", "claims.md", "compare.html", "compare.html#s"}
     assert away - downloads - {"review/cost.md"} == LINKS and not made.sources  # addresses to follow, nothing to load
     html = (tree / "reports/index.html").read_text()
     rest = re.sub(r'<a href="https:[^"]*">', "", html)
