@@ -34,35 +34,13 @@ class NormedLinear(nn.Module):
             return F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
 
 
-class KeptLayout(torch.autograd.Function):
-    """The same values, whose gradient comes in their own memory layout. That of a slice or of a mean comes as
-    contiguous, and each sum and ReLU that meets it in a channels_last network then takes several times as long."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
-        (x,) = inputs
-        ctx.last = x.is_contiguous(memory_format=torch.channels_last)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
-
-    @staticmethod
-    def vmap(info, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-        return x.view_as(x), in_dims[0]
-
-
 def shortcut_a(x: Tensor, stride: int, planes: int) -> Tensor:
     """Option A: every stride-th row and column from offset 0, new channels are zeros, half on each side.
 
     x [B, c, H, W] to [B, planes, ceil(H/stride), ceil(W/stride)].
     """
     side = (planes - x.shape[1]) // 2  # = planes // 4 where the width doubles
-    return F.pad(KeptLayout.apply(x)[:, :, ::stride, ::stride], (0, 0, 0, 0, side, side))
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, side, side))
 
 
 class BasicBlock(nn.Module):
@@ -109,7 +87,7 @@ class CifarResNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Pooled features [B, 64]."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return self.avgpool(KeptLayout.apply(self.layer3(self.layer2(self.layer1(x)))))
+        return self.avgpool(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x))
