@@ -15,7 +15,7 @@ from longtail.report.results import Results
 from longtail.report.study import Item, StudyConfig
 
 WIDTH, HEIGHT = 300, 110  # of the plotting area, in the SVG's units
-POINTS = 200  # at most, of a line
+POINTS = 100  # at most, of a line
 ANY_SIZE = 32  # pixels: a CNN has as many parameters at any
 
 
@@ -50,7 +50,7 @@ def curve(title: str, seeds: Mapping[str, Mapping[str, Sequence[float | None]]],
     spread = (high - low) or 1.0
 
     def place(epoch: float, value: float) -> str:
-        return f"{WIDTH * epoch / (last or 1):.1f},{HEIGHT * (high - value) / spread:.1f}"
+        return f"{WIDTH * epoch / (last or 1):.0f},{HEIGHT * (high - value) / spread:.1f}"
 
     return Curve(
         title=title,
