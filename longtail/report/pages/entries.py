@@ -50,7 +50,7 @@ def curve(title: str, seeds: Mapping[str, Mapping[str, Sequence[float | None]]],
     spread = (high - low) or 1.0
 
     def place(epoch: float, value: float) -> str:
-        return f"{WIDTH * epoch / (last or 1):.0f},{HEIGHT * (high - value) / spread:.1f}"
+        return f"{WIDTH * epoch / (last or 1):.0f},{HEIGHT * (high - value) / spread:.0f}"
 
     return Curve(
         title=title,
