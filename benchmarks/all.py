@@ -6,8 +6,9 @@ In turn: limits.py (copying, matrix products, attention), engine.py (students an
 plain.py), distillation.py (a CNN that has a teacher), views.py (views, against timm in a DataLoader) and cache.py
 (labels). Writes bench.md and .json where recording.py files them, and distillation, views and cache as those three do
 alone; docs/performance.md says how to read them.
-Cost: 12 minutes on two cores without distillation.py, which by estimate adds one. On an H200 with 16 cores an
-estimate, not yet measured: limits 20 s, engine 330 s (its cases stop at their budgets), views 75 s, cache 60 s.
+Cost: 12 minutes on two cores as measured without distillation.py and the CNNs that are taught, which by estimate add
+three. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 370 s (its cases stop at their
+budgets), views 75 s, cache 60 s.
 --short: half a minute, to see that it runs; give it a folder.
 """
 

@@ -82,8 +82,9 @@ def runs(everything: dict, reports: Path, only: str | None, titles: Mapping[str,
         for study in studies.values()
         for item in (*study.pretrainings, *study.caches, *study.experiments, *study.teachers)
     }
-    for name in [only] if only else studies:
-        study = studies.get(name) or params.build(StudyConfig, params.entry(everything, "studies", name), name)
+    if only:
+        params.entry(everything, "studies", only)  # says what there is, where it is none
+    for name, study in studies.items() if not only else [(only, studies[only])]:
         for kind, items in (("experiment", study.experiments), ("teacher", study.teachers)):
             found = (run_of(reports, name, item, kind, words | titles) for item in items)
             yield from (run for run in found if run is not None)

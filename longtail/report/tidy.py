@@ -75,7 +75,10 @@ def runs_csv(table: Mapping, reports: Path) -> str:
     for about, metrics, facts in _runs(table, reports):
         told = {name: about[name] for name in ("study", "entry", "kind")} | {"dataset": metrics["dataset"]}
         told |= {"config": metrics["config_hash"][:8]}
-        found += [told | {"seed": seed} | _made(facts.get(seed)) for seed in metrics["seeds"]]
+        for seed in metrics["seeds"]:
+            made = facts.get(seed)
+            where = {"train_seconds": made["seconds"], "trained_on": machines.place(made)} if made else {}
+            found.append(told | {"seed": seed} | where)
     return _text(RUNS, found)
 
 
@@ -158,13 +161,8 @@ def _cells(cell: dict, seeds: dict, epochs: dict, facts: dict, summary: dict) ->
     low, high = (round(end, DECIMALS) for end in ends) if ends else ("", "")
     yield _mean(cell, summary, facts) | {"low": low, "high": high}
     for seed, value in known.items():
-        told = _made(facts.get(seed))
-        told.pop("trained_on", None)
+        told = {"train_seconds": facts[seed]["seconds"]} if seed in facts else {}
         yield cell | {"seed": seed, "at_epoch": epochs.get(seed, ""), "value": value, "n": 1} | told
-
-
-def _made(facts: dict | None) -> dict[str, object]:
-    return {"train_seconds": facts["seconds"], "trained_on": machines.place(facts)} if facts else {}
 
 
 def _mean(cell: dict, summary: dict, facts: dict[str, dict]) -> dict[str, object]:
