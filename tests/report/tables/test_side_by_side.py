@@ -84,18 +84,18 @@ def test_a_curve_in_the_units_of_the_drawing():
         "2": {"epoch": [0, 1, 2], "loss": [9.0, None, None]},
     }
     made = curve("Loss", seeds, "loss")
-    assert made.lines["0"] == f"0.0,0.0 {WIDTH:.1f},{HEIGHT:.1f}"
-    assert made.lines["1"] == f"0.0,{HEIGHT / 2:.1f} {WIDTH / 2:.1f},{HEIGHT / 2:.1f} {WIDTH:.1f},{HEIGHT * 0.75:.1f}"
+    assert made.lines["0"] == f"0,0 {WIDTH:.0f},{HEIGHT:.0f}"
+    assert made.lines["1"] == f"0,{HEIGHT / 2:.0f} {WIDTH / 2:.0f},{HEIGHT / 2:.0f} {WIDTH:.0f},{HEIGHT * 0.75:.0f}"
     assert (made.low, made.high, made.epochs, made.ends) == ("1", "3", 3, {"0": "1", "1": "1.5"})
     assert curve("Loss", seeds, "absent") is None and curve("Loss", {}, "loss") is None
     flat = curve("Loss", {"0": {"epoch": [0, 1], "loss": [2.0, 2.0]}}, "loss")
-    assert flat.lines["0"] == f"0.0,0.0 {WIDTH:.1f},0.0"
+    assert flat.lines["0"] == f"0,0 {WIDTH:.0f},0"
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end():
     long = list(range(1200))
     points = curve("x", {"0": {"epoch": long, "loss": [float(i % 7) for i in long]}}, "loss").lines["0"].split()
-    assert len(points) <= POINTS + 1 and points[0].startswith("0.0,") and points[-1].startswith(f"{WIDTH:.1f},")
+    assert len(points) <= POINTS + 1 and points[0].startswith("0,") and points[-1].startswith(f"{WIDTH:.0f},")
 
 
 def seed(device: str, processes: int | None) -> Seed:
