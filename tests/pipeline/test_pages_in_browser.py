@@ -7,6 +7,7 @@ and the heaviest page of a run go through everything but the dark, and a page of
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from PIL import Image, ImageColor
 
 from longtail.base import yaml_file
+from longtail.report.figures.night import NIGHT
+from longtail.report.figures.svg import PAPER
 from tests.helpers import browser, run_files
 from tests.helpers.reporting import PUBLISHED, run_stage
 from tests.helpers.root import ROOT
@@ -337,21 +341,22 @@ LETTERS = """() => [...document.querySelectorAll('text')].map(
 
 
 def test_a_figure_is_enlarged_by_click_and_by_key_and_is_dark_in_the_dark(chromium, fresh):
-    """s.html has drawings for both; the run's page has its drawings in the page's own ink."""
-    sources = {}
+    """s.html has one image for both grounds, told apart by its pixels; the run's page draws in the page's own ink."""
+    grounds = {}
     for scheme in ("light", "dark"):
         with browser.opened(chromium, fresh / "s.html", scheme) as seen:
             image = seen.page.locator("figure.plot img").first
-            sources[scheme] = image.evaluate(SOURCE)
+            source, corner = image.evaluate(SOURCE), Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+            grounds[scheme] = corner.getpixel((4, 4))
             before, button = image.bounding_box()["width"], seen.page.locator("button.enlarge").first
             for activate in (button.click, lambda button=button: button.press("Enter")):
                 activate()
                 large = seen.page.locator("dialog[open] img")
-                assert large.evaluate(SOURCE) == sources[scheme] and large.bounding_box()["width"] > 1.3 * before
+                assert large.evaluate(SOURCE) == source and large.bounding_box()["width"] > 1.3 * before
                 seen.page.keyboard.press("Escape")
                 assert seen.page.locator("dialog[open]").count() == 0
             assert seen.complaints == []
-    assert sources["light"] != sources["dark"]
+    assert grounds == {"light": ImageColor.getrgb(PAPER), "dark": ImageColor.getrgb(NIGHT)}
     with browser.opened(chromium, fresh / "pages/s/e.html") as seen:
         seen.page.locator("button.enlarge").first.click()
         assert seen.page.locator("dialog[open] svg").count() == 1

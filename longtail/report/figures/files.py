@@ -18,8 +18,9 @@ from PIL import Image
 
 from longtail.base.files import write_text
 from longtail.report.figures.captions import DARK, PIXELS
+from longtail.report.figures.night import dark
 from longtail.report.figures.style import Drawing, lay_out
-from longtail.report.figures.svg import dark, to_file
+from longtail.report.figures.svg import to_file
 
 PNG_LIMIT = 120_000  # bytes
 SHARPNESS = (2 * PIXELS, 200, 171, 140, PIXELS, 90, 72)  # pixels to the inch that are tried, the sharpest first

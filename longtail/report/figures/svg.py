@@ -25,10 +25,9 @@ LEFT_OUT = ("metadata", "style")
 INHERITED = ("font-family", "font-style", "font-weight", "font-variant", "font-stretch")
 PLACES = ("d", "transform", "x", "y", "width", "height")
 FONTS = "DejaVu Sans, Verdana, sans-serif"  # as wide as one another, the last apart
-PAPER, NIGHT, CHALK = "#ffffff", "#15181b", "#e6e8ea"  # grounds of a light and a dark page, text of the latter
+PAPER = "#ffffff"  # the ground of a light page
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _REFERENCE = re.compile(r"(?<=url\(#)[^)]+")
-_COLOR = re.compile(r"(?<==\")#[0-9a-f]{6}(?=\")")
 
 
 def to_svg(figure: Figure, name: str, text: str) -> Markup:
@@ -54,20 +53,6 @@ def to_file(figure: Figure, name: str, title: str) -> str:
     root.text, ground = None, f'<rect width="100%" height="100%" fill="{PAPER}"/>'
     opening, body = _written(root).split(">", 1)
     return f"{opening}><title>{escape(title)}</title>{ground}{body}\n"
-
-
-def dark(svg: str) -> str:
-    """A file of `to_file` for a dark ground: white, black and greys change places, colours stay, as do pictures. The
-    colours of series are made for both grounds."""
-
-    def other(match: re.Match[str]) -> str:
-        red, green, blue = (int(match[0][i : i + 2], 16) for i in (1, 3, 5))
-        if not red == green == blue:
-            return match[0]
-        ends = [(int(NIGHT[i : i + 2], 16), int(CHALK[i : i + 2], 16)) for i in (1, 3, 5)]
-        return "#" + "".join(f"{round(chalk + (night - chalk) * red / 255):02x}" for night, chalk in ends)
-
-    return _COLOR.sub(other, svg)
 
 
 def _drawn(figure: Figure, name: str) -> Element:

@@ -115,7 +115,7 @@ def page(
         for table in study.tables
     }
     files = image_files(coverage, project)
-    embedded = sum(map(pictures.size, files.values())) * 4 / 3 <= IMAGES_LIMIT
+    embedded = sum(path.stat().st_size for path in files.values()) * 4 / 3 <= IMAGES_LIMIT
     show = pictures.inside if embedded else pictures.linked
     drawings = {place: show(path, reports) for place, path in files.items()}
     items = [_item(item, project, made, drawings) for item in coverage.items if state(item, project)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from longtail.report.figures.captions import DARK, PIXELS
+from longtail.report.figures.night import for_both
 from longtail.report.pages.web import data_uri
 
 KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -19,7 +20,7 @@ _WIDTH = re.compile(rb'<svg [^>]*?\bwidth="(\d+)"')
 @dataclass(frozen=True)
 class Picture:
     """A figure as it is shown. light, dark: an address, or the image itself as one; dark is None where the picture is
-    shown on white anyway."""
+    shown on white anyway, or is itself for both."""
 
     light: str
     dark: str | None
@@ -42,20 +43,11 @@ def linked(path: Path, base: Path) -> Picture:
 
 
 def inside(path: Path, base: Path) -> Picture:
-    """As it stands in a page that needs no other file."""
-    made = linked(path, base)
-    own = {key: data_uri(KINDS[path.suffix], (base / at).read_bytes()) for key, at in _drawn(made).items()}
-    return replace(made, **own)
-
-
-def _drawn(picture: Picture) -> dict[str, str]:
-    return {key: at for key, at in (("light", picture.light), ("dark", picture.dark)) if at is not None}
-
-
-def size(path: Path) -> int:
-    """Bytes that its drawings have, for a light page and a dark one."""
-    both = (path, path.with_stem(path.stem + DARK))
-    return sum(file.stat().st_size for file in both if file.is_file())
+    """As it stands in a page that needs no other file: one image, for a light page and a dark one."""
+    made, content = linked(path, base), path.read_bytes()
+    if made.dark:
+        content = for_both(content.decode("utf-8")).encode("utf-8")
+    return replace(made, light=data_uri(KINDS[path.suffix], content), dark=None)
 
 
 def width(path: Path) -> int:

@@ -17,6 +17,7 @@ from PIL import Image
 from longtail.report.figures import files
 from longtail.report.figures.captions import PIXELS
 from longtail.report.figures.files import PNG_LIMIT, save
+from longtail.report.figures.night import NIGHT
 from longtail.report.figures.style import (
     COLORS,
     COLUMN,
@@ -31,7 +32,6 @@ from longtail.report.figures.style import (
     looks_of,
     new_figure,
 )
-from longtail.report.figures.svg import NIGHT
 from tests.helpers.root import ROOT
 
 FILES = ("print/x.pdf", "print/x.png", "x.svg", "x-dark.svg", "x.csv", "y.png", "y.csv", "y.txt")

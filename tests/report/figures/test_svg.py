@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from longtail.report.figures.night import dark
 from longtail.report.figures.style import COLORS, INK, new_figure
-from longtail.report.figures.svg import CHALK, NIGHT, dark, to_file, to_svg
+from longtail.report.figures.svg import to_file, to_svg
 
 
 @pytest.fixture
@@ -84,17 +85,6 @@ def test_a_file_says_what_it_shows_on_its_own_ground(figure):
     assert 7 * width / float(root.get("viewBox").split()[2]) == pytest.approx(11, abs=0.1)
     assert "currentColor" not in text and root.get("font-family").startswith("DejaVu Sans")
     assert not re.search(r"https?:(?!//www.w3.org/2000/svg)|<style|style=|<metadata|<!", text)
-
-
-def test_for_a_dark_ground_greys_change_places_and_colours_stay():
-    """White is the dark ground, black its text, a grey as far between them: 0x88 = 136 of 255 from the text."""
-    drawn = '<rect fill="#ffffff"/><path stroke="#000000" fill="#0072b2"/><g fill="#888888" title="#000000 is black"/>'
-    text, ground = (np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in (CHALK, NIGHT))
-    grey = "".join(f"{round(v):02x}" for v in text + (ground - text) * 136 / 255)
-    wanted = (
-        f'<rect fill="{NIGHT}"/><path stroke="{CHALK}" fill="#0072b2"/><g fill="#{grey}" title="#000000 is black"/>'
-    )
-    assert dark(drawn) == wanted
 
 
 def test_the_first_colours_are_in_the_dark_file_as_in_the_light_one(figure):
