@@ -25,6 +25,11 @@ class ClaimRow:
     unrun: tuple[ClaimLine, ...]
 
     @property
+    def height(self) -> int:
+        """Rows of the table: the most comparisons that one group of columns has, at least 1."""
+        return max(map(len, self.studies.values()), default=1)
+
+    @property
     def run(self) -> tuple[ClaimLine, ...]:
         return tuple(line for lines in self.studies.values() for line in lines)
 

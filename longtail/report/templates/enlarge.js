@@ -6,7 +6,8 @@
   dialog.className = "large";
   document.body.append(dialog);
   dialog.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => dialog.replaceChildren());
+  // told of a moment after it closed, when another figure may have opened it
+  dialog.addEventListener("close", () => dialog.open || dialog.replaceChildren());
   for (const drawing of drawings) {
     const said = drawing.querySelector("img")?.alt ?? drawing.getAttribute("aria-label");
     const button = document.createElement("button");

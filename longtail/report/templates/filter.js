@@ -1,9 +1,9 @@
-// Forms of class "filter" choose rows of the element that data-of names: a row stays where each of its data-<name> has
+// Forms of class "filter" choose rows of the element that data-of names: a group of rows stays where each of its data-<name> has
 // what the field <name> says between bars, `|holds|undecided|`. A fold opens where all that is left lies in it.
 (() => {
   for (const form of document.querySelectorAll("form.filter")) {
     const place = document.getElementById(form.dataset.of);
-    const rows = [...place.querySelectorAll("tr[data-paper]")];
+    const rows = [...place.querySelectorAll("tbody[data-paper]")];
     const output = form.querySelector("output");
     const what = output.textContent.split(" ").at(-1);
     const apply = () => {

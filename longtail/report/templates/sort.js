@@ -1,7 +1,8 @@
 "use strict";
-// Tables of class "sortable": the headings of the last heading row become buttons that sort. Several <tbody> are row
-// groups: each moves as a whole, by its row with data-key, else its first. A single <tbody> has its rows sorted. Numbers
-// go by value, largest first; the empty come last both ways; equals keep their order. data-value stands for a cell's text.
+// Tables of class "sortable": the headings of the last heading row become buttons that sort. Several <tbody>, and even
+// one of class "grouped", are row groups: each moves as a whole, by its row with data-key, else its first. A single
+// <tbody> else has its rows sorted. Numbers go by value, largest first; the empty come last both ways; equals keep their
+// order. data-value stands for a cell's text.
 (() => {
   const NUMBER = /^[+\-\u2212]?\d[\d,]*(\.\d+)?/;
 
@@ -35,8 +36,9 @@
 
   const sort = (table, heading, column) => {
     const bodies = [...table.tBodies];
-    const parent = bodies.length > 1 ? table : bodies[0];
-    const items = bodies.length > 1
+    const grouped = bodies.length > 1 || table.classList.contains("grouped");
+    const parent = grouped ? table : bodies[0];
+    const items = grouped
       ? bodies.map((body) => ({ node: body, cells: grid(body)[Math.max(0, [...body.rows].findIndex((r) => "key" in r.dataset))] }))
       : grid(parent).map((cells, r) => ({ node: parent.rows[r], cells }));
     const keyed = items.map((item, index) => ({ ...item, index, key: value(item.cells[column]) }));

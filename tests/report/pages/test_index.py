@@ -204,10 +204,25 @@ def test_claims_with_number_interval_and_method(made):
     """CLS is 10 below in every seed, on 10 images of each 100: no spread over seeds; over images s^2 = .09 * 100/99,
     1.96796 (t, 297 degrees of freedom) times the root of .09/99/3 is 3.43 points."""
     row = made.row("Claim ledger", "The average is better than CLS. DeiT-LT, Table S.3 #")
-    assert row[1] == "✓ holdstestpaired, over 3 seeds and 300 test images"
-    assert row[2:7] == ["+10.00 points +6.57 to +13.43 88 − 78 s", "3", "", "✓ holds", ""]
+    assert row[1:4] == ["", "✓ holds", "✓ holdstestpaired, over 3 seeds and 300 test images"]
+    assert row[4:7] == ["+10.00 points +6.57 to +13.43 88 − 78 s", "3", ""]
     assert row[-1] == "1 of othersNobody <i>else</i> tried. example.org/issues/1"
     assert "Where ours agrees" in made.text and "Where it does not" not in made.text
+
+
+def test_comparisons_on_the_same_images_stand_below_one_another(tree):
+    """Each verdict in one row with its own numbers; the claim beside both. The second asks for the contrary."""
+    (pair,) = CLAIM["full"]
+    contrary = pair | {"higher": pair["lower"], "lower": pair["higher"]}
+    (tree / "claims.yaml").write_text(yaml.safe_dump({"claims": [CLAIM | {"full": [pair, contrary]}, NEVER]}))
+    assert run(tree) == 0
+    ledger = (tree / "reports/index.html").read_text().partition('<tbody id="claim-avg-over-cls"')[2]
+    rows = ledger.partition("</tbody>")[0].split("<tr>")[1:]
+    assert len(rows) == 2 and [row.count("+10.00 points") for row in rows] == [1, 0]
+    assert [row.count("−10.00 points") for row in rows] == [0, 1]
+    verdicts = [re.findall('class="verdict"[^>]*data-value="([^"]*)"', row) for row in rows]
+    assert verdicts == [["holds"], ["does not hold"]]
+    assert '<th scope="row" rowspan="2"' in rows[0] and "The average is better" not in rows[1]
 
 
 def test_entries_show_settings_cost_and_curves(made):
