@@ -46,6 +46,7 @@ VIEWS = {
     "deuteranopia": View(INDEX, "deit-lt-item-fig-s5", (1280, 600)),
     "phone": View(INDEX, size=PHONE),
     "phone-cards": View(INDEX, "claim-ledger", PHONE),
+    "phone-table": View(INDEX, "deit-lt-item-table-s3", (PHONE[0], 1500)),
 }
 
 

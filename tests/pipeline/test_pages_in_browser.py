@@ -8,6 +8,7 @@ and the heaviest page of a run go through everything but the dark, and a page of
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -293,6 +294,22 @@ def test_claims_are_cards_on_a_phone(chromium, fresh):
         assert named == ["Full recipe", "Full recipe", "ours, 95 % interval", "seeds"]
         assert "two runs" in cells[1].inner_text() and "points" in cells[2].inner_text()
         assert browser.findings(seen.page) == []
+
+
+def test_a_table_on_a_phone_has_printed_and_ours_below_one_another(chromium, fresh):
+    """Of each method, without scrolling aside; a group of columns that has nothing for it is not there."""
+    with browser.opened(chromium, fresh / "index.html") as seen:
+        seen.page.set_viewport_size(browser.PHONE)
+        seen.page.evaluate(OPEN_ALL)
+        table = seen.page.locator("table.blocks").first
+        assert table.evaluate("(t) => t.scrollWidth <= t.clientWidth && t.parentNode.scrollWidth <= t.clientWidth")
+        shown = [cell for cell in table.locator("td[data-label]").all() if cell.is_visible()]
+        named = [json.loads(cell.evaluate("(c) => getComputedStyle(c, '::before').content")) for cell in shown]
+        assert set(named) == {"Ours, last epoch = best on test", "n"}
+        places = [cell.bounding_box() for cell in shown]
+        assert len({place["x"] for place in places}) == 1
+        assert all(low["y"] > high["y"] for high, low in itertools.pairwise(places))
+        assert all(cell.inner_text().strip() for cell in shown)
 
 
 def test_the_first_column_stays_in_sight(chromium, fresh):
