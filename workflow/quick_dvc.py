@@ -11,8 +11,8 @@ is parsed once, and workflow/study.py, which knows what a study needs, names few
 
 from __future__ import annotations
 
+import copy
 import os
-import pickle
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ import dvc.dependency.param
 import dvc.dvcfile
 import dvc.repo.index
 from dvc.cli import main
-from dvc.utils.serialize import PARSERS, dumps_yaml, load_path, modify_yaml, parse_yaml, parse_yaml_for_update
+from dvc.utils.serialize import PARSERS, dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
 
 from longtail.base.files import atomic_write
 
@@ -68,25 +68,36 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
         atomic_write(file, lambda temporary: temporary.write_text(whole, encoding="utf-8"))
 
 
-_parsed: dict[tuple[str, str], bytes] = {}
+_parsed: dict[tuple[str, str], object] = {}
+_read_param_file = dvc.dependency.param.read_param_file
 
 
-def load(path: str, fs, **options) -> object:
-    """As DVC's load_path, for a params.yaml, which it parses anew for every stage: the same text is parsed once."""
+def read_params(fs, path: str, key_paths: list[str] | None = None, flatten: bool = False, **options) -> dict:
+    """As DVC's read_param_file, for a params.yaml, which it parses anew for every stage and walks through for every
+    name: the same text is parsed once, and a name is looked up, part by part."""
+    plain = flatten and key_paths and not options and fs.protocol == "local"
     try:
-        text = None if options or fs.protocol != "local" else Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8") if plain else None
     except (OSError, UnicodeDecodeError):
         text = None
     if text is None:
-        return load_path(path, fs, **options)  # which says what is wrong
+        return _read_param_file(fs, path, key_paths, flatten, **options)  # which says what is wrong
     if (path, text) not in _parsed:
-        _parsed[path, text] = pickle.dumps(PARSERS[Path(path).suffix.lower()](text, path))
-    return pickle.loads(_parsed[path, text])
+        _parsed[path, text] = PARSERS[Path(path).suffix.lower()](text, path)
+    found = {}
+    for key_path in key_paths:
+        value = _parsed[path, text]
+        for part in key_path.split("."):
+            if not isinstance(value, dict) or part not in value:  # a pattern, a number, or nothing
+                return _read_param_file(fs, path, key_paths, flatten)
+            value = value[part]
+        found[key_path] = value
+    return copy.deepcopy(found)
 
 
 def parse_once() -> None:
     """Have DVC parse a text of params.yaml once, from now on."""
-    dvc.dependency.param.load_path = load
+    dvc.dependency.param.read_param_file = read_params
 
 
 _collect_files = dvc.repo.index.collect_files

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats, which takes a second to load, calls them too
 
 CONFIDENCE = 0.95
 REPLICATES = 10_000
@@ -64,8 +64,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     stderr = float(x.std(ddof=1)) / math.sqrt(n)
     if stderr == 0.0:
         return Estimate(mean, 0.0, (mean, mean), n, p=float(mean == 0.0))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stderr
-    return Estimate(mean, stderr, (mean - half, mean + half), n, p=2 * float(stats.t.sf(abs(mean) / stderr, n - 1)))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stderr
+    return Estimate(mean, stderr, (mean - half, mean + half), n, p=2 * float(stdtr(n - 1, -abs(mean) / stderr)))
 
 
 def over_shared_seeds(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate:
@@ -171,8 +171,10 @@ def _of_two_sources(
     """(interval, p) of a mean with a variance from two sources: half the interval is the root of the squares of the
     halves over each (Zou & Donner 2008). free: degrees of freedom of each variance."""
 
+    from scipy.optimize import brentq
+
     def half(tail: float) -> float:
-        quantiles = (float(stats.t.isf(tail / 2, degrees)) for degrees in free)
+        quantiles = (-float(stdtrit(degrees, tail / 2)) for degrees in free)
         return math.hypot(*(t * math.sqrt(each) for t, each in zip(quantiles, variances, strict=True)))
 
     width = half(1 - CONFIDENCE)
@@ -182,15 +184,17 @@ def _of_two_sources(
     tiny = 1e-12  # below it p is that
     if half(tiny) < abs(mean):
         return interval, tiny
-    return interval, float(optimize.brentq(lambda tail: half(tail) - abs(mean), tiny, 1.0))
+    return interval, float(brentq(lambda tail: half(tail) - abs(mean), tiny, 1.0))
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
     """(images only a gets right, only b, exact two-sided p of "as many") of two models; boolean [M] (McNemar 1947)."""
+    from scipy.stats import binomtest
+
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     if not only_a + only_b:
         return 0, 0, 1.0
-    return only_a, only_b, float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return only_a, only_b, float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
 def detectable_difference(sd: float, n: int, paired: bool, power: float = 0.8, alpha: float = 0.05) -> float:
@@ -199,11 +203,14 @@ def detectable_difference(sd: float, n: int, paired: bool, power: float = 0.8, a
     sd: standard deviation over seeds, of the differences when paired, else of either entry; n: seeds of each entry.
     From the noncentral t distribution; the chance of a finding on the wrong side is left out.
     """
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+
     if n < 2:
         raise ValueError("one seed has no spread: no difference is detectable by a test over seeds")
     free, scale = (n - 1, math.sqrt(1 / n)) if paired else (2 * n - 2, math.sqrt(2 / n))
-    threshold = stats.t.ppf(1 - alpha / 2, free)
-    found = optimize.brentq(lambda shift: stats.nct.sf(threshold, free, shift) - power, 0.0, 10 * threshold + 10)
+    threshold = stdtrit(free, 1 - alpha / 2)
+    found = brentq(lambda shift: nct.sf(threshold, free, shift) - power, 0.0, 10 * threshold + 10)
     return float(found) * scale * sd
 
 

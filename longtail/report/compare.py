@@ -212,7 +212,7 @@ def _expected(
     """
     if usual is None:
         return None, None
-    from scipy import stats  # a second, which files that are equal do not cost
+    from scipy.special import stdtr, stdtrit  # SciPy: which files that are equal do not cost
 
     spread, free = pooled
     sd = math.sqrt((free * spread**2 + SHRINK * usual**2) / (free + SHRINK))
@@ -220,8 +220,8 @@ def _expected(
     gap = abs(float(a["last_mean"]) - float(b["last_mean"]))
     if scale == 0.0:
         return 0.0, float(gap == 0.0)
-    within = float(stats.t.isf(LEVEL / 2, free + SHRINK)) * scale
-    return within, 2 * float(stats.t.sf(gap / scale, free + SHRINK))
+    within = -float(stdtrit(free + SHRINK, LEVEL / 2)) * scale
+    return within, 2 * float(stdtr(free + SHRINK, -gap / scale))
 
 
 def _chance(cells_of_runs) -> int:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml
+from dvc.dependency.param import read_param_file
+from dvc.fs import LocalFileSystem
+from dvc.utils.serialize import ParseError, dumps_yaml, modify_yaml, parse_yaml
 
 from tests.helpers.root import ROOT
-from workflow.quick_dvc import HEADER, modify, texts
+from workflow.quick_dvc import HEADER, modify, read_params, texts
 
 LOCK = (ROOT / "papers/dive/dvc.lock").read_text()
 STAGE = {
@@ -119,6 +121,26 @@ def test_an_error_of_dvc_leaves_the_file(tmp_path):
         data["stages"].update({"a": STAGE})
         data["missing"]
     assert path.read_text() == LOCK
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["studies.s.title", "datasets"], ["datasets.*.size"], ["datasets.l.0"], ["studies.absent", "datasets.d.size"]],
+    ids=["names", "a pattern", "a number", "an absent one"],
+)
+def test_params_are_read_as_dvc_reads_them(tmp_path, names):
+    """Also after the file has changed, and what is read belongs to its reader."""
+    file, content = tmp_path / "params.yaml", {"studies": {"s": {"title": "T"}}, "datasets": {"d": {"size": 3}}}
+    content["datasets"]["l"] = [5, 6]
+    for title in ("T", "U"):
+        content["studies"]["s"]["title"] = title
+        file.write_text(dumps_yaml(content))
+        theirs = read_param_file(LocalFileSystem(), str(file), names, flatten=True)
+        assert read_params(LocalFileSystem(), str(file), names, flatten=True) == theirs
+        read_params(LocalFileSystem(), str(file), ["datasets"], flatten=True)["datasets"].clear()
+    with pytest.raises(ParseError):
+        file.write_text("a: [")
+        read_params(LocalFileSystem(), str(file), names, flatten=True)
 
 
 def test_the_command_line_is_dvcs(tmp_path):
