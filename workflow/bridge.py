@@ -150,9 +150,9 @@ def _repository(*, wait: bool) -> Iterator:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
-    from workflow import quick_dvc
+    from workflow import parsed
 
-    quick_dvc.parse_once()
+    parsed.once()
     try:
         with Repo(".", _wait_for_lock=wait) as repo, lock_repo(repo):
             yield repo

@@ -6,12 +6,11 @@ the stage that ran is replaced, and the file goes in by rename. The bytes are th
 as DVC leaves it goes DVC's own way. Everything else is DVC itself, and a plain `dvc repro` does the same, slower.
 
 For every stage DVC parses its params.yaml anew, and for every command it reads the dvc.yaml of all folders. Here a text
-is parsed once, and workflow/study.py, which knows what a study needs, names fewer folders.
+is parsed once (workflow/parsed.py), and workflow/study.py, which knows what a study needs, names fewer folders.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import sys
@@ -19,15 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import dvc.dependency.param
 import dvc.dvcfile
 import dvc.repo.index
 from dvc.cli import main
-from dvc.utils.serialize import PARSERS, dumps_yaml, modify_yaml, parse_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml_for_update
 
 from longtail.base.files import atomic_write
+from workflow import parsed
 
-HEADER = "schema: '2.0'\nstages:\n"
 SHARED = re.compile(r"[&*]id\d{3}")  # an anchor of ruamel.yaml's, where a value stands in two places
 STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # deeper lines are a stage's own, folded text among them
 
@@ -35,7 +33,7 @@ STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # deeper lines are a stage's own
 def texts(text: str, names: list[str]) -> dict[str, str] | None:
     """{stage: its lines} of a dvc.lock's text; None where it is not laid out as by DVC. names: its stages, in order."""
     head, *blocks = STAGE.split(text)
-    if head != HEADER or len(blocks) != len(names):
+    if head != parsed.HEADER or len(blocks) != len(names):
         return None
     return {name: f"  {block}" for name, block in zip(names, blocks, strict=True)}
 
@@ -45,7 +43,7 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
     """As DVC's modify_yaml, which is `slow`: the content of a YAML file, written when the block is left."""
     file = Path(path)
     text = file.read_text("utf-8") if file.name == "dvc.lock" and file.is_file() else ""
-    data = parse_yaml(text, str(path)) if text.startswith(HEADER) else {}
+    data = parsed.lock(text, str(path)) if text.startswith(parsed.HEADER) else {}
     before: Mapping[str, dict] = dict(data.get("stages") or {})
     parts = texts(text, list(before)) if list(data) == ["schema", "stages"] else None
     if parts is None:
@@ -63,41 +61,10 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
         all_of_it["stages"].update(changed)
         whole = dumps_yaml(all_of_it)
     else:
-        whole = HEADER + "".join((parts | made).values())
+        whole = parsed.HEADER + "".join((parts | made).values())
     if whole != text:
         atomic_write(file, lambda temporary: temporary.write_text(whole, encoding="utf-8"))
-
-
-_parsed: dict[tuple[str, str], object] = {}
-_read_param_file = dvc.dependency.param.read_param_file
-
-
-def read_params(fs, path: str, key_paths: list[str] | None = None, flatten: bool = False, **options) -> dict:
-    """As DVC's read_param_file, for a params.yaml, which it parses anew for every stage and walks through for every
-    name: the same text is parsed once, and a name is looked up, part by part."""
-    plain = flatten and key_paths and not options and fs.protocol == "local"
-    try:
-        text = Path(path).read_text("utf-8") if plain else None
-    except (OSError, UnicodeDecodeError):
-        text = None
-    if text is None:
-        return _read_param_file(fs, path, key_paths, flatten, **options)  # which says what is wrong
-    if (path, text) not in _parsed:
-        _parsed[path, text] = PARSERS[Path(path).suffix.lower()](text, path)
-    found = {}
-    for key_path in key_paths:
-        value = _parsed[path, text]
-        for part in key_path.split("."):
-            if not isinstance(value, dict) or part not in value:  # a pattern, a number, or nothing
-                return _read_param_file(fs, path, key_paths, flatten)
-            value = value[part]
-        found[key_path] = value
-    return copy.deepcopy(found)
-
-
-def parse_once() -> None:
-    """Have DVC parse a text of params.yaml once, from now on."""
-    dvc.dependency.param.read_param_file = read_params
+        parsed.remember(whole, str(path), data)
 
 
 _collect_files = dvc.repo.index.collect_files
@@ -115,7 +82,7 @@ def run(*arguments: str, files: Iterable[str] | None = None) -> int:
                 yield path, dvc.repo.index.Index.from_file(repo, path)
 
     dvc.dvcfile.modify_yaml, dvc.repo.index.collect_files = modify, collect_files
-    parse_once()
+    parsed.once()
     return main(list(arguments))
 
 

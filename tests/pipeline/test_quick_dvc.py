@@ -13,7 +13,9 @@ from dvc.fs import LocalFileSystem
 from dvc.utils.serialize import ParseError, dumps_yaml, modify_yaml, parse_yaml
 
 from tests.helpers.root import ROOT
-from workflow.quick_dvc import HEADER, modify, read_params, texts
+from workflow import parsed
+from workflow.parsed import HEADER
+from workflow.quick_dvc import modify, texts
 
 LOCK = (ROOT / "papers/dive/dvc.lock").read_text()
 STAGE = {
@@ -136,11 +138,56 @@ def test_params_are_read_as_dvc_reads_them(tmp_path, names):
         content["studies"]["s"]["title"] = title
         file.write_text(dumps_yaml(content))
         theirs = read_param_file(LocalFileSystem(), str(file), names, flatten=True)
-        assert read_params(LocalFileSystem(), str(file), names, flatten=True) == theirs
-        read_params(LocalFileSystem(), str(file), ["datasets"], flatten=True)["datasets"].clear()
+        assert parsed.params(LocalFileSystem(), str(file), names, flatten=True) == theirs
+        parsed.params(LocalFileSystem(), str(file), ["datasets"], flatten=True)["datasets"].clear()
     with pytest.raises(ParseError):
         file.write_text("a: [")
-        read_params(LocalFileSystem(), str(file), names, flatten=True)
+        parsed.params(LocalFileSystem(), str(file), names, flatten=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_lock_is_parsed_once_and_what_was_written_not_at_all(repository, monkeypatch):
+    """In one process or two; what is read belongs to its reader, and another text is parsed."""
+    path, told = repository / "papers/x/dvc.lock", []
+    monkeypatch.setattr(parsed, "parse_yaml", lambda text, *rest: told.append(text) or parse_yaml(text, *rest))
+    path.parent.mkdir(parents=True)
+    path.write_text(LOCK)
+    for _ in range(3):
+        found = parsed.lock(LOCK, str(path))
+        assert found == parse_yaml(LOCK, "")
+        found.clear()
+    assert told == [LOCK]
+    with modify(path) as data:
+        update("tables@s")(data)
+    assert path.read_text() != LOCK and parsed.lock(path.read_text(), str(path)) == parse_yaml(path.read_text(), "")
+    assert told == [LOCK]
+    other = LOCK.replace("- path:", "- path: ", 1)
+    assert parsed.lock(other, str(path)) == parse_yaml(LOCK, "") and told == [LOCK, other]
+
+
+@pytest.mark.parametrize("torn", ["", "{}", "[]", '{"of": 1}', '{"of": "'])
+def test_a_torn_record_of_a_lock_is_made_anew(repository, torn):
+    path = repository / "dvc.lock"
+    parsed.lock(LOCK, str(path))
+    (kept,) = (repository / ".dvc/tmp/parsed").iterdir()
+    kept.write_text(torn)
+    assert parsed.lock(LOCK, str(path)) == parse_yaml(LOCK, "") and kept.stat().st_size > len(torn)
+
+
+@pytest.mark.parametrize("value", ["2026-11-30", "{1: a}", ".nan"])
+def test_what_json_cannot_hold_is_parsed(repository, value):
+    text = f"{HEADER}  a:\n    cmd: x\n    params:\n      params.yaml:\n        v: {value}\n"
+    for _ in range(2):
+        assert str(parsed.lock(text, str(repository / "dvc.lock"))) == str(parse_yaml(text, ""))
+
+
+def test_outside_of_a_repository_nothing_is_kept(tmp_path):
+    assert parsed.lock(LOCK, str(tmp_path / "dvc.lock")) == parse_yaml(LOCK, "") and not list(tmp_path.iterdir())
 
 
 def test_the_command_line_is_dvcs(tmp_path):

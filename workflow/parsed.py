@@ -1,0 +1,91 @@
+"""What DVC parses again and again, parsed once: a params.yaml within a process, a dvc.lock from one to the next.
+
+`once()` puts it in DVC's place. What is read is what DVC reads; anything unusual goes DVC's own way.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+import dvc.dependency.param
+import dvc.utils.strictyaml
+from dvc.utils.serialize import PARSERS, parse_yaml
+
+from longtail.base.files import write_text
+
+HEADER = "schema: '2.0'\nstages:\n"  # of a dvc.lock
+_params: dict[tuple[str, str], object] = {}
+_read_param_file = dvc.dependency.param.read_param_file
+
+
+def params(fs, path: str, key_paths: list[str] | None = None, flatten: bool = False, **options) -> dict:
+    """As DVC's read_param_file, which parses the file for every stage and walks through all of it for every name: the
+    same text is parsed once, and a name is looked up, part by part."""
+    plain = flatten and key_paths and not options and fs.protocol == "local"
+    try:
+        text = Path(path).read_text("utf-8") if plain else None
+    except (OSError, UnicodeDecodeError):
+        text = None
+    if text is None:
+        return _read_param_file(fs, path, key_paths, flatten, **options)  # which says what is wrong
+    if (path, text) not in _params:
+        _params[path, text] = PARSERS[Path(path).suffix.lower()](text, path)
+    found = {}
+    for key_path in key_paths:
+        value = _params[path, text]
+        for part in key_path.split("."):
+            if not isinstance(value, dict) or part not in value:  # a pattern, a number, or nothing
+                return _read_param_file(fs, path, key_paths, flatten)
+            value = value[part]
+        found[key_path] = value
+    return copy.deepcopy(found)
+
+
+def lock(text: str, path: str, typ: str = "safe") -> dict:
+    """As DVC's parse_yaml, which takes a second for 400 kB. What a dvc.lock said is kept as JSON beside its digest."""
+    kept = _kept(path)
+    if typ != "safe" or not text.startswith(HEADER) or kept is None:
+        return parse_yaml(text, path, typ)
+    try:
+        content = json.loads(kept.read_text("utf-8"))
+        if content["of"] == _digest(text):
+            return content["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never kept, torn or foreign: it is made anew
+    data = parse_yaml(text, path)
+    remember(text, path, data)
+    return data
+
+
+def remember(text: str, path: str, data: dict) -> None:
+    """Keep what the text of the dvc.lock at `path` says, if JSON can hold it."""
+    kept = _kept(path)
+    if kept is None:
+        return
+    try:
+        content = json.dumps({"of": _digest(text), "data": data})
+        if json.loads(content)["data"] == data:
+            write_text(kept, content)
+    except (OSError, TypeError):
+        pass  # a date, say, or a disk that is full: the next one parses
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _kept(path: str) -> Path | None:
+    """A file in the .dvc/tmp of the repository that the dvc.lock belongs to; None outside of one."""
+    place = Path(path).absolute()
+    root = next((folder for folder in place.parents if (folder / ".dvc").is_dir()), None)
+    if root is None:
+        return None
+    return root / ".dvc/tmp/parsed" / f"{place.relative_to(root).as_posix().replace('/', '-')}.json"
+
+
+def once() -> None:
+    """Have DVC read by these, from now on."""
+    dvc.dependency.param.read_param_file, dvc.utils.strictyaml.parse_yaml = params, lock
