@@ -150,9 +150,9 @@ def _repository(*, wait: bool) -> Iterator:
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
-    from workflow import parsed
+    from workflow import once
 
-    parsed.once()
+    once.install()
     try:
         with Repo(".", _wait_for_lock=wait) as repo, lock_repo(repo):
             yield repo
@@ -192,6 +192,8 @@ def _judge(stages: list, records: list[Path], lists: dict[str, str]) -> tuple[di
     """
     from dvc.stage.loader import StageLoader
 
+    from workflow import once
+
     found = {}
     for path in records:
         if (entry := from_text(path.read_text(errors="replace"))) is None:
@@ -199,7 +201,7 @@ def _judge(stages: list, records: list[Path], lists: dict[str, str]) -> tuple[di
             continue
         found.setdefault(path.stem, []).append(entry)
     finished, stale = {}, set()
-    with _inputs_hashed_once():
+    with once.inputs_hashed(), once.read_locked(stages):
         for stage in stages:
             if not code.changed(stage, lists):
                 continue
@@ -212,26 +214,6 @@ def _judge(stages: list, records: list[Path], lists: dict[str, str]) -> tuple[di
                     stale.remove(stage)
                     break
     return finished, stale
-
-
-@contextmanager
-def _inputs_hashed_once() -> Iterator[None]:
-    """An input of many stages is looked at once in the block: DVC asks its database, of a folder for each file."""
-    from dvc.dependency import Dependency
-
-    get_hash, known = Dependency.get_hash, {}
-
-    def once(self):
-        key = self.fs_path, self.hash_name, self.use_cache
-        if key not in known:
-            known[key] = get_hash(self)
-        return known[key]
-
-    Dependency.get_hash = once
-    try:
-        yield
-    finally:
-        Dependency.get_hash = get_hash
 
 
 def _with_downstream(graph, stale: set) -> dict[str, list[str]]:

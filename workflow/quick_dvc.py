@@ -6,7 +6,7 @@ the stage that ran is replaced, and the file goes in by rename. The bytes are th
 as DVC leaves it goes DVC's own way. Everything else is DVC itself, and a plain `dvc repro` does the same, slower.
 
 For every stage DVC parses its params.yaml anew, and for every command it reads the dvc.yaml of all folders. Here a text
-is parsed once (workflow/parsed.py), and workflow/study.py, which knows what a study needs, names fewer folders.
+is parsed once (workflow/once.py), and workflow/study.py, which knows what a study needs, names fewer folders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dvc.cli import main
 from dvc.utils.serialize import dumps_yaml, modify_yaml, parse_yaml_for_update
 
 from longtail.base.files import atomic_write
-from workflow import parsed
+from workflow import once
 
 SHARED = re.compile(r"[&*]id\d{3}")  # an anchor of ruamel.yaml's, where a value stands in two places
 STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # deeper lines are a stage's own, folded text among them
@@ -33,7 +33,7 @@ STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)  # deeper lines are a stage's own
 def texts(text: str, names: list[str]) -> dict[str, str] | None:
     """{stage: its lines} of a dvc.lock's text; None where it is not laid out as by DVC. names: its stages, in order."""
     head, *blocks = STAGE.split(text)
-    if head != parsed.HEADER or len(blocks) != len(names):
+    if head != once.HEADER or len(blocks) != len(names):
         return None
     return {name: f"  {block}" for name, block in zip(names, blocks, strict=True)}
 
@@ -43,7 +43,7 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
     """As DVC's modify_yaml, which is `slow`: the content of a YAML file, written when the block is left."""
     file = Path(path)
     text = file.read_text("utf-8") if file.name == "dvc.lock" and file.is_file() else ""
-    data = parsed.lock(text, str(path)) if text.startswith(parsed.HEADER) else {}
+    data = once.lock(text, str(path)) if text.startswith(once.HEADER) else {}
     before: Mapping[str, dict] = dict(data.get("stages") or {})
     parts = texts(text, list(before)) if list(data) == ["schema", "stages"] else None
     if parts is None:
@@ -61,10 +61,10 @@ def modify(path: str | os.PathLike, fs=None, slow: Callable = modify_yaml) -> It
         all_of_it["stages"].update(changed)
         whole = dumps_yaml(all_of_it)
     else:
-        whole = parsed.HEADER + "".join((parts | made).values())
+        whole = once.HEADER + "".join((parts | made).values())
     if whole != text:
         atomic_write(file, lambda temporary: temporary.write_text(whole, encoding="utf-8"))
-        parsed.remember(whole, str(path), data)
+        once.remember(whole, str(path), data)
 
 
 _collect_files = dvc.repo.index.collect_files
@@ -82,7 +82,7 @@ def run(*arguments: str, files: Iterable[str] | None = None) -> int:
                 yield path, dvc.repo.index.Index.from_file(repo, path)
 
     dvc.dvcfile.modify_yaml, dvc.repo.index.collect_files = modify, collect_files
-    parsed.once()
+    once.install()
     return main(list(arguments))
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import shutil
 import subprocess
 import sys
 
+import dvc.rwlock
 import pytest
 from dvc.dependency.param import read_param_file
 from dvc.fs import LocalFileSystem
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
 from dvc.utils.serialize import ParseError, dumps_yaml, modify_yaml, parse_yaml
 
 from tests.helpers.root import ROOT
-from workflow import parsed
-from workflow.parsed import HEADER
+from workflow import once
+from workflow.once import HEADER
 from workflow.quick_dvc import modify, texts
 
 LOCK = (ROOT / "papers/dive/dvc.lock").read_text()
@@ -138,11 +143,11 @@ def test_params_are_read_as_dvc_reads_them(tmp_path, names):
         content["studies"]["s"]["title"] = title
         file.write_text(dumps_yaml(content))
         theirs = read_param_file(LocalFileSystem(), str(file), names, flatten=True)
-        assert parsed.params(LocalFileSystem(), str(file), names, flatten=True) == theirs
-        parsed.params(LocalFileSystem(), str(file), ["datasets"], flatten=True)["datasets"].clear()
+        assert once.params(LocalFileSystem(), str(file), names, flatten=True) == theirs
+        once.params(LocalFileSystem(), str(file), ["datasets"], flatten=True)["datasets"].clear()
     with pytest.raises(ParseError):
         file.write_text("a: [")
-        parsed.params(LocalFileSystem(), str(file), names, flatten=True)
+        once.params(LocalFileSystem(), str(file), names, flatten=True)
 
 
 @pytest.fixture
@@ -152,42 +157,61 @@ def repository(tmp_path):
 
 
 def test_a_lock_is_parsed_once_and_what_was_written_not_at_all(repository, monkeypatch):
-    """In one process or two; what is read belongs to its reader, and another text is parsed."""
+    """In one process or two; what is read belongs to its reader, and another text is once."""
     path, told = repository / "papers/x/dvc.lock", []
-    monkeypatch.setattr(parsed, "parse_yaml", lambda text, *rest: told.append(text) or parse_yaml(text, *rest))
+    monkeypatch.setattr(once, "parse_yaml", lambda text, *rest: told.append(text) or parse_yaml(text, *rest))
     path.parent.mkdir(parents=True)
     path.write_text(LOCK)
     for _ in range(3):
-        found = parsed.lock(LOCK, str(path))
+        found = once.lock(LOCK, str(path))
         assert found == parse_yaml(LOCK, "")
         found.clear()
     assert told == [LOCK]
     with modify(path) as data:
         update("tables@s")(data)
-    assert path.read_text() != LOCK and parsed.lock(path.read_text(), str(path)) == parse_yaml(path.read_text(), "")
+    assert path.read_text() != LOCK and once.lock(path.read_text(), str(path)) == parse_yaml(path.read_text(), "")
     assert told == [LOCK]
     other = LOCK.replace("- path:", "- path: ", 1)
-    assert parsed.lock(other, str(path)) == parse_yaml(LOCK, "") and told == [LOCK, other]
+    assert once.lock(other, str(path)) == parse_yaml(LOCK, "") and told == [LOCK, other]
 
 
 @pytest.mark.parametrize("torn", ["", "{}", "[]", '{"of": 1}', '{"of": "'])
 def test_a_torn_record_of_a_lock_is_made_anew(repository, torn):
     path = repository / "dvc.lock"
-    parsed.lock(LOCK, str(path))
+    once.lock(LOCK, str(path))
     (kept,) = (repository / ".dvc/tmp/parsed").iterdir()
     kept.write_text(torn)
-    assert parsed.lock(LOCK, str(path)) == parse_yaml(LOCK, "") and kept.stat().st_size > len(torn)
+    assert once.lock(LOCK, str(path)) == parse_yaml(LOCK, "") and kept.stat().st_size > len(torn)
 
 
 @pytest.mark.parametrize("value", ["2026-11-30", "{1: a}", ".nan"])
 def test_what_json_cannot_hold_is_parsed(repository, value):
     text = f"{HEADER}  a:\n    cmd: x\n    params:\n      params.yaml:\n        v: {value}\n"
     for _ in range(2):
-        assert str(parsed.lock(text, str(repository / "dvc.lock"))) == str(parse_yaml(text, ""))
+        assert str(once.lock(text, str(repository / "dvc.lock"))) == str(parse_yaml(text, ""))
 
 
 def test_outside_of_a_repository_nothing_is_kept(tmp_path):
-    assert parsed.lock(LOCK, str(tmp_path / "dvc.lock")) == parse_yaml(LOCK, "") and not list(tmp_path.iterdir())
+    assert once.lock(LOCK, str(tmp_path / "dvc.lock")) == parse_yaml(LOCK, "") and not list(tmp_path.iterdir())
+
+
+def test_files_of_many_stages_are_locked_for_reading_in_one_go(tmp_path, monkeypatch):
+    """DVC's list of locks is written as often for three stages as for one; who writes one of their files is heeded."""
+    made = {name: {"cmd": "x", "deps": ["a"], "outs": [name]} for name in "pqr"}
+    monkeypatch.chdir(tmp_path)
+    repo = Repo.init(no_scm=True)
+    (tmp_path / "dvc.yaml").write_text(dumps_yaml({"stages": made}))
+    (tmp_path / "a").touch()
+    stages, locks = list(repo.index.stages), tmp_path / ".dvc/tmp/rwlock"
+    written, edit = [], dvc.rwlock._edit_rwlock
+    monkeypatch.setattr(dvc.rwlock, "_edit_rwlock", lambda *place: written.append(1) or edit(*place))
+    with lock_repo(repo), once.read_locked(stages):
+        assert all(stage.changed() for stage in stages) and len(written) == 1
+        assert set(json.loads(locks.read_text())["read"]) == {str(tmp_path / name) for name in "apqr"}
+    assert not json.loads(locks.read_text()).get("read") and len(written) == 2
+    locks.write_text(json.dumps({"write": {str(tmp_path / "q"): {"pid": os.getppid(), "cmd": "dvc repro q"}}}))
+    with pytest.raises(LockError, match="dvc repro q"), lock_repo(repo), once.read_locked(stages):
+        pass
 
 
 def test_the_command_line_is_dvcs(tmp_path):

@@ -1,6 +1,7 @@
-"""What DVC parses again and again, parsed once: a params.yaml within a process, a dvc.lock from one to the next.
+"""What DVC does again and again, done once: a params.yaml is parsed once in a process, a dvc.lock once for all; and
+where many stages are looked at, their inputs are hashed and their files locked for reading in one go.
 
-`once()` puts it in DVC's place. What is read is what DVC reads; anything unusual goes DVC's own way.
+`install()` puts the reading in DVC's place. What is read is what DVC reads; anything unusual goes DVC's own way.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dvc.dependency.param
+import dvc.rwlock
 import dvc.utils.strictyaml
+from dvc.dependency import Dependency
 from dvc.utils.serialize import PARSERS, parse_yaml
 
 from longtail.base.files import write_text
@@ -86,6 +92,42 @@ def _kept(path: str) -> Path | None:
     return root / ".dvc/tmp/parsed" / f"{place.relative_to(root).as_posix().replace('/', '-')}.json"
 
 
-def once() -> None:
+def install() -> None:
     """Have DVC read by these, from now on."""
     dvc.dependency.param.read_param_file, dvc.utils.strictyaml.parse_yaml = params, lock
+
+
+@contextmanager
+def read_locked(stages: list) -> Iterator[None]:
+    """Files of all stages locked for reading in one go: DVC writes its list of locks twice for every stage it looks at.
+    Raises dvc.lock.LockError where another process writes one of them."""
+    if not stages:
+        yield
+        return
+    repo, rwlock = stages[0].repo, dvc.rwlock.rwlock
+    paths = sorted({item.fs_path for stage in stages for item in (*stage.deps, *stage.outs)})
+    hardlink = repo.config["core"].get("hardlink_lock", False)
+    with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), paths, [], hardlink):
+        dvc.rwlock.rwlock = lambda *_: nullcontext()
+        try:
+            yield
+        finally:
+            dvc.rwlock.rwlock = rwlock
+
+
+@contextmanager
+def inputs_hashed() -> Iterator[None]:
+    """An input of many stages is looked at once in the block: DVC asks its database, of a folder for each file."""
+    get_hash, known = Dependency.get_hash, {}
+
+    def once(self):
+        key = self.fs_path, self.hash_name, self.use_cache
+        if key not in known:
+            known[key] = get_hash(self)
+        return known[key]
+
+    Dependency.get_hash = once
+    try:
+        yield
+    finally:
+        Dependency.get_hash = get_hash
