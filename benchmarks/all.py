@@ -3,12 +3,12 @@
     python benchmarks/all.py [--device cuda] [--short] [--out DIR]
 
 In turn: limits.py (copying, matrix products, attention), engine.py (students and teachers against the plain path of
-plain.py), distillation.py (a CNN that has a teacher), views.py (views, against timm in a DataLoader) and cache.py
-(labels). Writes bench.md and .json where recording.py files them, and distillation, views and cache as those three do
-alone; docs/performance.md says how to read them.
-Cost: 12 minutes on two cores as measured without distillation.py and the CNNs that are taught, which by estimate add
-three. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 370 s (its cases stop at their
-budgets), views 75 s, cache 60 s.
+plain.py), distillation.py (a CNN that has a teacher), pretraining.py (masked autoencoders), views.py (views, against
+timm in a DataLoader) and cache.py (labels). Writes bench.md and .json where recording.py files them, and distillation,
+pretraining, views and cache as those four do alone; docs/performance.md says how to read them.
+Cost: 12 minutes on two cores as measured without distillation.py, the CNNs that are taught and pretraining.py, which by
+estimate add three and fifteen. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 370 s (its
+cases stop at their budgets), pretraining 40 s, views 75 s, cache 60 s.
 --short: half a minute, to see that it runs; give it a folder.
 """
 
@@ -21,6 +21,7 @@ import cache
 import distillation
 import engine
 import limits
+import pretraining
 import recording
 import torch
 import views
@@ -45,6 +46,8 @@ def tables(record: dict) -> str:
         *_training(record["training"]),
         "",
         *(distillation.lines(record["distillation"]) if "distillation" in record else ()),
+        "",
+        *(pretraining.lines(record["pretraining"]) if "pretraining" in record else ()),
         "",
         *_views(record),
         "",
@@ -156,6 +159,8 @@ def main() -> None:
     record["training"] = engine.measure(table, record["limits"], device, args.short)
     report("training")
     record["distillation"] = distillation.run(args)
+    record["pretraining"] = pretraining.run(args)["entries"]
+    report("distillation and pretraining")
     record["views"] = views.run(args)
     report("views")
     record["cache"] = cache.run(args)

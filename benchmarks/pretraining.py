@@ -222,12 +222,18 @@ def measure(config: PretrainingConfig, device: torch.device, batch: int, blocks:
 
 
 def table(results: dict[str, dict], where: dict) -> str:
-    lines = [
+    """The page: where it was measured, and the rows."""
+    told = [
         f"Images a second of a pretraining step on {place(where)}, {where['cores']} cores, load"
         f" {where['load'][0]} (torch {where['torch']}, timm {where['timm']}); {where['threads']} threads,"
         f" {where['precision']}.",
         "",
     ]
+    return "\n".join([*told, *lines(results)]) + "\n"
+
+
+def lines(results: dict[str, dict]) -> list[str]:
+    """The rows alone."""
     found = []
     for name, row in results.items():
         rates = [f"{rate:,.1f}" for rate in row["images_per_second"].values()]
@@ -237,8 +243,8 @@ def table(results: dict[str, dict], where: dict) -> str:
         ratios = (f"{ratio:.2f}", quartiles, f"{wanted:.2f}", reached, row["over_plain"])
         found.append((f"`{name}`", row["batch"], *rates, *ratios))
     ratios = ("ours / all", "quartiles", "expected", "reached", "ours / plain")
-    header = ("entry", "batch", "ours", "all patches", "plain", *ratios)
-    return "\n".join([*lines, *pipe_table(header, "lrrrrrrrrr", found)]) + "\n"
+    header = ("pretraining", "batch", "ours", "all patches", "plain", *ratios)
+    return pipe_table(header, "lrrrrrrrrr", found)
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -92,7 +92,7 @@ def test_parity_notices_one_pixel(run, monkeypatch):
     assert code == 1 and record["operations"]["wrong"] == {"pixels": 576, "mismatches": 1, "largest_difference": 2}
 
 
-PARTS = ("environment", "limits", "training", "distillation", "views", "cache", "seconds")
+PARTS = ("environment", "limits", "training", "distillation", "pretraining", "views", "cache", "seconds")
 
 
 def test_one_command_measures_all(run, tmp_path):
@@ -125,6 +125,10 @@ def test_one_command_measures_all(run, tmp_path):
         assert row["of_expected"] == pytest.approx(rates[0] / rates[3], rel=1e-3)
         for table in (text, filed("distillation", tmp_path)[1]):
             assert f"| `{row['entry']}`: fp32 | {row['teachers']} | {rates[0]:,.0f} | " in table
+    (row,) = record["pretraining"].values()
+    assert set(row["images_per_second"]) == {"ours", "all patches", "plain"} and row["over_plain"] > 0
+    for table in (text, filed("pretraining", tmp_path)[1]):
+        assert f"| `digits-mgp` | {row['batch']} | {row['images_per_second']['ours']:,.1f} | " in table
     limits = record["limits"]
     rates = [limits["copy"], *(rate for widths in limits["matmul"].values() for rate in widths.values())]
     assert all(math.isfinite(rate) and rate > 0 for rate in rates) and limits["attention"]["192"]
