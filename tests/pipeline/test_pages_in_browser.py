@@ -34,6 +34,9 @@ IN_GIT = [path for path in (INDEX, *OF_RUNS[-1:]) if path.is_file()]
 MEGABYTES = {"index.html": 4.0}  # of any other page: half a megabyte
 ABOUT = yaml_file.read(ROOT / "docs/words.yaml")["papers"].values()
 ELSEWHERE = {about[kind] for about in ABOUT for kind in ("arxiv", "code")}
+ELSEWHERE |= set(
+    re.findall(r"https://[^\s\",}]+", (ROOT / "docs/claims.yaml").read_text(encoding="utf-8"))
+)  # others' runs
 SORTED = 2, 2  # tables of a page, headings of each; each takes several clicks
 
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
@@ -106,6 +109,8 @@ def fresh(tmp_path_factory) -> Path:
     linked += ("runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
     for name in linked:  # from the pages; nothing here makes them
         (reports / name).touch()
+    for name in ("LICENSE", "CITATION.cff", "docs", "papers"):  # of the repository, to which the index leads
+        (root / name).symlink_to(ROOT / name)
     return reports
 
 
@@ -139,8 +144,8 @@ def test_its_links_arrive(seen, path):
 
 
 def links_arrive(seen: browser.Seen, path: Path) -> None:
-    """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers and the
-    authors' code alone."""
+    """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers, the
+    authors' code and what others report of their runs alone."""
     ids = seen.page.evaluate(IDS)
     assert len(ids) == len(set(ids))
     for link in sorted(set(seen.page.evaluate(LINKS))):
@@ -293,6 +298,11 @@ def test_claims_are_cards_on_a_phone(chromium, fresh):
         named = [json.loads(cell.evaluate("(c) => getComputedStyle(c, '::before').content")) for cell in cells]
         assert named == ["Full recipe", "Full recipe", "ours, 95 % interval", "seeds"]
         assert "two runs" in cells[1].inner_text() and "points" in cells[2].inner_text()
+        counts = seen.page.locator("table.summary tbody tr").first
+        assert all(cell.bounding_box()["width"] > 300 for cell in counts.locator("td").all())
+        assert not seen.page.locator("table.summary").evaluate(
+            "(t) => t.parentNode.scrollWidth > t.parentNode.clientWidth"
+        )
         assert browser.findings(seen.page) == []
 
 
