@@ -138,7 +138,7 @@ def main() -> None:
     drawn = draw(study, results, args.analysis, args.published)
     with new_folder(args.out) as small, new_folder(args.print) as print_:
         for figure, drawing in drawn.items():
-            told = about.sentence(study, figure, {row[0] for row in drawing.rows}, results, titles)
+            told = about.sentence(study, figure, {row[0] for row in drawing.rows}, results, titles, args.analysis)
             note = f"{told} {drawing.note}".strip()
             save(drawing._replace(note=note), figure, f"{study.title}: {FIGURES[figure][0]}", small, print_)
     missing = [figure for figure in FIGURES if figure not in drawn]
