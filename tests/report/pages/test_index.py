@@ -236,6 +236,20 @@ def test_entries_show_settings_cost_and_curves(made):
     assert "Configuration as params.yaml has it" in text  # of the teacher, whose record is not there
 
 
+def test_time_is_of_the_seeds_that_tell_it(tree):
+    """Of three seeds two are recorded, with 11 s and two GPUs each; of the miniature none is."""
+    place = tree / "reports/machines/s.json"
+    told = json.loads(place.read_text())
+    del told["experiments"]["s-deit_lt"]["seeds"]["1"]
+    write_json(place, told)
+    assert run(tree) == 0
+    page = Page((tree / "reports/index.html").read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert page.row("Runs of A <small> study (s)", "DeiT-LT")[-1] == "11"
+    assert "0.4 minutes of training, 2 of 3 seeds together; 0.01 GPU-hours" in text
+    assert page.row(f"Runs of Mini {EVIL} (m)", EVIL)[-1] == "–" and "not recorded" in text
+
+
 def test_a_record_of_an_earlier_run_is_not_shown(tree):
     write_json(tree / "reports/runs/s/s-deit_lt/run.json", record("0" * 64))
     assert run(tree) == 0
