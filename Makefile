@@ -69,7 +69,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@$(BIN)/python stages/compare_page.py --reports reports --out reports/compare.html
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \
-	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards && \
+	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --words docs/words.yaml --out reports/cards && \
 	$(BIN)/python stages/run_pages.py --reports reports --words docs/words.yaml --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html

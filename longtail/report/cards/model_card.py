@@ -57,10 +57,11 @@ def front_matter(run: Run) -> dict[str, Any]:
 
 
 def _use(run: Run) -> str:
+    data = run.called.get(run.metrics["dataset"], run.metrics["dataset"])
     return (
         "For comparing methods of long-tailed recognition, and for making a table of the study "
         f"`{run.study}` again. Not for deciding anything about a person or a thing: classes outside "
-        f"{run.metrics['dataset']} are given one of its names, and rare classes are often taken for frequent ones."
+        f"{data} are given one of its names, and rare classes are often taken for frequent ones."
     )
 
 

@@ -61,7 +61,8 @@ def test_a_card_that_lacks_something_is_seen(digits):
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("cards") / "cards"
-    given = ("--reports", ROOT / "reports", "--sources", ROOT / "docs/data_sources.yaml", "--out", out)
+    words = ("--words", ROOT / "docs/words.yaml")
+    given = ("--reports", ROOT / "reports", "--sources", ROOT / "docs/data_sources.yaml", *words, "--out", out)
     assert run_stage("cards", *given, "--params", ROOT / "params.yaml") == 0
     return out
 
@@ -78,6 +79,8 @@ def test_a_model_card_says_what_the_records_say(cards):
     assert f"| {tail['mean']:.2f} ± {tail['stderr']:.2f} |" in text
     assert "A miniature:" in text and "`dvc repro evaluate@digits-deit_lt` makes them" in text
     assert "best on the test set, so that" not in text
+    assert "taught by the labels of the LDAM-DRW + SAM teacher. 10 classes" in text  # and no entry's name
+    assert "classes outside scikit-learn's digits, ρ = 20 are given" in text
     teacher = (cards / "models/digits/teachers/ldam_drw-digits_if20.md").read_text()
     assert "of the epoch that was best on the test set" in teacher  # its entry says select: best
 
