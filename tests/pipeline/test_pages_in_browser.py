@@ -350,6 +350,9 @@ def test_two_runs_are_compared(chromium, fresh, scheme):
         assert browser.findings(seen.page) == []
         seen.page.locator("[name=b]").select_option("e")
         assert seen.page.evaluate(ROWS, "table-settings") == [] and seen.page.url.endswith("#s/e/e")
+        seen.page.evaluate("document.querySelectorAll('option').forEach((o) => { o.text = 'a long name '.repeat(8); })")
+        seen.page.set_viewport_size(browser.PHONE)
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= browser.PHONE["width"]
         seen.page.evaluate("location.hash = 's/t/e'")
         seen.page.wait_for_function("document.querySelector('[name=a]').value === 't'")
         fits_a_phone(seen)

@@ -6,6 +6,7 @@ verdicts. What was not run is empty or says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,8 +223,9 @@ def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Pl
 
 
 def _anchor(item: PaperItem) -> str:
-    """E.g. livt-item-table-2."""
-    return f"{item.paper.lower()}-item-{item.item.lower().replace(' ', '-').replace('.', '')}"
+    """E.g. livt-item-table-2, dive-item-figs-4-5-and-6: nothing that ends a link where it is pasted into a text."""
+    words = re.sub("[^a-z0-9]+", "-", item.item.lower().replace(".", ""))
+    return f"{item.paper.lower()}-item-{words.strip('-')}"
 
 
 def _table(name: str, study: StudyConfig, table: Table, cells: list[Record], reports: Path) -> PlacedTable:

@@ -319,6 +319,17 @@ def test_judgements_and_the_digest_of_the_inputs_stand_on_the_page(made):
     assert made.meta["inputs"] in text
 
 
+def test_a_permalink_is_of_letters_digits_and_hyphens(tree):
+    """Whatever an item is called, so that a link that is pasted into a text or a chat is whole."""
+    drawn = {"Figs 4, 5 and 6": "cls_dist_distance", "Fig. (appendix)": "training_loss"}
+    named = [{"item": name, "shows": "x", "full": [{"study": "s", "figure": of}]} for name, of in drawn.items()]
+    named.append(COVERAGE["items"][0] | {"item": "Table S.3"})
+    (tree / "coverage.yaml").write_text(yaml.safe_dump({"items": named}))
+    assert run(tree) == 0
+    ids = [name for name in Page((tree / "reports/index.html").read_text()).ids if "-item-" in name]
+    assert ids == ["deit-lt-item-table-s3", "deit-lt-item-figs-4-5-and-6", "deit-lt-item-fig-appendix"]
+
+
 def test_headings_have_permalinks(made):
     assert {
         "#papers",
