@@ -62,7 +62,9 @@ def cards(table: dict, reports: Path, sources: Path, root: Path, titles: Mapping
         found[f"data/{name}.json"] = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     for run, study in committed(table, reports, titles):
         source, place = of.get(run.metrics["dataset"]), (table.get("place") or {}).get(run.study, "")
-        found[f"models/{run.folder}.md"] = model_card.card(run, study.comparable, source and source.known, place)
+        stored = (reports / "weights" / f"{run.folder}.safetensors").is_file()
+        known_of = source and source.known
+        found[f"models/{run.folder}.md"] = model_card.card(run, study.comparable, known_of, place, stored)
     return found
 
 

@@ -34,6 +34,7 @@ HOLDS = {  # what stands under reports/
     "pages": "a page for each run",
     "review": "reviewers' pages: reproducibility, checklists, cost",
     "badges": "the README's badges",
+    "weights": "of small runs the first seed's weights at the last epoch, as safetensors; cards/models says more",
     "cards": "data sets as Croissant (JSON-LD), runs as model cards",
 }
 FILES = {  # what stands in reports/ itself
