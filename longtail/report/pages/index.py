@@ -28,7 +28,7 @@ from longtail.report.pages import pictures, web
 from longtail.report.pages.claims import shown
 from longtail.report.pages.entries import entries
 from longtail.report.pages.pictures import Picture
-from longtail.report.pages.study_page import noted, short
+from longtail.report.pages.study_page import first, noted
 from longtail.report.pages.whole import whole
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
@@ -155,7 +155,7 @@ def page(
             (name, study, list(entries(name, study, results[name], params, reports))) for name, study in studies.items()
         ],
         entry_id=entry_id,
-        short=short,
+        first=first,
     )
 
 

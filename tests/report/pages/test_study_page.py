@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from longtail.report.pages.study_page import first, short
 from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
 
 VOID = {"meta", "img", "br", "link", "hr", "source"}
@@ -152,6 +153,18 @@ def test_a_missing_table_is_told(made, capsys):
     inputs += ["--print", made]
     assert run_stage("report", "s", "--params", made / "params.yaml", "--out", made / "x.html", *inputs) == 2
     assert "run stages/tables.py first" in capsys.readouterr().err and not (made / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence", "title"),
+    [
+        ("By group: head and tail. Others are quoted.", "By group: head and tail", "By group"),
+        ("The runs of LiVT Fig. 2, four losses. One seed.",) + ("The runs of LiVT Fig. 2, four losses",) * 2,
+        ("Laid out as Figs 3 and 7.", *("Laid out as Figs 3 and 7",) * 2),
+    ],
+)
+def test_a_captions_first_sentence_and_title(caption, sentence, title):
+    assert (first(caption), short(caption)) == (sentence, title)
 
 
 def test_captions_name_data_and_seeds(made, read):
