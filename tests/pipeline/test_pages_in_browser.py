@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -147,7 +148,7 @@ def links_arrive(seen: browser.Seen, path: Path) -> None:
     """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers, the
     authors' code and what others report of their runs alone."""
     ids = seen.page.evaluate(IDS)
-    assert len(ids) == len(set(ids))
+    assert len(ids) == len(own := set(ids))
     for link in sorted(set(seen.page.evaluate(LINKS))):
         parts = urlsplit(link)
         if parts.scheme:
@@ -156,10 +157,16 @@ def links_arrive(seen: browser.Seen, path: Path) -> None:
         target = path.parent / unquote(parts.path) if parts.path else path
         assert target.exists() or ignored(target), link
         if parts.fragment and target.exists():
-            anchors = seen.page.evaluate(IDS) if target == path else re.findall('id="([^"]+)"', target.read_text())
-            assert unquote(parts.fragment) in anchors, link
+            assert unquote(parts.fragment) in (own if target == path else ids_of(target)), link
 
 
+@cache
+def ids_of(path: Path) -> frozenset[str]:
+    """Of a page that another one leads to, as written: dozens of links lead to one page."""
+    return frozenset(re.findall('id="([^"]+)"', path.read_text()))
+
+
+@cache
 def ignored(target: Path) -> bool:
     return subprocess.run(["git", "check-ignore", "-q", target], cwd=ROOT).returncode == 0
 

@@ -13,9 +13,9 @@ import pytest
 from longtail.base import params, yaml_file
 from longtail.report.cards import data_card
 from tests.helpers.reporting import run_stage
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 
 
 @pytest.fixture(scope="module")
