@@ -10,7 +10,7 @@ STUDY_BY_DVC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.study # 
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
 
-.PHONY: repro test lint status machines index pages readme questions papers coverage verified schema archive crate site screenshots lock clean help
+.PHONY: repro test lint status machines weights index pages readme questions papers coverage verified schema archive crate site screenshots lock clean help
 
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -44,6 +44,9 @@ status: $(VENV)/.ready ## is the study up to date?
 machines: $(VENV)/.ready ## record where and how fast the study was made, reports/machines/; commit it with the results
 	$(BIN)/python stages/machines.py $(STUDY)
 
+weights: $(VENV)/.ready ## weights of the study's runs, of each the first seed's, into reports/weights/; commit them with the results
+	$(BIN)/python stages/weights.py $(STUDY)
+
 # all that the pages show, what makes them, and they themselves; their sums are kept in reports/.pages when they are made,
 # those of the code beside them: as long as it is the same, in a fresh clone as long as it is git's, pages of runs whose
 # files have not changed are left alone
@@ -69,7 +72,7 @@ pages: $(VENV)/.ready # what `index` makes, whether or not anything has changed
 	@$(BIN)/python stages/compare_page.py --reports reports --out reports/compare.html
 	@$(BIN)/python stages/review.py --reports reports --coverage docs/coverage.yaml --judgements docs/review.yaml \
 		--out reports/review & beside=$$!; \
-	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --out reports/cards && \
+	$(BIN)/python stages/cards.py --reports reports --sources docs/data_sources.yaml --words docs/words.yaml --out reports/cards && \
 	$(BIN)/python stages/run_pages.py --reports reports --words docs/words.yaml --out reports/pages $(CHANGED) && wait $$beside
 	$(BIN)/python stages/index.py --reports reports --coverage docs/coverage.yaml --claims docs/claims.yaml \
 		--published data/published --words docs/words.yaml --judgements docs/review.yaml --out reports/index.html

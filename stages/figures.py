@@ -1,10 +1,10 @@
 """The figures of a study as SVG, for light and dark, or PNG where they show pictures, with the numbers drawn as CSV.
 
 Accuracy by class group, of the two experts and over a setting from the metrics files, all else from the analysis
-folders: curves by epoch, attention, rank, rollout, reconstructions, entropy, virtual examples, maps, neighbours, drift,
-answers to test images. What a caption says of the runs drawn (data, networks, epochs, seeds) is a text beside the
-figure. Which entries a figure shows stands under studies.<STUDY>.figures; those not run are left out, and a figure
-without any. Thin dashes are read off printed figures. --print: PDF and PNG of 300 pixels to the inch.
+folders: curves by epoch, attention, rank, rollout, reconstructions, labels, entropy, virtual examples, maps, drift,
+neighbours, answers to test images. What a caption says of the runs drawn (data, networks, epochs, seeds) is a text
+beside the figure. Which entries a figure shows stands under studies.<STUDY>.figures; those not run are left out, and a
+figure without any. Thin dashes are read off printed figures. --print: PDF and PNG of 300 pixels to the inch.
 
   python stages/figures.py digits --metrics reports/metrics/digits --analysis reports/analysis/digits \\
       --runs reports/runs/digits --published data/published --words docs/words.yaml \\
@@ -28,7 +28,7 @@ from longtail.report.figures import about, dive_figures, predictions, study_figu
 from longtail.report.figures.captions import FIGURES
 from longtail.report.figures.cbd_figures import NEIGHBOUR_KEYS, feature_drift, neighbours, sweep
 from longtail.report.figures.files import save
-from longtail.report.figures.rollout import PICTURES, reconstructions, rollout, rollout_mean
+from longtail.report.figures.rollout import PICTURES, TAUGHT, reconstructions, rollout, rollout_mean, taught
 from longtail.report.figures.style import Drawing, looks_of
 from longtail.report.published import CURVES, printed_curve
 from longtail.report.reading import series
@@ -76,6 +76,7 @@ def draw(study: StudyConfig, results: Results, analysis: Path, published: Path) 
     ranks = read("feature_rank", "feature_rank.csv", "token", "block", "centring", "rank")
     maps = {figure: arrays(figure, "rollout.npz", ROLLOUT_KEYS) for figure in ("rollout", "rollout_mean")}
     told = {figure: about.said(study.shown(figure), found, results.runs) for figure, found in maps.items()}
+    named = about.said(study.experiments, {}, results.runs)  # the classes
     drawn = {
         "groups": study_figures.groups(metrics("groups"), looks),
         "experts": study_figures.experts(metrics("experts")),
@@ -83,6 +84,7 @@ def draw(study: StudyConfig, results: Results, analysis: Path, published: Path) 
             series(*teachers, "entropy.csv", "domain", "bin_left", "bin_right", "count"),
             series(*teachers, "entropy_mean.csv", "domain", "mean_nats", "n"),
         ),
+        "taught": taught(arrays("taught", "taught.npz", TAUGHT, "teachers"), named),
         "cls_dist_distance": study_figures.cls_dist_distance(
             read("cls_dist_distance", "cls_dist_distance.csv", "epoch", "distance"), looks, curves["cls_dist_distance"]
         ),
@@ -92,8 +94,7 @@ def draw(study: StudyConfig, results: Results, analysis: Path, published: Path) 
         "rollout": rollout(maps["rollout"], told["rollout"]),
         "rollout_mean": rollout_mean(maps["rollout_mean"], told["rollout_mean"]),
         "reconstructions": reconstructions(
-            arrays("reconstructions", "reconstructions.npz", PICTURE_KEYS, "pretrainings"),
-            about.said(study.experiments, {}, results.runs),
+            arrays("reconstructions", "reconstructions.npz", PICTURE_KEYS, "pretrainings"), named
         ),
         "training_loss": study_figures.training_loss(*epochs("training_loss", "loss")),
         "virtual_examples": dive_figures.virtual_examples(examples("virtual_examples", *of_group)),
@@ -138,7 +139,7 @@ def main() -> None:
     drawn = draw(study, results, args.analysis, args.published)
     with new_folder(args.out) as small, new_folder(args.print) as print_:
         for figure, drawing in drawn.items():
-            told = about.sentence(study, figure, {row[0] for row in drawing.rows}, results, titles)
+            told = about.sentence(study, figure, {row[0] for row in drawing.rows}, results, titles, args.analysis)
             note = f"{told} {drawing.note}".strip()
             save(drawing._replace(note=note), figure, f"{study.title}: {FIGURES[figure][0]}", small, print_)
     missing = [figure for figure in FIGURES if figure not in drawn]

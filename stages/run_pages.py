@@ -23,7 +23,7 @@ from longtail.base.options import add_params
 from longtail.base.workers import in_order
 from longtail.report import machines, reading, results
 from longtail.report.diagnosis_records import OneHead, TwoHeads
-from longtail.report.pages.run_page import NAMED, Run, html, inputs
+from longtail.report.pages.run_page import Run, html, inputs, labels, named
 from longtail.report.pages.web import stated
 from longtail.report.review.words import Words
 from longtail.report.study import Item, StudyConfig
@@ -55,8 +55,6 @@ def run_of(reports: Path, study: str, item: Item, kind: str, words: Mapping[str,
     if not folder.is_dir():
         return None
     record = reading.run_record(folder)
-    config = record["config"] if record else {}
-    named = [config.get(name) for name in NAMED] + list(config.get("sources", ()))
     return Run(
         entry=item.name,
         kind=kind,
@@ -67,7 +65,7 @@ def run_of(reports: Path, study: str, item: Item, kind: str, words: Mapping[str,
         metrics=results.read(reports / "metrics" / f"{below}.json", item.name, kind, study),
         experts=experts(reports / "experts" / f"{below}.json", item.name) if kind == "experiment" else None,
         made=machines.load(reports, study).of(kind, item.name, record and record["config_hash"]),
-        called={name: words[name] for name in named if isinstance(name, str) and name in words},
+        called=named(record, words),
     )
 
 
@@ -77,11 +75,7 @@ def runs(everything: dict, reports: Path, only: str | None, titles: Mapping[str,
         name: params.build(StudyConfig, params.entry(everything, "studies", name), f"studies.{name}")
         for name in everything.get("studies") or {}
     }
-    words = {
-        item.name: item.label
-        for study in studies.values()
-        for item in (*study.pretrainings, *study.caches, *study.experiments, *study.teachers)
-    }
+    words = labels(studies.values())
     if only:
         params.entry(everything, "studies", only)  # says what there is, where it is none
     for name, study in studies.items() if not only else [(only, studies[only])]:

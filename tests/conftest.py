@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 LONG = ("test_slurm.py", "test_probes.py", "test_equivalence.py", "test_engines.py", "test_pages_in_browser.py")
 LONG += ("test_dvc_users.py", "test_dag.py", "test_resume.py", "test_team_stage.py", "test_full_recipes.py")
 LONG += ("test_committed.py", "test_papers.py", "test_pipeline.py", "test_kills.py", "test_benchmarks.py")
+LONG += ("test_step_graph.py", "test_pretrain.py", "test_run_pages.py", "test_shared_batch.py", "test_teacher.py")
 
 
 def pytest_collection_modifyitems(items: list) -> None:

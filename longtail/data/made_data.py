@@ -8,7 +8,7 @@ params.yaml are known here: as many classes and images, the largest and the smal
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -42,14 +42,13 @@ class MadeImages:
     @property
     def sizes(self) -> np.ndarray:
         """Height and width, int64 [N, 2]."""
-        return np.stack([300 + self.numbers % 7 * 20, 260 + self.numbers % 5 * 40], 1)
+        return np.stack(_sides(self.numbers), 1)
 
     def __getitem__(self, index):
         """An integer: RGB uint8 [H, W, 3]. A slice or an array: those images."""
         if isinstance(index, slice | np.ndarray | list):
             return MadeImages(self.numbers[index])
-        height, width = self.sizes[index].tolist()
-        return _pixels(self.numbers[index : index + 1], height, width)[0]
+        return _picture(int(self.numbers[index])).copy()
 
 
 def made_data(name: str, config: DatasetConfig) -> LongTail:
@@ -114,6 +113,17 @@ def _images(total: int, config: DatasetConfig, first: int) -> np.ndarray | MadeI
 def _array(first: int, total: int, side: int) -> np.ndarray:
     """uint8 [N, S, S, 3], of which DISTINCT differ; kept, for many entries share a dataset."""
     return _pixels(np.arange(DISTINCT), side, side)[np.arange(first, first + total) % DISTINCT]
+
+
+@lru_cache(128)
+def _picture(number: int) -> np.ndarray:
+    """One of MadeImages; the last are kept, for entries that share a dataset begin with the same ones."""
+    return _pixels(np.array([number]), *_sides(number))[0]
+
+
+def _sides(number):
+    """Height and width of that one, or of those."""
+    return 300 + number % 7 * 20, 260 + number % 5 * 40
 
 
 def _pixels(numbers: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -245,10 +245,10 @@ class StudyConfig:
                     raise ValueError(f"figures.{figure}: '{name}' is not listed in the study{nearest(name, known)}")
 
     def candidates(self, figure: str) -> tuple[Item, ...]:
-        """What a figure could show: caches for teacher entropy, pretrainings for reconstructions, teachers for DiVE's
+        """What a figure could show: caches for teachers' labels, pretrainings for reconstructions, teachers for DiVE's
         and CBD's figures, teachers and students for accuracy, else students."""
-        if figure in ("entropy", "reconstructions"):
-            return self.caches if figure == "entropy" else self.pretrainings
+        if figure in ("entropy", "taught", "reconstructions"):
+            return self.pretrainings if figure == "reconstructions" else self.caches
         if figure in ("head_smoothing", "sweep"):
             panels = self.smoothing if figure == "head_smoothing" else self.sweeps
             named = {name for panel in panels for name in panel.names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,9 +38,16 @@ def norm_and_projection(*tensors: Tensor) -> list[float]:
     squares = projection = torch.zeros((), dtype=torch.float64)
     for number, tensor in enumerate(tensors):
         flat = tensor.detach().flatten().double()
-        weights = torch.cos(torch.arange(_PERIOD, dtype=torch.float64) + number).repeat(-(-len(flat) // _PERIOD))
+        weights = _weights(number)
+        if len(flat) > _PERIOD:
+            weights = weights.repeat(-(-len(flat) // _PERIOD))
         squares, projection = squares + flat.square().sum(), projection + flat @ weights[: len(flat)]
     return [float(squares.sqrt()), float(projection)]
+
+
+@lru_cache(256)  # tensors of a network; twenty megabytes
+def _weights(number: int) -> Tensor:
+    return torch.cos(torch.arange(_PERIOD, dtype=torch.float64) + number)
 
 
 def norm(*tensors: Tensor) -> list[float]:

@@ -16,10 +16,10 @@ from longtail.cost.estimate import estimate, longest_chain, order, table
 from longtail.cost.speed import Rate, Speeds
 from longtail.cost.upstream import needed_by, stages
 from longtail.cost.workload import Images, Load, Workload
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 from tests.helpers.stage_processes import TINY
 
-PARAMS = load_all(ROOT)
+PARAMS = params_table()
 KNOWN = stages(ROOT / "dvc.yaml", PARAMS)
 FULL = Workload(PARAMS)
 CORE = 3e10  # FLOP/s: 2,082 views a second of a ViT with 18 tokens, 64 channels and 4 blocks take 2.9e10

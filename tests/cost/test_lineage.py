@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.cost.lineage import cost, needed, own
 from longtail.cost.workload import Workload
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 FULL = Workload(TABLE)
 
 

@@ -10,11 +10,10 @@ import pytest
 
 from longtail.base import yaml_file
 from longtail.base.errors import UserError
-from longtail.base.params import load_all
 from longtail.cost.workload import Images, Load, Workload
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-PARAMS = load_all(ROOT)
+PARAMS = params_table()
 FULL = Workload(PARAMS)
 
 

@@ -22,10 +22,10 @@ from longtail.runs.workspace import Workspace
 from longtail.training.experiment import load_method, resolve
 from longtail.training.teacher_config import TeacherConfig
 from tests.helpers.official_layouts import deit, filled, saddle
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import digits
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 CPU = torch.device("cpu")
 
 

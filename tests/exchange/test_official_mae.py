@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail.base import params, yaml_file
+from longtail.base import yaml_file
 from longtail.base.errors import UserError
 from longtail.exchange.checkpoints import read_checkpoint
 from longtail.exchange.imported import Like, import_pretraining, import_run
@@ -25,10 +25,10 @@ from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.student_run import begin, read_pretraining
 from tests.helpers.official_layouts import filled, livt, mae, mae_decoder, on_meta, parameters
 from tests.helpers.reporting import run_stage
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 from tests.helpers.small import digits
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 CPU = torch.device("cpu")
 SMALL = {"depth": 1, "patches": 16, "patch": 2}  # 8 px
 

@@ -32,7 +32,8 @@ PAGES = {  # what is generated and committed: the command that compares it with 
         *("--judgements", "docs/review.yaml", "--out", "reports/review"),
     ),
     "reports/cards": (
-        *("cards", "--reports", "reports", "--sources", "docs/data_sources.yaml", "--out", "reports/cards"),
+        *("cards", "--reports", "reports", "--sources", "docs/data_sources.yaml"),
+        *("--words", "docs/words.yaml", "--out", "reports/cards"),
     ),
     "reports/pages": ("run_pages", "--reports", "reports", "--words", "docs/words.yaml", "--out", "reports/pages"),
     "reports/results.csv": ("results", "--reports", "reports", "--out", "reports/results.csv"),

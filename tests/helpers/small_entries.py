@@ -25,10 +25,10 @@ from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_probe
 from longtail.views.student_views import Views
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import Teacher
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 SIDE = 24
 TEACHER_SEES = {"teacher_stride": 2, "teacher_offset": 1}
 STUDENTS = {  # an experiment of each method, and of each kind of network

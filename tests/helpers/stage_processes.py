@@ -23,12 +23,16 @@ from tests.helpers.root import ROOT
 TINY = Path(__file__).parent / "tiny.yaml"
 HEAVY = (
     "torch",
+    "torch._dynamo",  # the first optimizer asks for it: two seconds
     "timm.models.deit",
     "pandas",
     "sklearn.datasets",
     "torchvision.datasets",
     "PIL.Image",
     "safetensors.torch",
+    "pydantic.dataclasses",
+    "jinja2",
+    "matplotlib.pyplot",
 )
 
 _server = multiprocessing.get_context("forkserver")

@@ -1,14 +1,15 @@
 """A `python` for tests of the engines that has torch loaded: to import it takes four seconds, dozens of times a study.
-In the folder `engines` beside it a `dvc` that is loaded, too: a second each time.
+In the folder `engines` beside it are a `dvc` that is loaded, too, and a `snakemake` that finds DVC loaded: a second
+each time.
 
     with warm_python() as folder:            # a folder with a `python`, to be the first of PATH
         subprocess.run(["dvc", "repro"], env=os.environ | {"PATH": f"{folder}:{path}"})
 
-`python stages/X.py ...`, `python -m workflow.X ...` and `dvc` are handed to a server, which forks a process that loads
-everything of the project anew and runs it with the caller's folder, environment and files; it gets the caller's signals
-and ends when the caller does, with all that it started. Every other command line is the plain Python's. Snakemake looks
-where it is when it is loaded, so it stays as it is. test_kills.py runs the whole study the plain way and compares every
-file with what was made this way; benchmarks/kills.py runs nothing else.
+`python stages/X.py ...`, `python -m workflow.X ...`, `dvc` and `snakemake` are handed to a server, which forks a
+process that loads everything of the project anew and runs it with the caller's folder, environment and files; it gets
+the caller's signals and ends when the caller does, with all that it started. Every other command line is the plain
+Python's. Snakemake looks where it is when it is loaded, so the new process loads it. test_kills.py runs the whole study
+the plain way and compares every file with what was made this way; benchmarks/kills.py runs nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 CLIENT = """#!{python} -SE
 import os, sys
 arguments = [*{first!r}, *sys.argv[1:]]
-ours = arguments[:1] == ["-m"] and arguments[1].startswith(("workflow.", "dvc"))
+ours = {first!r} or arguments[:1] == ["-m"] and arguments[1].startswith(("workflow.", "dvc"))
 if not ours and not (arguments and arguments[0].startswith("stages/") and os.path.exists(arguments[0])):
     os.execv({python!r}, [{python!r}, *arguments])
 import json, signal, socket
@@ -67,7 +68,8 @@ def warm_python() -> Iterator[Path]:
     try:
         address = f"{folder}/server"
         Path(folder, "engines").mkdir()
-        for name, first in {"python": [], "engines/dvc": ["-m", "dvc"]}.items():
+        script = Path(sys.executable).parent / "snakemake"
+        for name, first in {"python": [], "engines/dvc": ["-m", "dvc"], "engines/snakemake": [str(script)]}.items():
             (client := Path(folder) / name).write_text(
                 CLIENT.format(python=sys.executable, address=address, first=first)
             )

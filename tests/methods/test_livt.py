@@ -12,9 +12,9 @@ from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.losses.targets import Targets
 from longtail.methods import livt
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-NUMBERS = params.load_all(ROOT)["methods"]["livt"]
+NUMBERS = params_table()["methods"]["livt"]
 COUNTS = [500, 100, 20]
 Z = torch.tensor([[1.0, 0.0, -1.0], [1.0, 0.0, -1.0]])
 

@@ -16,17 +16,16 @@ import pytest
 
 from longtail.base import source, yaml_file
 from longtail.base.params import files as params_files
-from longtail.base.params import load_all
 from longtail.cost.upstream import filled
 from tests.helpers.projects import CODE
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 from tests.helpers.stage_processes import TINY, command, finish, start, tiny_params
 from workflow.address import needed, pipelines
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
 
 DAG = yaml_file.read(ROOT / "dvc.yaml")["stages"]
-PARAMS = load_all(ROOT)
+PARAMS = params_table()
 SECTION = {stage: block["foreach"][2:-1] for stage, block in DAG.items()}
 
 

@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +35,9 @@ IN_GIT = [path for path in (INDEX, *OF_RUNS[-1:]) if path.is_file()]
 MEGABYTES = {"index.html": 4.0}  # of any other page: half a megabyte
 ABOUT = yaml_file.read(ROOT / "docs/words.yaml")["papers"].values()
 ELSEWHERE = {about[kind] for about in ABOUT for kind in ("arxiv", "code")}
+ELSEWHERE |= set(
+    re.findall(r"https://[^\s\",}]+", (ROOT / "docs/claims.yaml").read_text(encoding="utf-8"))
+)  # others' runs
 SORTED = 2, 2  # tables of a page, headings of each; each takes several clicks
 
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
@@ -106,6 +110,8 @@ def fresh(tmp_path_factory) -> Path:
     linked += ("runs/s/e/predictions.npz", "runs/s/teachers/t/predictions.npz")
     for name in linked:  # from the pages; nothing here makes them
         (reports / name).touch()
+    for name in ("LICENSE", "CITATION.cff", "docs", "papers"):  # of the repository, to which the index leads
+        (root / name).symlink_to(ROOT / name)
     return reports
 
 
@@ -139,10 +145,10 @@ def test_its_links_arrive(seen, path):
 
 
 def links_arrive(seen: browser.Seen, path: Path) -> None:
-    """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers and the
-    authors' code alone."""
+    """Within the page, and to files beside it, but for those that git leaves to be made; elsewhere, to papers, the
+    authors' code and what others report of their runs alone."""
     ids = seen.page.evaluate(IDS)
-    assert len(ids) == len(set(ids))
+    assert len(ids) == len(own := set(ids))
     for link in sorted(set(seen.page.evaluate(LINKS))):
         parts = urlsplit(link)
         if parts.scheme:
@@ -151,10 +157,16 @@ def links_arrive(seen: browser.Seen, path: Path) -> None:
         target = path.parent / unquote(parts.path) if parts.path else path
         assert target.exists() or ignored(target), link
         if parts.fragment and target.exists():
-            anchors = seen.page.evaluate(IDS) if target == path else re.findall('id="([^"]+)"', target.read_text())
-            assert unquote(parts.fragment) in anchors, link
+            assert unquote(parts.fragment) in (own if target == path else ids_of(target)), link
 
 
+@cache
+def ids_of(path: Path) -> frozenset[str]:
+    """Of a page that another one leads to, as written: dozens of links lead to one page."""
+    return frozenset(re.findall('id="([^"]+)"', path.read_text()))
+
+
+@cache
 def ignored(target: Path) -> bool:
     return subprocess.run(["git", "check-ignore", "-q", target], cwd=ROOT).returncode == 0
 
@@ -293,6 +305,11 @@ def test_claims_are_cards_on_a_phone(chromium, fresh):
         named = [json.loads(cell.evaluate("(c) => getComputedStyle(c, '::before').content")) for cell in cells]
         assert named == ["Full recipe", "Full recipe", "ours, 95 % interval", "seeds"]
         assert "two runs" in cells[1].inner_text() and "points" in cells[2].inner_text()
+        counts = seen.page.locator("table.summary tbody tr").first
+        assert all(cell.bounding_box()["width"] > 300 for cell in counts.locator("td").all())
+        assert not seen.page.locator("table.summary").evaluate(
+            "(t) => t.parentNode.scrollWidth > t.parentNode.clientWidth"
+        )
         assert browser.findings(seen.page) == []
 
 
@@ -340,6 +357,9 @@ def test_two_runs_are_compared(chromium, fresh, scheme):
         assert browser.findings(seen.page) == []
         seen.page.locator("[name=b]").select_option("e")
         assert seen.page.evaluate(ROWS, "table-settings") == [] and seen.page.url.endswith("#s/e/e")
+        seen.page.evaluate("document.querySelectorAll('option').forEach((o) => { o.text = 'a long name '.repeat(8); })")
+        seen.page.set_viewport_size(browser.PHONE)
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= browser.PHONE["width"]
         seen.page.evaluate("location.hash = 's/t/e'")
         seen.page.wait_for_function("document.querySelector('[name=a]').value === 't'")
         fits_a_phone(seen)

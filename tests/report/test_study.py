@@ -15,7 +15,7 @@ from longtail.evaluation.shifts import TESTS
 from longtail.report.published import printed_cells, printed_curve
 from longtail.report.study import COLUMN_LABELS, ON_VIEWS, SHIFTS, Column, StudyConfig
 from tests.helpers.reporting import PUBLISHED, study, study_dict
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
 
 def test_columns_are_the_metrics():
@@ -114,7 +114,7 @@ def test_printed_curves_need_a_comparable_study():
     assert study(curves=curves).curves[0].method == "y"
 
 
-STUDIES = params.load_all(ROOT).get("studies") or {}
+STUDIES = params_table().get("studies") or {}
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -29,10 +29,10 @@ from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.epoch import Layout
 from tests.helpers.projects import WHO, committed
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
 FOLDER = ROOT / "benchmarks"
-TABLE = params.load_all(FOLDER.parent)
+TABLE = params_table()
 
 
 @pytest.fixture

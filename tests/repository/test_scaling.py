@@ -8,13 +8,12 @@ import re
 import pytest
 
 from longtail.base import environment, yaml_file
-from longtail.base.params import load_all
 from longtail.cost.workload import Load, Workload
 from longtail.runs import execution
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 from workflow import resources
 
-PARAMS = load_all(ROOT)
+PARAMS = params_table()
 FULL = Workload(PARAMS)
 PAGE = ROOT / "docs/scaling.md"
 STUDENTS = ("cifar10_if100-deit_lt-b", "imagenet_lt-deit_lt-b", "inat18-deit_lt-b")

@@ -17,10 +17,10 @@ from longtail.report.study import StudyConfig
 from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import digits
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 STUDIES = [name for name in TABLE["studies"] if "cbd" in name]
 CBD = {name: entry for name, entry in TABLE["teachers"].items() if entry["study"] in STUDIES}
 FULL = {name: entry for name, entry in CBD.items() if "digits" not in name and "mini" not in name}

@@ -15,9 +15,9 @@ from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import epoch_size, learning_rate
 from longtail.views.recipe import ViewRecipe
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 FULL = Workload(TABLE)
 STUDIES = ("common-digits", "common-cifar100_if100")
 

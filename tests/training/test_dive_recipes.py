@@ -15,10 +15,10 @@ from longtail.data.made_data import made_data
 from longtail.training.teacher import Source, build_model
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.training.teacher_training import Teacher, epoch_size, learning_rate
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import digits
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 DIVE = {name: entry for name, entry in TABLE["teachers"].items() if "dive" in entry["study"]}
 
 

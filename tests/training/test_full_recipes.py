@@ -26,9 +26,9 @@ from longtail.training.teacher import build_loss
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_training import epoch_size, train_teacher
 from longtail.views.student_views import Views
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 STUDIES = ("cifar10_if100", "cifar10_if50", "cifar100_if100", "cifar100_if50")
 BALANCED = "cifar10_if1"  # ViT and DeiT-LT alone
 FULL = [

@@ -18,10 +18,10 @@ from longtail.training.labels import TeacherLabels
 from longtail.training.teacher import build_model, save_weights
 from longtail.training.teacher_config import NONE, TeacherConfig
 from longtail.views.student_views import Views
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import digits, recipe
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 OWN = replace(recipe(), teacher_normalization="none", teacher_renormalize=True)
 
 

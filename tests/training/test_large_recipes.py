@@ -23,10 +23,10 @@ from longtail.training.teacher_config import Floor, TeacherConfig
 from longtail.training.teacher_tasks import build_task
 from longtail.training.teacher_training import _step, learning_rate
 from longtail.views.recipe import LargeViewRecipe
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import digits
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 EPOCHS = {"imagenet_lt": (1400, 1200), "inat18": (1000, 900)}  # all, and the first of DRW
 LARGE = [name for name, block in PARAMS["experiments"].items() if block["study"] in EPOCHS]
 

@@ -17,9 +17,9 @@ from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.pretraining_probe import pretraining_probe
 from longtail.training.student_probe import student_probe
 from longtail.views.student_views import Views
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 FULL = Workload(TABLE)
 LIVT = [n for n, e in TABLE["experiments"].items() if e["study"].startswith("livt-") and "mini" not in n]
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail.base import params
 from longtail.base.errors import UserError
 from longtail.losses.losses import masked_patch_loss
 from longtail.models import mae
@@ -27,7 +26,7 @@ from longtail.training.student import Student, train_student
 from longtail.training.student_run import begin, read_pretraining, read_run
 from longtail.training.student_step import Meter
 from tests.helpers.interruption import Stop, stopping
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import RECIPE, digits
 from tests.helpers.teams import together
 
@@ -44,7 +43,7 @@ TABLE = {
     "studies": {"s": {}},
     "datasets": {"tiny": {}, "other": {}},
     "views": {"one": RECIPE | ONE_IMAGE, "mixed": RECIPE | ONE_IMAGE | {"mix_prob": 1.0}},
-    "methods": {"livt": params.load_all(ROOT)["methods"]["livt"]},
+    "methods": {"livt": params_table()["methods"]["livt"]},
     "recipes": {
         "mgp": {"model": MODEL, "train": TRAIN | {"eps": 1.0e-8}},
         "bft": {"model": MODEL | {"pool": "mean", "head_std": 2e-5}, "train": FINE | {"layer_decay": 0.5}},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +16,7 @@ import torch
 
 from longtail.base import rng
 from longtail.runs.probe import Probe
+from longtail.training import pretraining_probe, student_probe, teacher_probe
 from longtail.training.entry_probe import PROBED, brief, committed, entry_probe
 from tests.helpers.mutations import MUTATIONS, mutated
 from tests.helpers.root import ROOT
@@ -83,8 +85,36 @@ def test_a_teachers_probe_does_not_turn_with_the_threads_of_the_run(plain):
 
 @pytest.mark.parametrize(("kind", "place", "old", "new"), MUTATIONS, ids=[f"{m[0]}: {m[3]}" for m in MUTATIONS])
 def test_a_small_change_of_the_code_is_caught(kind, place, old, new, plain):
+    """By what a probe holds of the first update of each epoch, or else by all of it."""
     with mutated(place, old, new):
-        assert plain[kind].differences(MADE[kind]()) != []
+        with one_update():
+            begun = MADE[kind]()
+        assert of_first_updates(plain[kind]).differences(of_first_updates(begun)) or (
+            plain[kind].differences(MADE[kind]())
+        )
+
+
+@contextmanager
+def one_update() -> Iterator[None]:
+    """Probes stop after the first update of each epoch: a third of their time, of which the facts are the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (student_probe, teacher_probe, pretraining_probe):
+            patch.setattr(module, "UPDATES", 1)
+        yield
+
+
+def of_first_updates(probe: Probe) -> Probe:
+    """Without what further updates tell: they themselves, what all of them changed, and a teacher's labels."""
+    later = re.compile(r"( [2-9] of epoch \d+$| change of )")
+    return Probe(probe.exact, probe.close, {n: v for n, v in probe.computed.items() if not later.search(n)})
+
+
+def test_the_facts_of_first_updates_are_those_of_the_whole_probe(plain):
+    with one_update():
+        begun = {kind: MADE[kind]() for kind in ("deit_lt", "paco_sam", "mgp")}
+    for kind, probe in begun.items():
+        kept = of_first_updates(plain[kind])
+        assert kept == of_first_updates(probe) and 0 < len(kept.computed) < len(plain[kind].computed)
 
 
 def test_there_are_changes_of_every_part():

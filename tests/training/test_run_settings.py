@@ -13,9 +13,9 @@ from longtail.training.cache import CacheConfig
 from longtail.training.experiment import StudentConfig, resolve
 from longtail.training.teacher_config import TeacherConfig
 from longtail.views.student_views import Views
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 MINI, FULL = "cifar10_if100-ranks-", "cifar100_if100-deit_lt_paco_sam-b-"
 IMAGES = {"cifar10_if100-mini": 1236, "cifar100_if100": 10847, "cifar10_if100-jpeg": 12406}
 

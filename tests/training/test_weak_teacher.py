@@ -23,11 +23,11 @@ from longtail.views.normalize import NORMALIZATION
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 from tests.helpers.pictures import Listed, small
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 from tests.helpers.small import Teacher, digits
 from tests.helpers.stage_processes import CACHE, STUDENT, finish, tiny_params
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 CPU = torch.device("cpu")
 
 

@@ -18,12 +18,12 @@ from longtail.views.pixels import pick_backend
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 from tests.helpers.pictures import digits, small
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
 CUDA = torch.cuda.is_available()
 BACKENDS = [("torch", "cpu")] + ([("torch", "cuda"), ("pil", "cuda")] if CUDA else [])
 needs_cuda = pytest.mark.skipif(not CUDA, reason="needs CUDA")
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 
 
 def recipe(name: str, **changes) -> ViewRecipe:

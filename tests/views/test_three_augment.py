@@ -21,9 +21,9 @@ from longtail.views.ops.photometric import JITTER, THREE
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 from tests.helpers.pictures import small
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 ADJUST = dict(zip(JITTER, (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue), strict=True))
 SMALL = {"size": 24, "mix_group": 16, "accumulate": 1}
 

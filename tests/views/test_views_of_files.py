@@ -19,9 +19,9 @@ from longtail.views.pixels import pick_backend
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
 from tests.helpers.pictures import Listed, small
-from tests.helpers.root import ROOT
+from tests.helpers.root import params_table
 
-PARAMS = params.load_all(ROOT)
+PARAMS = params_table()
 RATIO = (0.75, 4 / 3)
 
 

@@ -24,15 +24,16 @@ MINIATURE = (
 FULL = "Trained with the published recipe, as far as paper and code tell it (docs/deviations.md)."
 
 
-def card(run: Run, comparable: bool, known: str | None, place: str) -> str:
+def card(run: Run, comparable: bool, known: str | None, place: str, stored: bool = False) -> str:
     """The card; ends in a newline. run: with record, diagnosis and metrics.
 
     comparable: of a study of full recipes. known: what to know of its images. place: what DVC wants before a stage.
+    stored: weights of its first seed stand in reports/weights.
     """
     front = yaml_file.dump(front_matter(run))
     parts = [f"---\n{front}---", f"# {plain(run.label)}", sentence(run), FULL if comparable else MINIATURE]
     parts += ["## Use", _use(run), "## Training", *_training(run), "## Evaluation", *_evaluation(run)]
-    parts += ["## Limits", _limits(run, known), "## Weights", _weights(run, place)]
+    parts += ["## Limits", _limits(run, known), "## Weights", _weights(run, place, stored)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,10 +58,11 @@ def front_matter(run: Run) -> dict[str, Any]:
 
 
 def _use(run: Run) -> str:
+    data = run.called.get(run.metrics["dataset"], run.metrics["dataset"])
     return (
         "For comparing methods of long-tailed recognition, and for making a table of the study "
         f"`{run.study}` again. Not for deciding anything about a person or a thing: classes outside "
-        f"{run.metrics['dataset']} are given one of its names, and rare classes are often taken for frequent ones."
+        f"{data} are given one of its names, and rare classes are often taken for frequent ones."
     )
 
 
@@ -109,9 +111,22 @@ def _limits(run: Run, known: str | None) -> str:
     return " ".join(told)
 
 
-def _weights(run: Run, place: str) -> str:
-    folder = f"data/{'teachers' if run.kind == 'teacher' else 'students'}/{run.entry}"
-    return (
+def up(run: Run) -> str:
+    """From the card to reports/."""
+    return "../" * (2 + run.folder.count("/"))
+
+
+def _weights(run: Run, place: str, stored: bool) -> str:
+    kind = "teacher" if run.kind == "teacher" else "student"
+    folder = f"data/{kind}s/{run.entry}"
+    here = (
+        "Those of the first seed at its last epoch stand in git: "
+        f"[{run.entry}.safetensors]({up(run)}weights/{run.folder}.safetensors). To test them and have them as a run "
+        f"(docs/checkpoints.md): `python stages/import_checkpoint.py reports/weights/{run.folder}.safetensors "
+        f"--kind {kind} --like {run.entry} --dataset data/datasets/{run.metrics['dataset']}.npz "
+        f"--out /tmp/{run.entry}`.\n\n"
+    )
+    return here * stored + (
         f"`dvc repro {place}{run.stage}` makes them, one safetensors file a seed, in `{folder}/seed<k>/`; "
         "`stages/export_checkpoint.py` writes students and plain CNNs for other code (docs/checkpoints.md)."
     )

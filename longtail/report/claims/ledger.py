@@ -271,7 +271,18 @@ def miniature_verdicts(groups: list[ClaimGroup], paper: str) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in SIGNS if found[verdict] and verdict != "not yet run"}
 
 
-def decided(groups: list[ClaimGroup], verdict: Verdict) -> list[tuple[ClaimGroup, ClaimLine]]:
-    """The studies in which a claim has that verdict, full recipes first."""
-    found = [(group, line) for group in groups for line in group.lines if line.judged.verdict == verdict]
-    return sorted(found, key=lambda pair: pair[1].judged.miniature)
+def decided(groups: list[ClaimGroup], verdict: Verdict) -> list[tuple[ClaimGroup, list[ClaimLine], dict[Verdict, int]]]:
+    """The claims that have that verdict in a study: (claim, the studies with it, {other verdict: its studies}), those
+    of a full recipe first. What was not run is no verdict."""
+    found = []
+    for group in groups:
+        lines = sorted((line for line in group.lines if line.judged.verdict == verdict), key=_miniature)
+        counts = Counter(line.judged.verdict for line in group.lines)
+        others = {name: counts[name] for name in SIGNS if counts[name] and name not in (verdict, "not yet run")}
+        if lines:
+            found.append((group, lines, others))
+    return sorted(found, key=lambda claim: _miniature(claim[1][0]))
+
+
+def _miniature(line: ClaimLine) -> bool:
+    return line.judged.miniature

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longtail.base import csv_file
 from longtail.evaluation.metrics import AUTHOR_GROUPS
 from longtail.report.figures.rollout import Said
 from longtail.report.reading import diagnostics, network, run_record, top1
@@ -16,13 +17,18 @@ from longtail.report.study import Item, StudyConfig
 
 
 def sentence(
-    study: StudyConfig, figure: str, labels: Collection[str], results: Results, titles: Mapping[str, str]
+    study: StudyConfig,
+    figure: str,
+    labels: Collection[str],
+    results: Results,
+    titles: Mapping[str, str],
+    analysis: Path | None = None,
 ) -> str:
     """`Data: …. <labels>: network, epochs, seeds. …` of the entries that the figure shows, as far as it is recorded;
     empty where nothing is.
 
     labels: what the drawing's rows begin with; entries that are not among them are left out, unless none is (panels of
-    several). titles: {data set: what it is called}.
+    several). titles: {data set: what it is called}. analysis: of the study, where pretrainings have their curves.
     """
     shown = study.shown(figure)
     drawn = tuple(item for item in shown if item.label in labels) or shown
@@ -34,6 +40,8 @@ def sentence(
         if name in runs:
             data[_data(runs[name], titles)] = None
             facts.setdefault(_facts(name, runs[name], results), []).append(item.label)
+        elif text := _pretrained(name, results, analysis):
+            facts.setdefault(text, []).append(item.label)
     if not data:  # of pretrainings: what the study's own runs have been trained on
         data = dict.fromkeys(_data(found, titles) for found in runs.values())
     told = [f"{'; '.join(names)}: {text}." if len(facts) > 1 else f"{text}." for text, names in facts.items()]
@@ -57,9 +65,29 @@ def _facts(name: str, metrics: Mapping, results: Results) -> str:
             found.append(called)
         epochs = config.get("epochs", (config.get("train") or {}).get("epochs"))
         if epochs is not None:
-            found.append(f"{epochs} epochs" if epochs else "no training of its own")
+            found.append(f"{epochs} epochs" if epochs else _weights(config))
     number = len(metrics["seeds"])
     return ", ".join([*found, f"{number} seed{'s' * (number > 1)}"])
+
+
+def _weights(config: Mapping) -> str:
+    """Where a network that is not trained has its weights from."""
+    number = sum(source != "none" for source in config.get("sources") or ())
+    of = "another run" if number == 1 else f"{number} other runs"
+    return f"weights of {of}" if number else "no training of its own"
+
+
+def _pretrained(name: str, results: Results, analysis: Path | None) -> str:
+    """As _facts, of a pretraining: the network as the first run tells it that starts from it, epochs and seeds from
+    its curves; empty where neither is recorded."""
+    records = (run_record(results.runs / run) for run in results.experiments) if results.runs else ()
+    started = (record["config"] for record in records if record and record["config"].get("start") == name)
+    found = [network({"model": next(started, {}).get("pretrained")})]
+    if analysis and (path := analysis / "pretrainings" / name / "curves.csv").is_file():
+        rows = csv_file.read(path, ("seed", "epoch"))
+        number = len({row["seed"] for row in rows})
+        found += [f"{1 + max(int(row['epoch']) for row in rows)} epochs", f"{number} seed{'s' * (number > 1)}"]
+    return ", ".join(filter(None, found))
 
 
 def said(items: Sequence[Item], pictures: Mapping[str, Mapping[str, np.ndarray]], runs: Path | None) -> Said:

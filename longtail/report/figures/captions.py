@@ -24,6 +24,12 @@ FIGURES = {
         "mixed views (out), in nats; dotted lines mark the means. Share of images on a logarithmic axis: filled, "
         "all seeds together; thin, each seed.",
     ),
+    "taught": (
+        "What the student sees and its teacher says",
+        "A training image of the most frequent, the middle and the rarest class; its view in the student's first "
+        "epoch, strongly augmented and mixed with another image, under the label that goes with it; beneath, what the "
+        "teacher answers to that view, with its probability. The raw image is shown to neither. First seed.",
+    ),
     "cls_dist_distance": (
         "Distance between CLS and DIST (Fig. 4a)",
         "1 - cosine similarity of the student's final CLS and DIST tokens over the training views of an epoch "

@@ -75,6 +75,10 @@ def _told(label: str, rows: Rows, drawn: np.ndarray) -> str:
     def of(number: int, pictures: int) -> str:
         return f"{number} ({'all' if pictures == number else f'the first {pictures}'} shown)" if number else "none"
 
-    several = f" Mean over {len(rows)} seeds: {np.mean(right):.1f} and {np.mean(wrong):.1f}." if len(rows) > 1 else ""
+    several = (
+        f" Mean over {len(rows)} seeds: right on {np.mean(right):.1f}, wrong on {np.mean(wrong):.1f}."
+        if len(rows) > 1
+        else ""
+    )
     told = of(right[0], int(drawn.sum())), of(wrong[0], int((~drawn).sum()))
     return f"{label}, {images:,} test images: alone right on {told[0]}, alone wrong on {told[1]}.{several}"

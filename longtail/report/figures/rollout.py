@@ -1,5 +1,5 @@
 """Grids of pictures: attention rollout maps, a column for each token of an experiment (Fig. 5) or for their mean (Fig.
-S.2); and what masked autoencoders reconstruct, a line for each kind of picture."""
+S.2); what masked autoencoders reconstruct, a line for each kind of picture; and what a student is taught."""
 
 from __future__ import annotations
 
@@ -128,3 +128,38 @@ def reconstructions(series: Mapping[str, Mapping[str, np.ndarray]], said: Said =
         apart = np.abs(s["images"].astype(np.float64) - s["reconstructed"]).mean((1, 2, 3))
         out += [(label, k, int(s["labels"][k]), round(float(apart[k]), 4)) for k in range(len(apart))]
     return Drawing(figure, ("label", "image", "class", "mean_absolute_difference"), out)
+
+
+TAUGHT = ("images", "views", "labels", "partners", "shares", "answers", "probabilities")
+
+
+def taught(series: Mapping[str, Mapping[str, np.ndarray]], said: Said = Said()) -> Drawing | None:
+    """{label of a label cache: taught.npz}: images and views uint8 [K, S, S, 3]; labels, partners (classes mixed in),
+    answers (the teacher's) int [K]; shares of the own label, probabilities of the answers float [K]. A column an image,
+    above each view its label; None where there is nothing."""
+    if not series:
+        return None
+    columns = max(len(s["labels"]) for s in series.values())
+    side = min(1.2, TEXT / columns)
+    lines = 1 + len(series)
+    figure, axes = new_figure(columns, lines, (side + 0.9) * columns, (side + 0.55) * lines)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+    out = []
+    for line, (label, s) in enumerate(series.items(), 1):
+        axes[line][0].set_ylabel(wrapped(label, 18))
+        for k, own in enumerate(int(number) for number in s["labels"]):
+            if line == 1:
+                axes[0][k].imshow(s["images"][k], interpolation="nearest")
+                axes[0][k].set_title(said.name(own), fontsize=7.5)
+            ax, partner, answer = axes[line][k], int(s["partners"][k]), int(s["answers"][k])
+            share, sure = float(s["shares"][k]), float(s["probabilities"][k])
+            mixed = f"{share:.0%} {said.name(own)},\n{1 - share:.0%} {said.name(partner)}"
+            ax.imshow(s["views"][k], interpolation="nearest")
+            ax.set_title(said.name(own) if partner == own else mixed, fontsize=7)
+            ax.set_xlabel(f"teacher: {said.name(answer)} ({sure:.0%})", fontsize=7, labelpad=2)
+            out.append((label, own, partner, round(share, 4), answer, round(sure, 4)))
+    axes[0][0].set_ylabel("training image")
+    return Drawing(figure, ("label", "class", "mixed_with", "share", "answer", "probability"), out)

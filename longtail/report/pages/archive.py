@@ -1,4 +1,5 @@
-"""All of reports/ as one zip file that explains itself: README.md, MANIFEST (sha256 of every file), reports/.
+"""All of reports/ as one zip file that explains itself: README.md, MANIFEST (sha256 of every file), reports/, and what
+its pages link to beside it: licence, citation, the papers' pages and documents, with what these link to.
 
 The same files give the same bytes: names sorted, no times. Unpacked, `sha256sum --check MANIFEST` verifies it too.
 """
@@ -6,11 +7,12 @@ The same files give the same bytes: names sorted, no times. Unpacked, `sha256sum
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 import zlib
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from longtail.base.errors import UserError
 
@@ -32,6 +34,7 @@ HOLDS = {  # what stands under reports/
     "pages": "a page for each run",
     "review": "reviewers' pages: reproducibility, checklists, cost",
     "badges": "the README's badges",
+    "weights": "of small runs the first seed's weights at the last epoch, as safetensors; cards/models says more",
     "cards": "data sets as Croissant (JSON-LD), runs as model cards",
 }
 FILES = {  # what stands in reports/ itself
@@ -41,13 +44,14 @@ FILES = {  # what stands in reports/ itself
     "compare.html": "two runs of a study beside one another: what differs in their settings, and their curves",
     "claims.csv": "the papers' claims, our differences, their intervals, and verdicts; claims.md is the same to read",
 }
+LINK = re.compile(r'href="(?!#|\w+:)([^"#]+)|\]\((?!#|\w+:)([^)#\s]+)')  # in HTML, in Markdown; to a file
 NOT_PRINTED = "Figures for print (PDF) are not in it: where it was packed there were none (`make repro` makes them)."
 README = """# Reports
 
 Everything under `reports/` of the project, as it was made there.{first}
 
 {folders}
-
+{beside}
 `MANIFEST` holds the sha256 of every file: `sha256sum --check MANIFEST` in this folder.
 An entry that was not run has no file, and its cells are empty or say so.
 {printed}
@@ -79,11 +83,30 @@ def contents(reports: Path) -> dict[str, bytes]:
     }
     if not found:
         raise UserError(f"{reports}: no report in it; make one first (make repro)")
-    return {"README.md": readme(list(found)).encode(), **found}
+    besides = {name: path.read_bytes() for name, path in beside(reports).items()}
+    return {"README.md": readme(list(found), list(besides)).encode(), **besides, **found}
 
 
-def readme(names: list[str]) -> str:
-    """What the folders hold, and how predictions are read; names: of the files, `reports/<folder>/...`."""
+def beside(reports: Path) -> dict[str, Path]:
+    """{path in the repository: file} of what the pages in reports/ lead to outside of it, and these in their turn,
+    sorted. The repository's README is not among them: in the archive its own stands in that place."""
+    reports = reports.resolve()
+    root, found = reports.parent, {}
+    pages = [*reports.glob("*.html"), *reports.rglob("*.md")]
+    while pages:
+        page = pages.pop()
+        for link in filter(None, (link for pair in LINK.findall(page.read_text(encoding="utf-8")) for link in pair)):
+            path = (page.parent / unquote(link)).resolve()
+            new = path.is_relative_to(root) and not path.is_relative_to(reports) and path != root / "README.md"
+            if new and path.is_file() and (name := path.relative_to(root).as_posix()) not in found:
+                found[name] = path
+                pages += [path] if path.suffix == ".md" else []
+    return dict(sorted(found.items()))
+
+
+def readme(names: list[str], besides: list[str]) -> str:
+    """What the folders hold, and how predictions are read; names: of the files, `reports/<folder>/...`; besides: of
+    those that pages link to."""
     counts = Counter(name.split("/")[1] for name in names if name.count("/") > 1)
     pages = sorted(name for name in names if name.count("/") == 1)
     lines = [f"* `reports/{folder}/` ({n} files): {HOLDS.get(folder, 'more')}" for folder, n in sorted(counts.items())]
@@ -92,7 +115,11 @@ def readme(names: list[str]) -> str:
     first = " Open [`reports/index.html`](reports/index.html) first." if "reports/index.html" in names else ""
     predictions = (name for name in names if name.endswith("/predictions.npz"))
     example = next(predictions, "reports/runs/<study>/<entry>/predictions.npz")
-    return README.format(first=first, folders="\n".join(lines), printed=_printed(names), predictions=example)
+    tops = dict.fromkeys(f"`{top}{'/' if rest else ''}`" for top, _, rest in (name.partition("/") for name in besides))
+    told = f"\nBeside it, of the repository, what its pages link to: {', '.join(tops)}.\n" if tops else ""
+    return README.format(
+        first=first, folders="\n".join(lines), beside=told, printed=_printed(names), predictions=example
+    )
 
 
 def _printed(names: list[str]) -> str:

@@ -116,4 +116,5 @@ def overview(project: Project, what: str, made: Mapping[str, str]) -> str:
     rest = len(project.studies) - len(made)
     lines += ["", f"Not run: {rest} studies, with their cost in [review/cost.md](review/cost.md).", ""]
     lines += [f"* [`{at}`]({at}): {words}" for at, words in PLACES.items() if (project.reports / at).is_file()]
+    lines += ["", "[The project](../README.md), with its commands and what its words mean."]
     return "\n".join(lines) + "\n"

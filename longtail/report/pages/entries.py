@@ -129,10 +129,14 @@ class Entry:
         return sum(found) / len(found) if found else None
 
     @property
-    def hours(self) -> float | None:
-        """Training time of all seeds, of one process each; None where that of one is not recorded."""
-        seconds = [seed.seconds for seed in self.seeds]
-        return None if None in seconds else sum(seconds) / 3600
+    def timed(self) -> tuple[float, ...]:
+        """Training time of the seeds of which it is recorded, in seconds of one process each."""
+        return tuple(seed.seconds for seed in self.seeds if seed.seconds is not None)
+
+    @property
+    def hours(self) -> float:
+        """Training time of those seeds together."""
+        return sum(self.timed) / 3600
 
 
 def entries(name: str, study: StudyConfig, results: Results, table: Mapping, reports: Path) -> Iterator[Entry]:

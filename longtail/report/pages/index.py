@@ -6,6 +6,7 @@ verdicts. What was not run is empty or says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from longtail.report.pages import pictures, web
 from longtail.report.pages.claims import shown
 from longtail.report.pages.entries import entries
 from longtail.report.pages.pictures import Picture
-from longtail.report.pages.study_page import noted
+from longtail.report.pages.study_page import first, noted
 from longtail.report.pages.whole import whole
 from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
@@ -154,6 +155,7 @@ def page(
             (name, study, list(entries(name, study, results[name], params, reports))) for name, study in studies.items()
         ],
         entry_id=entry_id,
+        first=first,
     )
 
 
@@ -221,8 +223,9 @@ def _item(item: PaperItem, project: Project, made: Mapping, drawings: Mapping[Pl
 
 
 def _anchor(item: PaperItem) -> str:
-    """E.g. livt-item-table-2."""
-    return f"{item.paper.lower()}-item-{item.item.lower().replace(' ', '-').replace('.', '')}"
+    """E.g. livt-item-table-2, dive-item-figs-4-5-and-6: nothing that ends a link where it is pasted into a text."""
+    words = re.sub("[^a-z0-9]+", "-", item.item.lower().replace(".", ""))
+    return f"{item.paper.lower()}-item-{words.strip('-')}"
 
 
 def _table(name: str, study: StudyConfig, table: Table, cells: list[Record], reports: Path) -> PlacedTable:

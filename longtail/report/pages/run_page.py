@@ -6,6 +6,7 @@ network with one) is left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from longtail.report.pages import sections as record_sections
 from longtail.report.pages.sections import Section, shown
 from longtail.report.pages.web import page
 from longtail.report.reading import network
+from longtail.report.study import StudyConfig
 
 LOSSES = {
     "ce": "cross-entropy",
@@ -52,6 +54,22 @@ class Run:
     def stage(self) -> str:
         """What makes the files of the run."""
         return f"{'evaluate_teacher' if self.kind == 'teacher' else 'evaluate'}@{self.entry}"
+
+
+def labels(studies: Iterable[StudyConfig]) -> dict[str, str]:
+    """{entry: what tables and figures call it}, of all entries that a run's configuration may name."""
+    return {
+        item.name: item.label
+        for study in studies
+        for item in (*study.pretrainings, *study.caches, *study.experiments, *study.teachers)
+    }
+
+
+def named(record: Mapping | None, words: Mapping[str, str]) -> dict[str, str]:
+    """Of words, which are of data sets and entries by name, those that the run's record names."""
+    config = record["config"] if record else {}
+    found = [config.get(name) for name in NAMED] + list(config.get("sources", ()))
+    return {name: words[name] for name in found if isinstance(name, str) and name in words}
 
 
 def sections(run: Run) -> list[Section]:

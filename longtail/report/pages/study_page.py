@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from longtail.report.pages import web
 from longtail.report.pages.pictures import Picture
 from longtail.report.study import StudyConfig
 from longtail.report.tables.render import entry_id
+
+STOP = re.compile(r"(?<!\bFig)(?<!\bFigs)\. ")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,11 @@ def page(
     )
 
 
+def first(caption: str) -> str:
+    """The caption's first sentence, without its full stop; that of `Fig. 3` ends none."""
+    return STOP.split(caption, maxsplit=1)[0].rstrip(".")
+
+
 def short(caption: str) -> str:
-    """The caption up to its first full stop or colon followed by a space."""
-    cut = min((i for i in (caption.find(". "), caption.find(": ")) if i > 0), default=len(caption))
-    return caption[:cut].rstrip(".")
+    """The first sentence up to a colon followed by a space."""
+    return first(caption).partition(": ")[0]

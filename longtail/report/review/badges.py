@@ -29,7 +29,7 @@ def badges(shares: dict[str, Share], claims: Path) -> dict[str, tuple[str, str]]
     (reports/claims.csv) is there."""
     found = {paper.lower().replace("-", "_"): (paper, str(share)) for paper, share in shares.items()}
     if claims.is_file():
-        found["claims"] = ("claims", verdicts(claims))
+        found["claims"] = ("claims, full recipe", verdicts(claims))
     return found
 
 

@@ -29,6 +29,8 @@ EXPLORATORY = (
     "Exploratory: the best of these rows would be chosen by the test accuracies shown. It is no result, and no claim "
     "rests on it."
 )
+RANK = "by rank in the training set, cut where the authors' code cuts them"
+BY_RANK = f"Head, mid and tail are classes {RANK}; group accuracy is the unweighted mean of its classes' accuracies."
 BY_IMAGES = (
     "Our head, mid and tail are the test images of classes with more than 100, 20 to 100, fewer than 20 training "
     "images; every image counts alike, as in print, where elsewhere every class does."
@@ -180,9 +182,11 @@ def layout(table: Table, cells: list[Record], study: StudyConfig) -> Grid:
     by_count = [f"“{row.label}”" for row in table.rows if row.groups == "count"]
     if by_count:
         rule = "more than 100, 20 to 100, fewer than 20 training images"
-        grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else by rank.")
+        grid.remarks.append(f"Our head, mid and tail are classes with {rule} in: {', '.join(by_count)}; else {RANK}.")
     if any(row.groups == "count_images" for row in table.rows):
         grid.remarks.append(BY_IMAGES)
+    elif {"head", "mid", "tail"} & set(table.columns) and not by_count:
+        grid.remarks.append(BY_RANK)
     if sources and not study.comparable:
         grid.remarks.append(
             "The printed numbers are of another dataset or recipe: compare the pattern, not the values."

@@ -18,11 +18,6 @@ from longtail.report.tables.grid import NOT_MEASURED, ON_VALIDATION, Record, lay
 from longtail.report.tables.square import PAIRED, differences
 
 POINTS, STDERRS = 1.0, 2.0  # ours agrees with print within this many points, or standard errors of ours
-BY_RANK = (
-    "Head, mid and tail are classes by rank in the training set, cut where the authors' code cuts them; group accuracy "
-    "is the unweighted mean of its classes' accuracies."
-)
-GROUPS = {"head", "mid", "tail"}
 HEADINGS = {
     "printed": "Printed",
     "last": "Ours, last epoch",
@@ -106,7 +101,6 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
     headings = HEADINGS | ({"last": LAST_AND_BEST} if one_epoch else {})
     if one_epoch:
         left_out |= {"best", "best_difference"}
-    ranked = GROUPS & set(table.columns) and not any(row.groups == "count_images" for row in table.rows)
     lines = []
     for index, row in enumerate(table.all_rows):
         mine = [cell for cell in cells if cell.row == index]
@@ -123,7 +117,7 @@ def side_by_side(table: Table, cells: list[Record], study: StudyConfig) -> SideB
         groups={key: text for key, text in headings.items() if key not in left_out},
         columns=tuple(COLUMN_LABELS[column] for column in table.columns),
         lines=tuple(lines),
-        remarks=(*grid.remarks, *([PAIRED] if table.square else []), *([BY_RANK] if ranked else [])),
+        remarks=(*grid.remarks, *([PAIRED] if table.square else [])),
         footnotes=grid.footnotes,
     )
 

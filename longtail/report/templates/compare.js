@@ -6,7 +6,7 @@
   const form = document.getElementById("choice");
   const fields = Object.fromEntries(["study", "a", "b"].map((name) => [name, form.elements.namedItem(name)]));
   const SVG = "http://www.w3.org/2000/svg";
-  const [WIDTH, HEIGHT, LEFT, TOP] = [430, 200, 56, 12];
+  const [WIDTH, HEIGHT, LEFT, TOP] = [430, 200, 68, 12];
 
   const element = (name, attributes = {}, text = "") => {
     const made = document.createElement(name);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import mlcroissant
@@ -12,9 +13,9 @@ import pytest
 from longtail.base import params, yaml_file
 from longtail.report.cards import data_card
 from tests.helpers.reporting import run_stage
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,8 @@ def test_a_card_that_lacks_something_is_seen(digits):
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("cards") / "cards"
-    given = ("--reports", ROOT / "reports", "--sources", ROOT / "docs/data_sources.yaml", "--out", out)
+    words = ("--words", ROOT / "docs/words.yaml")
+    given = ("--reports", ROOT / "reports", "--sources", ROOT / "docs/data_sources.yaml", *words, "--out", out)
     assert run_stage("cards", *given, "--params", ROOT / "params.yaml") == 0
     return out
 
@@ -78,6 +80,12 @@ def test_a_model_card_says_what_the_records_say(cards):
     assert f"| {tail['mean']:.2f} ± {tail['stderr']:.2f} |" in text
     assert "A miniature:" in text and "`dvc repro evaluate@digits-deit_lt` makes them" in text
     assert "best on the test set, so that" not in text
+    assert "taught by the labels of the LDAM-DRW + SAM teacher. 10 classes" in text  # and no entry's name
+    assert "classes outside scikit-learn's digits, ρ = 20 are given" in text
+    place = re.search(r"stand in git: \[digits-deit_lt.safetensors\]\((\S+)\)", text)[1]
+    assert (ROOT / "reports/cards/models/digits" / place).is_file()
+    other = (cards / "models/digits-dive/teachers/ce-digits_if20.md").read_text()
+    assert "stand in git" not in other and "`dvc repro evaluate_teacher@ce-digits_if20` makes them" in other
     teacher = (cards / "models/digits/teachers/ldam_drw-digits_if20.md").read_text()
     assert "of the epoch that was best on the test set" in teacher  # its entry says select: best
 

@@ -21,7 +21,7 @@ from longtail.report.claims.reruns import Rerun
 from longtail.report.claims.rules import BOTH, LEAST_SEEDS
 from tests.helpers.claims import AB, T2, claim, put, put_predictions
 from tests.helpers.reporting import PUBLISHED, run_stage
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
 # --- the verdict of a claim as a whole
 
@@ -255,7 +255,7 @@ def test_no_torch():
 
 # --- docs/claims.yaml
 
-TABLE = params.load_all(ROOT)
+TABLE = params_table()
 LEDGER = load(ROOT / "docs/claims.yaml")
 PAIRS = [
     (c, pair, miniature)

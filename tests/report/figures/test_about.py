@@ -51,6 +51,36 @@ def test_networks_and_epochs_are_those_of_the_record(tmp_path):
     )
 
 
+def test_weights_of_other_runs_are_called_so(tmp_path):
+    """One that is taken over, an average of two, and one of which the record tells no source."""
+    results = load(write_metrics(tmp_path / "metrics"), "s", study(), tmp_path / "runs")
+    for sources, told in (
+        (["a", "none"], "weights of another run"),
+        (["a", "b", "none"], "weights of 2 other runs"),
+        (["none", "none"], "no training of its own"),
+    ):
+        made = run_files.recorded("t", "teacher")
+        config = made["config"] | {"arch": "resnet8", "epochs": 0, "sources": sources}
+        write_json(tmp_path / "runs/teachers/t/run.json", made | {"config": config})
+        assert about.sentence(study(), "groups", {"Teacher"}, results, {}).endswith(f" ResNet-8, {told}, 1 seed.")
+
+
+def test_a_pretraining_is_told_by_the_run_that_starts_from_it(tmp_path):
+    """Its network from that run's record, two epochs of two seeds from its own curves."""
+    results = load(write_metrics(tmp_path / "metrics"), "s", study(), tmp_path / "runs")
+    of = study(pretrainings=[{"name": "p", "label": "Masked"}])
+    data = "Data: digits (6 training images, from 3 to 1 a class)."
+    assert about.sentence(of, "reconstructions", {"Masked"}, results, {"d": "digits"}, tmp_path) == data
+    made = run_files.recorded("s-deit_lt", "experiment")
+    began = {"start": "p", "pretrained": {"depth": 2, "dim": 32}}
+    write_json(tmp_path / "runs/s-deit_lt/run.json", made | {"config": made["config"] | began})
+    curves = tmp_path / "pretrainings/p/curves.csv"
+    curves.parent.mkdir(parents=True)
+    curves.write_text("seed,epoch,loss\n0,0,2\n0,1,1\n1,0,2\n1,1,1\n")
+    told = about.sentence(of, "reconstructions", {"Masked"}, results, {"d": "digits"}, tmp_path)
+    assert told == f"{data} ViT of 2 blocks, width 32, 2 epochs, 2 seeds."
+
+
 def test_predictions_are_told_of_the_images_that_are_shown(tmp_path):
     """A student with two heads, a network of one, whose average is its head, one of other images, one not run."""
     labels = np.array([0, 3, 3, 1, 3])

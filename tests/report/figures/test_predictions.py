@@ -55,7 +55,7 @@ def test_an_answer_is_bold_where_it_is_right():
     ]
     assert drawn.note == (
         "DiVE, 1,000 test images: alone right on 12 (the first 2 shown), alone wrong on 1 (all shown). "
-        "Mean over 2 seeds: 13.0 and 1.5."
+        "Mean over 2 seeds: right on 13.0, wrong on 1.5."
     )
 
 

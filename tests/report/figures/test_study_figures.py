@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longtail.report.figures import study_figures
-from longtail.report.figures.rollout import Said, reconstructions, rollout, rollout_mean
+from longtail.report.figures.rollout import Said, reconstructions, rollout, rollout_mean, taught
 from longtail.report.figures.style import look
 
 LOOKS = {label: {"color": color, "marker": "o", "linestyle": "-"} for label, color in (("A", "red"), ("B", "blue"))}
@@ -152,6 +152,20 @@ def test_reconstructions_have_three_lines_for_each_pretraining():
     assert [ax.get_title() for ax in drawn.figure.axes[:2]] == ["class 7", "class 8"]
 
 
+def test_what_a_student_is_taught_has_labels_above_and_answers_beneath():
+    """A line of images, one of views for each cache; .7 of class 7, .3 of class 8, and the teacher 90 % sure of 8."""
+    pictures = {"images": np.full((2, 6, 6, 3), 90, np.uint8), "views": np.full((2, 9, 9, 3), 128, np.uint8)}
+    answers = {"answers": np.array([8, 8]), "probabilities": np.array([0.9, 0.5])}
+    labels = {"labels": np.array([7, 8]), "partners": np.array([8, 8]), "shares": np.array([0.7, 0.4])}
+    series = {"A": pictures | labels | answers}
+    drawn = taught(series | {"B": series["A"]}, Said(("",) * 7 + ("cat", "dog")))
+    titles = [ax.get_title() for ax in drawn.figure.axes]
+    assert titles == ["cat", "dog", *["70% cat,\n30% dog", "dog"] * 2]
+    beneath = [ax.get_xlabel() for ax in drawn.figure.axes]
+    assert beneath == ["", "", *["teacher: dog (90%)", "teacher: dog (50%)"] * 2]
+    assert drawn.rows == [(label, *row) for label in "AB" for row in ((7, 8, 0.7, 8, 0.9), (8, 8, 0.4, 8, 0.5))]
+
+
 def test_the_experts_of_networks_that_have_two():
     """Means and standard errors of two seeds by hand: (60 + 64) / 2 and 4 / 2; a network of one head is left out, and
     so is a group without a class."""
@@ -177,7 +191,7 @@ def test_the_experts_of_networks_that_have_two():
 
 
 def test_nothing_was_run():
-    assert reconstructions({}) is None
+    assert reconstructions({}) is None and taught({}) is None
     assert study_figures.groups({}, LOOKS) is None and study_figures.entropy({}, {}) is None and rollout({}) is None
     assert study_figures.attention_distance({}, "test", LOOKS, {}) is None and rollout_mean({}) is None
     assert study_figures.training_loss({}, LOOKS) is None and study_figures.test_accuracy({}, LOOKS) is None

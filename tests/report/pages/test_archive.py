@@ -171,6 +171,29 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     assert "README.md: reports/figures_print/s%20t/g.pdf" in links.broken(folder)
 
 
+def test_what_pages_link_to_beside_the_reports_is_in_it(tmp_path):
+    """The licence that a page names, a document and what that one links to; no more, and nothing from further above."""
+    pages = {
+        "reports/index.html": '<a href="../LICENSE">x</a><a href="../docs/a.md#b">x</a><a href="../../up">x</a>',
+        "reports/studies/s.md": "[up](../../README.md) [in](../index.html) [away](https://example.org/docs/c.md)",
+        "docs/a.md": "[next](b%20b.md) [back](../reports/index.html) [gone](gone.md) [code](../code.py)",
+        **{
+            name: "x"
+            for name in ("LICENSE", "README.md", "docs/b b.md", "docs/c.md", "code.py", "unlinked.md", "../up")
+        },
+    }
+    root = tmp_path / "root"
+    for name, text in pages.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    folder = unpacked(root / "reports", tmp_path)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    beside = {name for name in found if not name.startswith("reports/")} - {"README.md", "MANIFEST"}
+    assert beside == {"LICENSE", "docs/a.md", "docs/b b.md", "code.py"}
+    readme = (folder / "README.md").read_text()
+    assert "what its pages link to: `LICENSE`, `code.py`, `docs/`." in readme and readme.startswith("# Reports")
+
+
 def test_every_link_of_the_reports_resolves_from_the_unpacked_archive(tmp_path):
     """Of all pages in reports/ as they are, also those that DVC keeps where they are here."""
     folder = unpacked(ROOT / "reports", tmp_path)

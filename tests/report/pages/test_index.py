@@ -236,6 +236,20 @@ def test_entries_show_settings_cost_and_curves(made):
     assert "Configuration as params.yaml has it" in text  # of the teacher, whose record is not there
 
 
+def test_time_is_of_the_seeds_that_tell_it(tree):
+    """Of three seeds two are recorded, with 11 s and two GPUs each; of the miniature none is."""
+    place = tree / "reports/machines/s.json"
+    told = json.loads(place.read_text())
+    del told["experiments"]["s-deit_lt"]["seeds"]["1"]
+    write_json(place, told)
+    assert run(tree) == 0
+    page = Page((tree / "reports/index.html").read_text())
+    text = " ".join(" ".join(page.text).split())
+    assert page.row("Runs of A <small> study (s)", "DeiT-LT")[-1] == "11"
+    assert "0.4 minutes of training, 2 of 3 seeds together; 0.01 GPU-hours" in text
+    assert page.row(f"Runs of Mini {EVIL} (m)", EVIL)[-1] == "–" and "not recorded" in text
+
+
 def test_a_record_of_an_earlier_run_is_not_shown(tree):
     write_json(tree / "reports/runs/s/s-deit_lt/run.json", record("0" * 64))
     assert run(tree) == 0
@@ -271,7 +285,11 @@ def test_links_arrive_and_nothing_is_fetched(made, tree):
     assert len(made.ids) == len(set(made.ids)) and made.lead_nowhere() == set()
     away = {link for link in made.links if not link.startswith("#")}
     downloads = {"results.csv", "runs.csv", "claims.csv", "claims.md", "compare.html", "compare.html#s"}
-    assert away - downloads - {"review/cost.md"} == LINKS and not made.sources  # addresses to follow, nothing to load
+    beside = {link for link in away if link.startswith("../")}  # of the repository, which the archive holds too
+    assert {"../LICENSE", "../CITATION.cff", "../docs/questions.md", "../papers/livt/README.md"} <= beside
+    assert all((ROOT / link[3:]).is_file() for link in beside)
+    told = {other["source"] for other in CLAIM["others"]}
+    assert away - downloads - beside - {"review/cost.md"} == LINKS | told and not made.sources  # nothing to load
     html = (tree / "reports/index.html").read_text()
     rest = re.sub(r'<a href="https:[^"]*">', "", html)
     assert "https:" not in rest and "http:" not in rest and "@import" not in rest and "url(" not in rest
@@ -299,6 +317,17 @@ def test_judgements_and_the_digest_of_the_inputs_stand_on_the_page(made):
     for line in (*judged["easy"], *judged["hard"], *judged["learnt"]):
         assert line in text
     assert made.meta["inputs"] in text
+
+
+def test_a_permalink_is_of_letters_digits_and_hyphens(tree):
+    """Whatever an item is called, so that a link that is pasted into a text or a chat is whole."""
+    drawn = {"Figs 4, 5 and 6": "cls_dist_distance", "Fig. (appendix)": "training_loss"}
+    named = [{"item": name, "shows": "x", "full": [{"study": "s", "figure": of}]} for name, of in drawn.items()]
+    named.append(COVERAGE["items"][0] | {"item": "Table S.3"})
+    (tree / "coverage.yaml").write_text(yaml.safe_dump({"items": named}))
+    assert run(tree) == 0
+    ids = [name for name in Page((tree / "reports/index.html").read_text()).ids if "-item-" in name]
+    assert ids == ["deit-lt-item-table-s3", "deit-lt-item-figs-4-5-and-6", "deit-lt-item-fig-appendix"]
 
 
 def test_headings_have_permalinks(made):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from longtail.report.pages.study_page import first, short
 from tests.helpers.reporting import PUBLISHED, run_stage, study_dict, write_metrics
 
 VOID = {"meta", "img", "br", "link", "hr", "source"}
@@ -129,7 +130,7 @@ def test_page_fetches_nothing(made, read):
     found = [(kinds[kind], base64.b64decode(image)) for kind, _, image in (s.partition(",") for s in read.sources)]
     assert all(image.startswith(start) for start, image in found)
     dark = re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="', html)
-    assert len(found) == 2 * 6 + 2 and len(dark) == 6  # six drawings, each twice, and two of pictures
+    assert len(found) == 6 + 2 and not dark  # six drawings, each for both grounds, and two of pictures
     own = re.findall(r"<script>.*?</script>", html, re.DOTALL)
     assert len(own) == 1 == html.count("<script") and "'sha256-" in html  # the policy's, tests/report/pages/test_web.py
     assert not re.search(r"https?://|//cdn|@import|<link|url\(|\son\w+=", html)
@@ -152,6 +153,18 @@ def test_a_missing_table_is_told(made, capsys):
     inputs += ["--print", made]
     assert run_stage("report", "s", "--params", made / "params.yaml", "--out", made / "x.html", *inputs) == 2
     assert "run stages/tables.py first" in capsys.readouterr().err and not (made / "x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence", "title"),
+    [
+        ("By group: head and tail. Others are quoted.", "By group: head and tail", "By group"),
+        ("The runs of LiVT Fig. 2, four losses. One seed.",) + ("The runs of LiVT Fig. 2, four losses",) * 2,
+        ("Laid out as Figs 3 and 7.", *("Laid out as Figs 3 and 7",) * 2),
+    ],
+)
+def test_a_captions_first_sentence_and_title(caption, sentence, title):
+    assert (first(caption), short(caption)) == (sentence, title)
 
 
 def test_captions_name_data_and_seeds(made, read):

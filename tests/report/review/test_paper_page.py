@@ -8,9 +8,9 @@ from longtail.base import params
 from longtail.report.review.coverage import Project
 from longtail.report.review.paper_page import overview
 from tests.helpers.reporting import PUBLISHED, run_stage
-from tests.helpers.root import ROOT
+from tests.helpers.root import ROOT, params_table
 
-EVERYTHING = params.load_all(ROOT)
+EVERYTHING = params_table()
 OWN = params.own(ROOT / "papers/common/params.yaml")
 
 

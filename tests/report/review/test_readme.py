@@ -101,7 +101,7 @@ def test_claims_are_counted_once_each(tmp_path):
     path = tmp_path / "claims.csv"
     assert badges.badges({}, path) == {}
     path.write_text(LEDGER)
-    assert badges.badges({}, path) == {"claims": ("claims", "1 hold, 1 do not hold, 2 not yet run")}
+    assert badges.badges({}, path) == {"claims": ("claims, full recipe", "1 hold, 1 do not hold, 2 not yet run")}
     path.write_text("id,overall\n")
     assert badges.verdicts(path) == "none"
     wrong = {"id,verdict\na,holds\n": "no column 'overall'", "id,overall\na,maybe\n": "verdict 'maybe', expected"}
@@ -152,7 +152,10 @@ def test_stage_fills_the_readme_and_draws_its_badges(place, tmp_path, capsys):
     (tmp_path / "reports/claims.csv").write_text(LEDGER)  # a new badge
     assert run_stage("readme", *place, "--check") == 1
     assert run_stage("readme", *place) == 0
-    assert "![claims: 1 hold, 1 do not hold, 2 not yet run]" in readme.read_text() and (folder / "claims.svg").is_file()
+    assert (
+        "![claims, full recipe: 1 hold, 1 do not hold, 2 not yet run]" in readme.read_text()
+        and (folder / "claims.svg").is_file()
+    )
     (folder / "livt.svg").write_text("<svg/>")
     capsys.readouterr()
     assert run_stage("readme", *place, "--check") == 1

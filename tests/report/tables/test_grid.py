@@ -191,6 +191,17 @@ def test_rows_copied_from_others_come_first_and_are_not_called_unrun(results):
         one_table(results, columns=["top1"], rows=[row], copied={**COPIED, "methods": ["MISLAS"]})
 
 
+def test_a_table_says_which_groups_it_has_wherever_it_is_read(tables, results):
+    """By rank where no row says otherwise; a table of overall accuracies alone says nothing of groups."""
+    grid = tables["experts"][1]
+    for text in (to_markdown(grid), to_latex(grid, "x"), to_html(grid)):
+        assert "Head, mid and tail are classes by rank in the training set" in text
+    assert "by rank" not in to_markdown(tables["overall"][1])
+    rows = [{"label": "counted", "entry": "s-deit_lt", "groups": "count"}]
+    text = "\n".join(one_table(results, columns=["top1", "tail"], rows=rows))
+    assert "Our head, mid and tail are classes with more than 100" in text and "Head, mid and tail are" not in text
+
+
 def test_a_row_can_be_grouped_by_counts(results):
     """METHODS 1.2: rows of one printed table were made with different rules."""
     other = copy.deepcopy(results)
@@ -199,7 +210,7 @@ def test_a_row_can_be_grouped_by_counts(results):
     rows = [{"label": rule, "entry": "s-deit_lt", "groups": rule} for rule in ("author", "count")]
     text = one_table(other, columns=["top1", "tail"], rows=rows)
     assert "| 34.00 |" in text[4] and "| 12.00 |" in text[6]
-    assert any("fewer than 20 training images in: “count”; else by rank." in line for line in text)
+    assert any("fewer than 20 training images in: “count”; else by rank in" in line for line in text)
     made = study(tables=[{"name": "x", "caption": "X.", "columns": ["tail"], "rows": rows}]).tables[0]
     assert [cell.column for cell in records(made, other, PUBLISHED)] == ["tail", "few"]
 

@@ -126,8 +126,9 @@ def test_verdicts_are_counted_by_claim_and_in_miniature_by_comparison():
     assert [group.verdict for group in groups] == ["undecided", "not yet run", "holds"]
     assert verdicts(groups, "DeiT-LT") == {"undecided": 1, "not yet run": 1}
     assert miniature_verdicts(groups, "DeiT-LT") == {"holds": 1, "does not hold": 1}
-    found = [(group.claim.id, line.judged.miniature) for group, line in decided(groups, "holds")]
-    assert found == [("one", False), ("three", False), ("one", True)]
+    found = [(g.claim.id, [line.judged.miniature for line in of], rest) for g, of, rest in decided(groups, "holds")]
+    assert found == [("one", [False, True], {"undecided": 1}), ("three", [False], {})]
+    assert [(group.claim.id, rest) for group, _, rest in decided(groups, "does not hold")] == [("two", {})]
     assert groups[0].lines[0].ours == "+1.00 points" and groups[0].lines[0].interval == "+0.50 to +1.50"
     assert groups[0].lines[0].printed_difference == ""
 
