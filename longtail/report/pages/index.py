@@ -7,7 +7,7 @@ verdicts. What was not run is empty or says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from longtail.report.results import Results, load
 from longtail.report.review.coverage import Coverage, PaperItem, Place, Project
 from longtail.report.review.facts import Judgements
 from longtail.report.review.shares import PAPERS, STATES, Agreement, agreement, by_kind, counts, state
-from longtail.report.review.words import Words, left, stand
+from longtail.report.review.words import Shown, Words, left, stand
 from longtail.report.study import StudyConfig, Table
 from longtail.report.tables.grid import Record, records
 from longtail.report.tables.render import entry_id
@@ -147,6 +147,7 @@ def page(
         decided=decided,
         anchors={item.name for study in studies.values() for item in (*study.experiments, *study.teachers)},
         items=items,
+        pictured=[(each.says, placed) for each in words.pictured if (placed := _pictured(each, project, show))],
         own=[_table(name[0], *about, reports) for name, about in made.items() if name not in mapped],
         others=others,
         venues={name: venue for name, (venue, _) in PAPERS.items()},
@@ -245,6 +246,14 @@ def image_files(coverage: Coverage, project: Project) -> dict[Place, Path]:
                 if path := pictures.find(project.reports / folder, place.name):
                     found[place] = path
     return found
+
+
+def _pictured(each: Shown, project: Project, show: Callable) -> PlacedFigure | None:
+    """A figure below what the papers do; None where it is not drawn."""
+    path = pictures.find(project.reports / "figures" / each.study, each.figure)
+    if path is None or each.study not in project.studies:
+        return None
+    return _figure(Place(study=each.study, figure=each.figure), project, show(path, project.reports))
 
 
 def _figure(place: Place, project: Project, drawn: Picture | None) -> PlacedFigure:

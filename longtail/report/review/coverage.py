@@ -19,6 +19,7 @@ from longtail.report.tables.overview import OverviewConfig
 
 ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn from
     "entropy": "entropy.csv",
+    "taught": "taught.npz",
     "cls_dist_distance": "cls_dist_distance.csv",
     "attention_distance": "attention_distance.csv",
     "attention_distance_train": "attention_distance.csv",
@@ -37,7 +38,9 @@ ANALYSES = {  # figure: the file of an entry's analysis folder that it is drawn 
     "feature_drift": "drift.csv",
     "predictions": "predictions.npz",
 }
-UNDER = {"entropy": "teachers/", "reconstructions": "pretrainings/"} | dict.fromkeys(OF_TEACHERS, "virtual_examples/")
+UNDER = {"entropy": "teachers/", "taught": "teachers/", "reconstructions": "pretrainings/"} | dict.fromkeys(
+    OF_TEACHERS, "virtual_examples/"
+)
 UNDER |= {figure: f"{stage}/" for figure, stage in OF_STUDENTS.items()}
 
 

@@ -31,7 +31,7 @@ class PaperWords:
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure of the README's first screen."""
+    """A figure of the README's first screen, or of the index."""
 
     study: str
     figure: str
@@ -47,6 +47,7 @@ class Words:
     words: dict[str, str]
     datasets: dict[str, str]
     figures: tuple[Shown, ...] = ()  # two, side by side
+    pictured: tuple[Shown, ...] = ()  # in the index, below the papers
 
     @property
     def what(self) -> str:

@@ -373,6 +373,23 @@ def test_figures_lie_inside_the_page_or_are_shown_from_their_files(tree, monkeyp
     assert "too large for one page" in " ".join(made.text)
 
 
+def test_the_figure_below_the_papers_is_shown_where_it_was_drawn(tree):
+    """What is said of it, its caption and its data; no trace of it where it was not drawn."""
+    words, drawn = yaml_file.read(ROOT / "docs/words.yaml"), tree / "reports/figures/s/taught.png"
+    words["pictured"] = [{"study": "s", "figure": "taught", "says": "What is shown."}]
+    (tree / "words.yaml").write_text(yaml.safe_dump(words))
+    assert run(tree, "--words", tree / "words.yaml") == 0
+    assert "What is shown." not in (tree / "reports/index.html").read_text()
+    drawn.parent.mkdir(parents=True)
+    Image.new("P", (20, 20)).save(drawn)
+    drawn.with_suffix(".txt").write_text("Data: digits.")
+    assert run(tree, "--words", tree / "words.yaml") == 0
+    made = Page((tree / "reports/index.html").read_text())
+    assert [s.partition(",")[0] for s in made.sources] == ["data:image/png;base64"]
+    told = " ".join(" ".join(made.text).split())
+    assert "What is shown. A training image of the most frequent" in told and "First seed. Data: digits." in told
+
+
 @pytest.mark.parametrize(("files", "shown"), [((".svg", ".png"), ".svg"), ((".png",), ".png"), ((), None)])
 def test_a_figure_is_shown_as_it_was_drawn(files, shown, tmp_path):
     for suffix in files:

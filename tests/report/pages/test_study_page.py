@@ -96,7 +96,7 @@ def test_figures_drawn_and_skipped(made):
     assert {p.name for p in (made / "figures_print").iterdir()} == {
         n + kind for n in kinds for kind in (".pdf", ".png")
     }
-    assert "not run: entropy, attention_distance_train, feature_rank" in (made / "said").read_text()
+    assert "not run: entropy, taught, attention_distance_train, feature_rank" in (made / "said").read_text()
 
 
 def test_numbers_behind_the_figures(made):
