@@ -15,6 +15,8 @@ from longtail.report.reading import diagnostics, network, run_record, top1
 from longtail.report.results import Results
 from longtail.report.study import Item, StudyConfig
 
+MANY = 6  # entries; more that are alike are not named one by one
+
 
 def sentence(
     study: StudyConfig,
@@ -44,7 +46,12 @@ def sentence(
             facts.setdefault(text, []).append(item.label)
     if not data:  # of pretrainings: what the study's own runs have been trained on
         data = dict.fromkeys(_data(found, titles) for found in runs.values())
-    told = [f"{'; '.join(names)}: {text}." if len(facts) > 1 else f"{text}." for text, names in facts.items()]
+    most = max(facts.values(), key=len, default=[])
+    named = {text: "; ".join(names) for text, names in facts.items()}
+    if len(most) > MANY:
+        (text,) = (text for text, names in facts.items() if names is most)
+        named = {key: names for key, names in named.items() if key != text} | {text: "All others"}
+    told = [f"{names}: {text}." if len(facts) > 1 else f"{text}." for text, names in named.items()]
     return " ".join([f"Data: {'; '.join(data)}."] * bool(data) + told)
 
 

@@ -36,6 +36,15 @@ def test_entries_alike_are_told_once(tmp_path):
     assert about.sentence(study(), "entropy", {"Teacher"}, results, {"d": "digits"}) == data  # its cache was not run
 
 
+def test_many_entries_alike_are_told_last_and_not_by_name(tmp_path, monkeypatch):
+    results = load(write_metrics(tmp_path), "s", study())
+    monkeypatch.setattr(about, "MANY", 0)
+    told = about.sentence(study(), "groups", {"Teacher", "DeiT-LT", "ViT"}, results, {"d": "digits"})
+    assert told.endswith(" a class). DeiT-LT: 3 seeds. All others: 1 seed.")
+    one = about.sentence(study(), "groups", {"DeiT-LT"}, results, {"d": "digits"})
+    assert one.endswith(" a class). 3 seeds.")
+
+
 def test_networks_and_epochs_are_those_of_the_record(tmp_path):
     results = load(write_metrics(tmp_path / "metrics"), "s", study(), tmp_path / "runs")
     model = {"depth": 3, "dim": 64}
