@@ -22,8 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from longtail.analysis import teaching
-from longtail.analysis.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views
+from longtail.analysis.entropy import entropy_histogram, entropy_in, entropy_out, entropy_own_views, taught
 from longtail.base import params
 from longtail.base.errors import UserError, run_main
 from longtail.base.files import new_folder
@@ -51,12 +50,12 @@ def measure(
     config: CacheConfig, recipe: ViewRecipe, teacher: Path, data: LongTail, device: torch.device
 ) -> tuple[list[tuple], list[tuple], dict[str, np.ndarray] | None]:
     """Rows of entropy.csv and entropy_mean.csv, arrays of taught.npz."""
-    histogram, means, taught = [], [], None
+    histogram, means, pictures = [], [], None
     for seed in config.seeds:
         labeller = load_labeller(config.teacher_kind, seed_folder(teacher, seed), data, recipe, device)
         views = Views(recipe, data.train_images, seed, device=device, labels=data.train_labels)
         if seed == config.seeds[0]:
-            taught = teaching.taught(labeller, views, data, device)
+            pictures = taught(labeller, views, data, device)
         domains = {
             "in": in_distribution(labeller, data, seed, device),
             "out": entropy_out(labeller.network, views, labeller.logit_scale, device),
@@ -67,7 +66,7 @@ def measure(
             histogram += [(seed, domain, f"{a:.6f}", f"{b:.6f}", int(n)) for a, b, n in bins]
             means.append((seed, domain, f"{nats.mean().item():.6f}", len(nats)))
         print(f"{config.teacher} seed {seed}: " + ", ".join(f"{m[1]} {m[2]} nats" for m in means[-2:]), flush=True)
-    return histogram, means, taught
+    return histogram, means, pictures
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
@@ -95,12 +94,12 @@ def main() -> None:
         raise UserError(f"caches.{args.entry}.dataset is '{config.dataset}' but {args.dataset} holds '{data.name}'")
     device = pick_device(args.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    histogram, means, taught = measure(config, recipe, args.teacher, data, device)
+    histogram, means, pictures = measure(config, recipe, args.teacher, data, device)
     with new_folder(args.out) as folder:
         write_csv(folder / "entropy.csv", ("seed", "domain", "bin_left", "bin_right", "count"), histogram)
         write_csv(folder / "entropy_mean.csv", ("seed", "domain", "mean_nats", "n"), means)
-        if taught:
-            np.savez_compressed(folder / "taught.npz", **taught)
+        if pictures:
+            np.savez_compressed(folder / "taught.npz", **pictures)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ BY_HAND = {  # no entry runs them, and they decide no result
     "stages/crate.py",
     "stages/results.py",
     "stages/verified.py",
+    "stages/weights.py",
     "stages/compare.py",
     "stages/compare_page.py",
     "stages/coverage.py",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.analysis.teaching import pixels, taught
+from longtail.analysis.entropy import pixels, taught
 from longtail.base import params
 from longtail.views.batch import teacher_input
 from longtail.views.normalize import constants, normalize
