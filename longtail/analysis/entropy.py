@@ -87,9 +87,9 @@ def taught(labeller: Labeller, views: Views, data: LongTail, device: torch.devic
     screen shows; labels: int64 [K]; partners: int64 [K], class of the image that is mixed in, the own where none is;
     shares: float64 [K], weight of the own label; answers: int64 [K], the class that the teacher names; probabilities:
     float64 [K], how sure it is}. K is 3, fewer where an epoch shows no image of a class. None where the images are of
-    several sizes.
+    several sizes, and where the teacher labels weak views, which are not those that the student sees.
     """
-    if not isinstance(data.train_images, np.ndarray):
+    if not isinstance(data.train_images, np.ndarray) or views.recipe.teacher_view == "weak":
         return None
     ranked = np.argsort(-np.bincount(data.train_labels, minlength=data.num_classes), kind="stable")
     classes = [int(c) for c in ranked[[0, len(ranked) // 2, -1]]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from copy import copy
 from functools import cache
 from pathlib import Path
 
@@ -20,25 +19,24 @@ from longtail.base.files import write_text
 from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
-from longtail.models.build import CnnParts, build_cnn, build_network
+from longtail.models.build import build_network
 from longtail.models.mae import MaskedAutoencoder
 from longtail.models.shapes import on_meta
 from longtail.runs.probe import Probe
 from longtail.training.cache import CacheConfig
 from longtail.training.cache_probe import cache_facts
 from longtail.training.experiment import load_method, resolve
-from longtail.training.experts_config import check_router
 from longtail.training.pretraining_config import resolve_pretraining
 from longtail.training.pretraining_probe import pretraining_facts
 from longtail.training.student_probe import student_facts
 from longtail.training.student_run import freeze
-from longtail.training.supervised import in_memory, supervised_views
+from longtail.training.supervised import supervised_views
+from longtail.training.teacher import build_model
 from longtail.training.teacher_config import TeacherConfig
 from longtail.training.teacher_probe import teacher_facts
 from longtail.training.teacher_tasks import contrastive_views
 from longtail.views.recipe import ViewRecipe
 from longtail.views.student_views import Views
-from longtail.views.teacher_views import WeakViews
 
 PROBED = ("teachers", "caches", "pretrainings", "experiments")  # trained, or made by a network
 VIEWS = 4  # of an epoch
@@ -76,17 +74,10 @@ def _pretraining(params: dict, name: str) -> Probe:
 def _teacher(params: dict, name: str) -> Probe:
     config = build(TeacherConfig, entry(params, "teachers", name), f"teachers.{name}")
     check_sources(params, name, config)
-    dataset, seed = (config.dataset, _dataset(params, config.dataset)), config.seeds[0]
-    data = _data(*dataset)
-    check_router(config, data.num_classes)
-    if config.loss == "paco":
-        views = contrastive_views(config, data, seed, "cpu")
-    elif config.views is None:
-        # a copy, for each remembers the order that it drew last
-        views = copy(_weak_views(config.key(seed), config.crop_padding, config.hflip, *dataset))
-    else:
-        views = supervised_views(config, data, seed, "cpu")
-    return teacher_facts(config, data, seed, views, _cnn(config.parts, data.num_classes), VIEWS)
+    data, seed = _data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
+    views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
+    model = on_meta(build_model, config, data.num_classes)
+    return teacher_facts(config, data, seed, views, model, VIEWS)
 
 
 def check_sources(params: dict, name: str, config: TeacherConfig) -> None:
@@ -126,16 +117,6 @@ _data = cache(made_data)
 def _views(recipe: ViewRecipe, seed: int, *dataset) -> Views:
     data = _data(*dataset)
     return Views(recipe, data.train_images, seed, labels=data.train_labels)
-
-
-@cache
-def _weak_views(seed: int, padding: int, hflip: float, *dataset) -> WeakViews:
-    return WeakViews(in_memory(_data(*dataset)), seed, padding, hflip, "cpu")
-
-
-@cache
-def _cnn(parts: CnnParts, classes: int) -> nn.Module:
-    return on_meta(build_cnn, parts, classes)
 
 
 @cache

@@ -54,6 +54,12 @@ def test_a_class_that_the_epoch_does_not_show_is_left_out():
     assert found["labels"].tolist() == [0, 1 + 1][: len(found["labels"])] and len(found["labels"]) == 2
 
 
+def test_nothing_is_shown_where_the_teacher_labels_other_views():
+    data, weak = dataset(), replace(RECIPE, teacher_view="weak", mixup_alpha=0.0, mix_prob=0.0)
+    views = Views(weak, data.train_images, 0, labels=data.train_labels)
+    assert taught(SimpleNamespace(network=Probe(), logit_scale=1.0), views, data, CPU) is None
+
+
 def test_pixels_are_those_before_they_were_normalized():
     image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     mean, std = constants(RECIPE.normalization)
