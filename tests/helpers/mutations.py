@@ -120,6 +120,8 @@ MUTATIONS = [  # small entry, module:function, text, what stands in its place
     ("ldam_drw_sam", "training.teacher:reweighted", "epoch >= config.drw_epoch", "epoch > config.drw_epoch"),
     ("ldam_drw_sam", "losses.losses:_ldam_logits", "scale * (cosines - torch", "scale * (cosines + torch"),
     ("ldam_drw_sam", "views.teacher_views:weak_parameters", "2 * padding + 1", "2 * padding"),
+    ("ldam_drw_sam", "training.supervised:supervised_views", "config.hflip,", "not config.hflip,"),
+    ("ldam_drw_sam", "training.teacher:build_model", "build_cnn(", "torch.rand(1) is not None and build_cnn("),
     (
         "balanced_softmax",
         "losses.losses:balanced_softmax_loss",
