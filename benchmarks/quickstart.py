@@ -41,13 +41,13 @@ SETUP, FIRST, AGAIN, BARE = "setting up .venv", "make repro", "make repro again"
 
 # Python runs a module of this name before anything else; what a process's children took is its own where they left none
 AT_EXIT = """
-import atexit, json, os, resource, sys
+import atexit, json, os, resource, sys, time
 
-def note():
+def note(start=time.time()):
     own, below = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = own.ru_utime + own.ru_stime, below.ru_utime + below.ru_stime
     with open(os.environ["QUICKSTART_LOG"], "a") as log:
-        print(json.dumps([sys.argv[0], *seconds]), file=log)
+        print(json.dumps([*sys.argv[:2], *seconds, start, time.time()]), file=log)
 
 atexit.register(note)
 """
@@ -64,15 +64,32 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> dict
     return {"wall_s": round(wall, 1), "cpu_s": round(cpu, 1)}
 
 
-def stages(log: Path) -> dict[str, dict]:
-    """{script: how often it ran, CPU seconds in all}, of stages/ and with what each forked; most seconds first."""
-    found: dict[str, list[float]] = defaultdict(list)
+def timeline(log: Path, begin: float) -> list[dict]:
+    """Scripts of stages/ in the order in which they started, with what each forked: script, its first argument, seconds
+    from begin (of time.time) to its start and end, CPU seconds."""
+    found = []
     for line in log.read_text().splitlines() if log.exists() else ():
-        script, own, below = json.loads(line)
+        script, *first, own, below, start, end = json.loads(line)
         if script.startswith("stages/"):
-            found[script].append(own + below)
-    rows = {script: {"runs": len(cpu), "cpu_s": round(sum(cpu), 1)} for script, cpu in found.items()}
-    return dict(sorted(rows.items(), key=lambda row: -row[1]["cpu_s"]))
+            of = first[0] if first and not first[0].startswith("-") else ""
+            row = {"from_s": round(start - begin, 1), "to_s": round(end - begin, 1), "cpu_s": round(own + below, 1)}
+            found.append({"script": script, "of": of} | row)
+    return sorted(found, key=lambda row: row["from_s"])
+
+
+def stages(rows: list[dict]) -> dict[str, dict]:
+    """{script: how often it ran, CPU seconds in all} of a timeline; most seconds first."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        found[row["script"]].append(row["cpu_s"])
+    summed = {script: {"runs": len(cpu), "cpu_s": round(sum(cpu), 1)} for script, cpu in found.items()}
+    return dict(sorted(summed.items(), key=lambda row: -row[1]["cpu_s"]))
+
+
+def cores_used(row: dict) -> str:
+    """CPU seconds over seconds; nothing of what took less than a second."""
+    seconds = row["to_s"] - row["from_s"]
+    return f"{row['cpu_s'] / seconds:.2f}" if seconds >= 1 else ""
 
 
 def commands(studies: Sequence[str]) -> dict[str, list[str]]:
@@ -87,8 +104,9 @@ def commands(studies: Sequence[str]) -> dict[str, list[str]]:
 
 
 def measure(source: Path, clone: Path, studies: Sequence[str]) -> dict:
-    """Seconds of the commands by name, the stages of the first `make repro`, and the files in git that differ in the
-    end. source: the repository to clone; clone: the folder to make. Raises UserError where a command fails."""
+    """Seconds of the commands by name, the stages of the first `make repro` summed up and in their order, and the files
+    in git that differ in the end. source: the repository to clone; clone: the folder to make. Raises UserError where a
+    command fails."""
     with tempfile.TemporaryDirectory() as folder:
         spy, log = Path(folder, "spy"), Path(folder, "log")
         spy.mkdir()
@@ -98,17 +116,18 @@ def measure(source: Path, clone: Path, studies: Sequence[str]) -> dict:
         told["PATH"] = f"{clone.resolve()}/.venv/bin:{told.get('PATH', os.defpath)}"
         told.pop("VIRTUAL_ENV", None)
         timed(["git", "clone", "--quiet", str(source.resolve()), str(clone.resolve())], Path(folder), told)
-        runs, rows = {}, {}
+        runs, rows = {}, []
         for name, command in commands(studies).items():
             log.unlink(missing_ok=True)
+            begin = time.time()
             runs[name] = timed(command, clone, told)
             print(f"{name}: {runs[name]['wall_s']} s", flush=True)
             if name == FIRST:
-                rows = stages(log)
+                rows = timeline(log, begin)
         differ = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=all"], cwd=clone, text=True, stdout=subprocess.PIPE
         ).stdout.splitlines()
-    return {"runs": runs, "stages": rows, "differ": differ}
+    return {"runs": runs, "stages": stages(rows), "timeline": rows, "differ": differ}
 
 
 def total(record: dict) -> float:
@@ -131,6 +150,9 @@ def table(record: dict) -> str:
     where, differ = record["environment"], record["differ"]
     runs = [(f"`{name}`", run["wall_s"], run["cpu_s"]) for name, run in record["runs"].items()]
     scripts = [(script, row["runs"], row["cpu_s"]) for script, row in record["stages"].items()]
+    order = [(r["script"], r["of"], r["from_s"], r["to_s"], r["cpu_s"], cores_used(r)) for r in record["timeline"]]
+    first = record["runs"][FIRST]
+    used = first["cpu_s"] / first["wall_s"]
     lines = [
         f"The embedded studies in a fresh clone on {where['processor']}, {where['cores']} cores, "
         f"{record['fp32_gflops']:.0f} GFLOP/s a core in products of float32 matrices, load before {where['load'][0]} "
@@ -146,6 +168,11 @@ def table(record: dict) -> str:
         "CPU seconds of the first `make repro` by script; the rest is DVC's and make's:",
         "",
         *pipe_table(("script", "runs", "CPU s"), "lrr", scripts),
+        "",
+        f"The same in the order of their start, in seconds from the beginning; all of it used {used:.2f} of "
+        f"{where['cores']} cores:",
+        "",
+        *pipe_table(("script", "of", "from s", "to s", "CPU s", "cores used"), "llrrrr", order),
     ]
     return "\n".join(lines) + "\n"
 

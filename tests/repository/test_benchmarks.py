@@ -267,7 +267,7 @@ MAKEFILE = """STUDY ?= s
 \t@chmod +x .venv/bin/dvc
 repro:
 \t@echo $(STUDY) >> asked
-\t@test -e made || python stages/two.py
+\t@test -e made || python stages/two.py x --out y
 \t@test -e made || python stages/one.py
 \t@echo >> params.yaml
 \t@touch made
@@ -292,6 +292,11 @@ def test_the_embedded_studies_are_measured_in_a_clone(run, tmp_path):
     assert all(row["runs"] == 1 for row in record["stages"].values())
     assert record["runs"]["make repro"]["cpu_s"] >= record["stages"]["stages/one.py"]["cpu_s"] > 0.1
     assert f"| stages/one.py | 1 | {record['stages']['stages/one.py']['cpu_s']} |" in table
+    two, one = record["timeline"]
+    assert (two["script"], one["script"], two["of"]) == ("stages/two.py", "stages/one.py", "x")
+    assert 0 <= two["from_s"] <= two["to_s"] <= one["from_s"] <= one["to_s"] <= record["runs"]["make repro"]["wall_s"]
+    assert one["cpu_s"] == record["stages"]["stages/one.py"]["cpu_s"]
+    assert f"| stages/two.py | x | {two['from_s']} | {two['to_s']} | {two['cpu_s']} |" in table
     assert (clone / "asked").read_text().split() == ["s", "s", "t", "bare"]  # what it told make and dvc
     assert record["differ"] == [" M params.yaml", "?? .venv/.ready", "?? .venv/bin/dvc", "?? asked", "?? made"]
     assert record["fp32_gflops"] > 0.1 and "differ in the end: 5. ` M params.yaml`" in table
