@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
 
-STUDY_BY_DVC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workflow.study # whichever folder the study stands in
+ON_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
+# whichever folder the study stands in
+STUDY_BY_DVC = $(ON_PATH) $(BIN)/python -m workflow.study
 
 IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git repository here, and DVC needs one" \
 	"(a ZIP of the source has none): git init && git add --all && git commit --quiet --message start" >&2; exit 2; }
@@ -15,18 +17,18 @@ IN_GIT = git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: no git reposi
 help: ## what there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits)
+repro: $(VENV)/.ready ## raw data to tables, figures and report of one study (STUDY=digits); JOBS=4: by Snakemake, stages side by side on 4 cores
 	@$(IN_GIT)
-	@$(STUDY_BY_DVC) repro $(STUDY)
+	@$(if $(JOBS),$(ON_PATH) $(BIN)/snakemake --profile local --cores $(JOBS) $(STUDY),$(STUDY_BY_DVC) repro $(STUDY))
 	@$(MAKE) --no-print-directory index
 	@-$(BIN)/python stages/compare.py --committed $(STUDY)
 
-# a process more than two cores: one waits for minutes, for Slurm's clock, Snakemake's, a browser
-test: $(VENV)/.ready ## lint, then all tests, in three processes
+# twice as many processes as two cores: tests wait for Slurm's clock, Snakemake's, a browser, processes of their own
+test: $(VENV)/.ready ## lint, then all tests, in four processes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check $(RULES)
 	@$(DECLARED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
+	$(ON_PATH) $(BIN)/python -m pytest --numprocesses 4 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## ruff and snakefmt, and put the format right; is every import declared in pyproject.toml?
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt $(RULES)

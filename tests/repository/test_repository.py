@@ -112,6 +112,16 @@ def test_what_the_quickstart_may_leave(changed, same, other, clone):
         assert all((name in done.stdout) == bool(code) for name in changed if name.startswith("README"))
 
 
+@pytest.mark.parametrize(
+    ("told", "command"),
+    [((), "/python -m workflow.study repro s"), (("JOBS=3",), "/snakemake --profile local --cores 3 s")],
+    ids=["DVC", "Snakemake"],
+)
+def test_the_engine_that_make_repro_starts(told, command):
+    said = subprocess.run(["make", "-n", "repro", "STUDY=s", *told], cwd=ROOT, capture_output=True, text=True).stdout
+    assert [line for line in said.splitlines() if line.endswith((".study repro s", "3 s"))][0].endswith(command)
+
+
 def test_without_git_the_cure_is_said(tmp_path):
     """As in the ZIP of a release: DVC needs a git repository, and says so only when all is installed."""
     shutil.copy(ROOT / "Makefile", tmp_path)
