@@ -180,6 +180,7 @@ def measure(folder: Path, variants: int, made: bool) -> list[dict]:
             raise UserError(f"dvc ran {bench.rows[0]['stages_run']} stages, expected {variants * STAGES_A_VARIANT}")
     bench.time("DVC, nothing to do: status", "dvc", "status")
     bench.time("DVC, nothing to do: repro", "dvc", "repro")
+    bench.time("DVC, nothing to do: repro, as `make repro` starts it", "python", "-m", "workflow.quick_dvc", "repro")
     with tempfile.TemporaryDirectory() as hidden:  # a module that cannot be imported, before the one that can
         (Path(hidden) / "_ruamel_yaml.py").write_text("raise ImportError('left out')\n")
         bench.time("DVC, repro without the C parser of YAML", "dvc", "repro", PYTHONPATH=hidden)
