@@ -139,7 +139,7 @@ def _students(case: Case, table: dict, limits: dict, device: torch.device, short
 
 
 def _left_out(execution: Execution, limits: dict, device: torch.device) -> Callable | None:
-    """In the place of a contender in bf16 on a CPU without instructions for it, where a step takes many times as long."""
+    """In the place of one in bf16 on a CPU without instructions for it, where a step takes many times as long."""
     share = peak(limits, "bf16") / peak(limits, "fp32")
     if device.type == "cuda" or execution.precision != "bf16" or share >= 1:
         return None

@@ -119,7 +119,7 @@ def test_what_the_quickstart_may_leave(changed, same, other, clone):
 )
 def test_the_engine_that_make_repro_starts(told, command):
     said = subprocess.run(["make", "-n", "repro", "STUDY=s", *told], cwd=ROOT, capture_output=True, text=True).stdout
-    assert [line for line in said.splitlines() if line.endswith((".study repro s", "3 s"))][0].endswith(command)
+    assert next(line for line in said.splitlines() if line.endswith((".study repro s", "3 s"))).endswith(command)
 
 
 def test_without_git_the_cure_is_said(tmp_path):
