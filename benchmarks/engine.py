@@ -220,9 +220,14 @@ def _cut(config: TeacherConfig) -> TeacherConfig:
     return replace(config, epochs=3, eval_every=1, schedule="step", warmup_epochs=0, lr=0.01)
 
 
+def _brief(config: TeacherConfig) -> TeacherConfig:
+    """One epoch, whose weights teach."""
+    return replace(_cut(config), epochs=1, must_reach=None, select="last", milestones=(), factors=())
+
+
 def _trained(table: dict, entry: str, data: LongTail, device: torch.device, scratch: Path) -> Path:
     """A folder of one who teaches: of an entry, on this data, for an epoch."""
-    config = replace(_cut(_config(table, entry)), epochs=1, must_reach=None, select="last", milestones=())
+    config = _brief(_config(table, entry))
     space = Timed(scratch / entry / "work", device, Clock(device))
     train_teacher(config, data, 0, space, device=device)
     space.finish()

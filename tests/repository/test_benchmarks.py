@@ -59,6 +59,18 @@ def filed(part: str, results: Path) -> tuple[dict, str]:
     return json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
+def test_the_networks_of_every_case_can_be_trained_briefly(monkeypatch):
+    """--short trains some of them alone."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    engine, table = importlib.import_module("engine"), params.load_all(FOLDER.parent)
+    for case in (*engine.CPU, *engine.SHORT, *engine.CUDA):
+        for config in (engine._config(table, name) for name in (case.entry, case.sgd) if name in table["teachers"]):
+            assert engine._cut(config).epochs == 3
+            taught = [engine._config(table, source) for source in config.sources if source != "none"]
+            assert bool(taught) == case.taught
+            assert all(engine._brief(teacher).epochs == 1 for teacher in taught)
+
+
 def test_seeds_as_one_batched_model_train_as_they_do_in_turn(run):
     code, record, table = run("many_seeds", "--short")
     (row,) = record["rows"]
