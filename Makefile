@@ -1,6 +1,7 @@
 # Two commands: `make repro` (raw images to tables and figures) and `make test`. Both set up what they need in .venv.
 PYTHON ?= python3
 STUDY ?= digits
+JOBS = # cores for Snakemake; of the command line alone, not of the environment
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE # idle threads sleep: two runs side by side must not spin against each other
