@@ -6,9 +6,8 @@ In turn: limits.py (copying, matrix products, attention), engine.py (students an
 plain.py), distillation.py (a CNN that has a teacher), pretraining.py (masked autoencoders), views.py (views, against
 timm in a DataLoader) and cache.py (labels). Writes bench.md and .json where recording.py files them, and distillation,
 pretraining, views and cache as those four do alone; docs/performance.md says how to read them.
-Cost: 12 minutes on two cores as measured without distillation.py, the CNNs that are taught and pretraining.py, which by
-estimate add three and fifteen. On an H200 with 16 cores an estimate, not yet measured: limits 20 s, engine 370 s (its
-cases stop at their budgets), pretraining 40 s, views 75 s, cache 60 s.
+Cost: half an hour on two cores, a third of it pretraining.py. On an H200 with 16 cores an estimate, not yet measured:
+limits 20 s, engine 370 s (its cases stop at their budgets), pretraining 40 s, views 75 s, cache 60 s.
 --short: half a minute, to see that it runs; give it a folder.
 """
 

@@ -47,7 +47,7 @@ class Case:
 
     entry: str
     images: int | None  # of training; None = the dataset's
-    budget: float  # seconds
+    budget: float  # seconds; of one round a ratio is that of two moments of the machine
     sgd: str | None = None  # teachers: the entry without SAM
     taught: bool = False  # an entry of `teachers` with `sources`
     group: int | None = None  # students: views in a mix group, of which a step has one a rank, where not the recipe's
@@ -57,10 +57,10 @@ class Case:
 CPU = (
     Case("digits-deit_lt", None, 35, epochs=8),
     Case("cifar10_if100-mini-deit_lt", 320, 60),
-    Case("cifar10_if100-deit_lt-ti", 64, 100, group=8),
-    Case("ldam_drw_sam-cifar10_if100", 512, 80, sgd="ldam_drw-cifar10_if100"),
-    Case("dive-cifar100_if100", 512, 50, taught=True),
-    Case("cbd_ens-cifar10_if100-mini", 256, 50, taught=True),
+    Case("cifar10_if100-deit_lt-ti", 64, 200, group=8),
+    Case("ldam_drw_sam-cifar10_if100", 256, 160, sgd="ldam_drw-cifar10_if100"),
+    Case("dive-cifar100_if100", 256, 90, taught=True),
+    Case("cbd_ens-cifar10_if100-mini", 256, 90, taught=True),
 )
 SHORT = (
     Case("digits-deit_lt", 192, 0),
