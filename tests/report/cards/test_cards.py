@@ -84,8 +84,8 @@ def test_a_model_card_says_what_the_records_say(cards):
     assert "classes outside scikit-learn's digits, ρ = 20 are given" in text
     place = re.search(r"stand in git: \[digits-deit_lt.safetensors\]\((\S+)\)", text)[1]
     assert (ROOT / "reports/cards/models/digits" / place).is_file()
-    other = (cards / "models/digits-dive/teachers/ce-digits_if20.md").read_text()
-    assert "stand in git" not in other and "`dvc repro evaluate_teacher@ce-digits_if20` makes them" in other
+    other = (cards / "models/digits-cbd/teachers/ensemble-digits_if20.md").read_text()
+    assert "stand in git" not in other and "`dvc repro evaluate_teacher@ensemble-digits_if20` makes them" in other
     teacher = (cards / "models/digits/teachers/ldam_drw-digits_if20.md").read_text()
     assert "of the epoch that was best on the test set" in teacher  # its entry says select: best
 
