@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from unittest import mock
 
 import torch
 from torch import nn
@@ -52,13 +51,8 @@ class Shape:
 
 def on_meta(build: Callable[..., nn.Module], *arguments) -> nn.Module:
     """What `build` makes of the arguments, of names and shapes alone: on the `meta` device, without first weights."""
-    filling = {name: _as_it_is for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")}
-    with mock.patch.multiple(nn.init, **filling), torch.device("meta"), _Unfilled():
+    with torch.device("meta"), _Unfilled():
         return build(*arguments)
-
-
-def _as_it_is(tensor: torch.Tensor, *_, **__) -> torch.Tensor:
-    return tensor
 
 
 class _Unfilled(TorchFunctionMode):

@@ -71,6 +71,17 @@ def test_the_networks_of_every_case_can_be_trained_briefly(monkeypatch):
             assert all(engine._brief(teacher).epochs == 1 for teacher in taught)
 
 
+def test_bf16_is_left_out_where_a_cpu_multiplies_it_slower_and_nowhere_else(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    engine = importlib.import_module("engine")
+    slow, fast = ({"matmul": {"fp32": {"192": 4.0}, "bf16": {"192": rate}}} for rate in (1.0, 4.0))
+    left_out = engine._left_out(engine.Execution("bf16"), slow, torch.device("cpu"))
+    run = left_out(tmp_path, None)
+    assert run.why_not == "products of bf16 matrices are made at 0.25 of float32's rate here"
+    for precision, limits, device in (("bf16", fast, "cpu"), ("fp32", slow, "cpu"), ("bf16", slow, "cuda")):
+        assert engine._left_out(engine.Execution(precision), limits, torch.device(device)) is None
+
+
 def test_seeds_as_one_batched_model_train_as_they_do_in_turn(run):
     code, record, table = run("many_seeds", "--short")
     (row,) = record["rows"]
