@@ -19,7 +19,7 @@ from longtail.base.files import write_text
 from longtail.base.params import build, entry
 from longtail.data.config import DatasetConfig
 from longtail.data.made_data import made_data
-from longtail.models.build import build_network
+from longtail.models.build import CnnParts, build_network
 from longtail.models.mae import MaskedAutoencoder
 from longtail.models.shapes import on_meta
 from longtail.runs.probe import Probe
@@ -76,8 +76,7 @@ def _teacher(params: dict, name: str) -> Probe:
     check_sources(params, name, config)
     data, seed = _data(config.dataset, _dataset(params, config.dataset)), config.seeds[0]
     views = (contrastive_views if config.loss == "paco" else supervised_views)(config, data, seed, "cpu")
-    model = on_meta(build_model, config, data.num_classes)
-    return teacher_facts(config, data, seed, views, model, VIEWS)
+    return teacher_facts(config, data, seed, views, _teachers_network(config, data.num_classes), VIEWS)
 
 
 def check_sources(params: dict, name: str, config: TeacherConfig) -> None:
@@ -122,6 +121,15 @@ def _views(recipe: ViewRecipe, seed: int, *dataset) -> Views:
 @cache
 def _network(*shape) -> nn.Module:
     return on_meta(build_network, *shape)
+
+
+_networks: dict[tuple[CnnParts, int], nn.Module] = {}  # of teachers
+
+
+def _teachers_network(config: TeacherConfig, classes: int) -> nn.Module:
+    if (shape := (config.parts, classes)) not in _networks:
+        _networks[shape] = on_meta(build_model, config, classes)
+    return _networks[shape]
 
 
 def _dataset(params: dict, name: str) -> DatasetConfig:
