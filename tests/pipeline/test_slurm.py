@@ -102,7 +102,7 @@ class Study:
             said = (self.folder / "main.log").read_text()[-3000:]
             assert self.process.poll() is None, f"ended before {what}:\n{said}"
             assert time.monotonic() < end, f"not within {seconds} s: {what}\n{said}"
-            time.sleep(0.2)
+            time.sleep(0.5)  # asking Slurm costs both it and us
 
     def until_training(self, resumed: bool = False) -> dict[str, str]:
         """Wait until the newest job has made a step of its training, or has gone on with it; returns the job."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -80,6 +81,21 @@ def test_bf16_is_left_out_where_a_cpu_multiplies_it_slower_and_nowhere_else(monk
     assert run.why_not == "products of bf16 matrices are made at 0.25 of float32's rate here"
     for precision, limits, device in (("bf16", fast, "cpu"), ("fp32", slow, "cpu"), ("bf16", slow, "cuda")):
         assert engine._left_out(engine.Execution(precision), limits, torch.device(device)) is None
+
+
+def test_a_part_leaves_the_next_none_of_its_memory(monkeypatch):
+    """Neither what a cycle holds nor what malloc keeps of it, small pieces that it would not give back by itself."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module, own = importlib.import_module("all"), psutil.Process()
+    module.give_back_memory()
+    before = own.memory_info().rss
+    cycle: list = [bytes(50_000) for _ in range(4_000)]
+    kept = [bytes(100) for _ in range(1000)]  # above it in the heap
+    cycle.append(cycle)
+    del cycle
+    assert own.memory_info().rss - before > 150e6
+    module.give_back_memory()
+    assert own.memory_info().rss - before < 50e6 and kept
 
 
 def test_seeds_as_one_batched_model_train_as_they_do_in_turn(run):
