@@ -90,7 +90,7 @@ def test_a_part_leaves_the_next_none_of_its_memory(monkeypatch):
     module.give_back_memory()
     before = own.memory_info().rss
     cycle: list = [bytes(50_000) for _ in range(4_000)]
-    kept = [bytes(100) for _ in range(1000)]  # above it in the heap
+    kept = [bytes(50_000) for _ in range(50)]  # above it in the heap
     cycle.append(cycle)
     del cycle
     assert own.memory_info().rss - before > 150e6
