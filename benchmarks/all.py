@@ -5,7 +5,8 @@
 In turn: limits.py (copying, matrix products, attention), engine.py (students and teachers against the plain path of
 plain.py), distillation.py (a CNN that has a teacher), pretraining.py (masked autoencoders), views.py (views, against
 timm in a DataLoader) and cache.py (labels). Writes bench.md and .json where recording.py files them, and distillation,
-pretraining, views and cache as those four do alone; docs/performance.md says how to read them.
+pretraining, views and cache as those four do alone, but on a CPU all with one thread; docs/performance.md says how to
+read them.
 Cost: half an hour on two cores, a third of it pretraining.py. On an H200 with 16 cores an estimate, not yet measured:
 limits 20 s, engine 370 s (its cases stop at their budgets), pretraining 40 s, views 75 s, cache 60 s.
 --short: half a minute, to see that it runs; give it a folder.
@@ -142,8 +143,8 @@ def _ratio(value: float | None) -> str:
 
 
 def give_back_memory() -> None:
-    """What a part has left goes back to the system. Gigabytes of it (ViT-B's pretraining leaves six) would be copied,
-    page by page, as soon as the next part forks workers, and those would be a third slower."""
+    """What a part has left goes back to the system. Gigabytes of it, as ViT-B's pretraining leaves, would be copied
+    page by page once the next part forks workers, and its rates would be of the copying."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:

@@ -127,6 +127,7 @@ _networks: dict[tuple[CnnParts, int], nn.Module] = {}  # of teachers
 
 
 def _teachers_network(config: TeacherConfig, classes: int) -> nn.Module:
+    """Entries of the same parts, of which `build_model` makes all of it, share one."""
     if (shape := (config.parts, classes)) not in _networks:
         _networks[shape] = on_meta(build_model, config, classes)
     return _networks[shape]
